@@ -1,0 +1,173 @@
+"""Command line: ``python -m hybridsam simulate | train | collect | select | table | figure | results``.
+
+Modules are imported inside the commands, so that a rule of the workflow depends only on the code that its command runs.
+"""
+
+import argparse
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+from hybridsam.errors import UserError
+
+RUN_PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\.nc$")
+
+
+def simulate(args: argparse.Namespace) -> None:
+    from hybridsam import records, settings, tasks
+
+    task = settings.load(args.settings)
+    dataset = tasks.load(task["module"]).simulate(settings.constants(settings.section(task, "data")))
+    records.write(dataset, args.output, "dataset", f"{task.get('title', task['module'])}: data")
+
+
+def train(args: argparse.Namespace) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    from hybridsam import records, settings
+    from hybridsam.fit import fit
+
+    torch.set_num_threads(args.threads)
+    task = settings.load(args.settings)
+    dataset = records.read(args.dataset, "dataset")
+    block, weights = fit(
+        task,
+        dataset,
+        args.method,
+        args.rho,
+        parse_seeds(args.seeds),
+        device=args.device,
+        checkpoints=args.checkpoints,
+        checkpoint_seconds=args.checkpoint_seconds,
+    )
+    metadata = {"configuration_hash": block.attrs["configuration_hash"], "seeds": args.seeds, "method": args.method}
+    records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
+    records.write(block, args.output, "runs", f"{task.get('title', task['module'])}: {args.method}, rho = {args.rho}")
+
+
+def collect(args: argparse.Namespace) -> None:
+    from hybridsam import evaluate, records, settings
+
+    task = settings.load(args.settings)
+    dataset = records.read(args.dataset, "dataset")
+    if args.grid:
+        grid = json.loads(args.grid)
+        paths = [
+            args.runs / m / f"rho={rho}" / f"seeds={block}.nc" for m in grid for rho in grid[m] for block in args.seeds
+        ]
+    else:
+        paths = sorted(args.runs.glob("*/rho=*/seeds=*.nc"))
+    blocks, expected = {}, {}
+    for path in paths:
+        match = RUN_PATH.search(path.as_posix())
+        if not match:
+            raise UserError(f"{path}: not the path of a run file, <method>/rho=<rho>/seeds=<first>-<last>.nc")
+        blocks[path] = records.read(path, "runs")
+        seeds = parse_seeds(match["seeds"])
+        expected[path] = records.configuration_hash(task, dataset, match["method"], match["rho"], seeds)
+    cube = evaluate.collect(blocks, expected, dataset, args.output.parent)
+    records.write(cube, args.output, "cube", f"{task.get('title', task['module'])}: all runs")
+
+
+def select(args: argparse.Namespace) -> None:
+    from hybridsam import evaluate, records
+
+    selection = evaluate.select(records.read(args.cube, "cube"))
+    records.write_whole(args.output, lambda part: selection.to_csv(part, index=False))
+
+
+def table(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from hybridsam import evaluate, records
+
+    tables = evaluate.table_one({Path(path).parent.name: pd.read_csv(path) for path in args.selections})
+    writers = {
+        ".csv": lambda part: tables.to_csv(part, index=False),
+        ".md": lambda part: part.write_text(evaluate.as_markdown(tables)),
+        ".html": lambda part: part.write_text(evaluate.as_html(tables)),
+    }
+    for path in args.output:
+        records.write_whole(path, writers[path.suffix])
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``3-5`` or ``4`` -> the seeds of a block."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match or int(match[2] or match[1]) < int(match[1]):
+        raise UserError(f"seeds: {text!r} is not a seed or a range such as 0-4")
+    return list(range(int(match[1]), int(match[2] or match[1]) + 1))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="hybridsam", description="Train and compare hybrid models of science and network."
+    )
+    top.add_argument("--quiet", action="store_true", help="no progress lines")
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    def command(function, help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(function.__name__, help=help, description=help)
+        added.set_defaults(function=function)
+        return added
+
+    def settings_option(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--settings", required=True, help="task settings: a YAML file, or JSON text")
+
+    c = command(simulate, "simulate a task's data")
+    settings_option(c)
+    c.add_argument("--output", type=Path, required=True, help="dataset.nc to write")
+
+    c = command(train, "train one block of runs: a method, a strength, some seeds")
+    c.add_argument("dataset", type=Path, help="dataset.nc")
+    settings_option(c)
+    c.add_argument("--method", required=True, help="erm, l2reg, freg, sam, asam or fsam")
+    c.add_argument("--rho", required=True, help="radius of the perturbation or weight of the penalty; 0 for erm")
+    c.add_argument("--seeds", required=True, help="first-last, such as 0-4")
+    c.add_argument("--output", type=Path, required=True, help="run file to write; the weights go beside it")
+    c.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda, cuda:1 …")
+    c.add_argument("--threads", type=int, default=1, help="CPU threads of this process")
+    c.add_argument("--checkpoints", type=Path, help="folder for checkpoints; a killed training resumes from there")
+    c.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints")
+
+    c = command(collect, "put all runs of a task on labelled axes")
+    c.add_argument("runs", type=Path, help="folder of the run files, <method>/rho=<rho>/seeds=<first>-<last>.nc")
+    c.add_argument("--dataset", type=Path, required=True)
+    settings_option(c)
+    c.add_argument("--grid", help="JSON, method -> strengths, as they stand in the paths; without it every file found")
+    c.add_argument("--seeds", nargs="+", default=[], help="with --grid: the blocks, such as 0-4 5-9")
+    c.add_argument("--output", type=Path, required=True, help="cube.nc to write")
+
+    c = command(select, "choose each method's strength by every rule")
+    c.add_argument("cube", type=Path)
+    c.add_argument("--output", type=Path, required=True, help="selection.csv to write")
+
+    c = command(table, "Table 1: all tasks and methods")
+    c.add_argument("selections", nargs="+", help="selection.csv of each task, in a folder named after the task")
+    c.add_argument("--output", type=Path, nargs="+", required=True, help="table.csv, table.md, table.html")
+    return top
+
+
+def main() -> int:
+    args = parser().parse_args()
+    logging.basicConfig(
+        level=logging.WARNING if args.quiet else logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        args.function(args)
+    except UserError as error:
+        print(f"hybridsam: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # no permission, disk full, …
+        print(f"hybridsam: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""The one exception that is meant for a person to read."""
+
+
+class UserError(Exception):
+    """A mistake in what the user supplied; the command line shows it as one line, without a traceback."""

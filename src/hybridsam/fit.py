@@ -1,0 +1,157 @@
+"""One block of runs: a task, a method, a strength and some seeds, trained, evaluated and described as a Dataset."""
+
+import hashlib
+import json
+import logging
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hybridsam import records, tasks
+from hybridsam.errors import UserError
+from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.methods import get_method, mean_squared_error
+from hybridsam.settings import build, canonical, section
+from hybridsam.simulate import SPLITS
+from hybridsam.train import Checkpoint, State, Training, train
+
+EXAMPLES = 3  # test samples whose predictions are kept
+HISTORY = {
+    "train_loss": "mean squared error on the training data",
+    "validation_loss": "mean squared error on the validation data",
+    "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
+    "grad_norm_phi": "norm of the applied gradient of phi",
+}
+
+logger = logging.getLogger(__name__)
+
+
+def fit(
+    settings: Mapping,
+    dataset: xr.Dataset,
+    method: str,
+    rho: float,
+    seeds: Sequence[int],
+    device: str = "auto",
+    checkpoints: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+) -> tuple[xr.Dataset, dict[str, Tensor]]:
+    """Train one run for each seed; return the block of runs and the trained weights.
+
+    settings: the task file's ``module``, ``model`` and ``training``. dataset: as ``dataset.nc``. device: ``auto`` takes
+    a GPU when there is one. checkpoints: folder for checkpoints, named by everything that the result depends on;
+    without it a killed training starts anew. Raises UserError for settings that make no sense.
+    """
+    chosen = get_method(method)
+    rho = float(canonical(rho))
+    if len(set(seeds)) != len(seeds) or not seeds:
+        raise UserError(f"seeds: {list(seeds)} must be different numbers, at least one")
+    model = tasks.load(settings["module"]).build(section(settings, "model"))
+    training = build(Training, section(settings, "training"), "training")
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    dtype = getattr(torch, training.dtype)
+    data = {split: Trajectories.from_dataset(dataset, split, dtype, device) for split in SPLITS}
+
+    configuration_hash = records.configuration_hash(settings, dataset, method, rho, seeds)
+    checkpoint = None
+    if checkpoints:
+        key = f"{configuration_hash}-{code_hash(settings['module'])}-torch{torch.__version__}-{device}"
+        checkpoint = Checkpoint(Path(checkpoints) / f"{key}.safetensors", checkpoint_seconds)
+    logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
+    state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
+    if checkpoint:
+        checkpoint.discard()
+
+    block = _describe(model, state, training, data, dataset, (method, rho, seeds))
+    block.attrs = {
+        "source": f"hybridsam, task module {settings['module']}",
+        "synthetic": dataset.attrs.get("synthetic", "unknown"),
+        "configuration": json.dumps(dict(settings)),
+        "configuration_hash": configuration_hash,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "seconds": state.seconds,
+        "peak_memory_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    theta, phi = _split(model, state)
+    weights = {"theta": theta} | {f"network.{name}": value for name, value in model.network.unflatten(phi).items()}
+    return block, {name: value.contiguous().cpu() for name, value in weights.items()}
+
+
+def code_hash(module: str) -> str:
+    """Hash of the library's and the task's source, so that a checkpoint is never continued by other code."""
+    loaded = [name for name in sys.modules if name.split(".")[0] == "hybridsam"]
+    files = {str(getattr(sys.modules[name], "__file__", None)) for name in loaded} | {module}
+    sources = [Path(file).read_bytes() for file in sorted(files) if file.endswith(".py")]
+    return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+
+
+def _split(model: HybridODE, state: State) -> tuple[Tensor, Tensor]:
+    n_theta = len(model.parameters)
+    return model.parameters.constrain(state.w[:, :n_theta]), state.w[:, n_theta:]
+
+
+@torch.no_grad()
+def _describe(
+    model: HybridODE,
+    state: State,
+    training: Training,
+    data: Mapping[str, Trajectories],
+    dataset: xr.Dataset,
+    run: tuple[str, float, Sequence[int]],
+) -> xr.Dataset:
+    """The final iterate and the history of a block on the axes (method, rho, seed, ...)."""
+    theta, phi = _split(model, state)
+    method, rho, seeds = run
+    y_error = torch.stack([mean_squared_error(model, theta, phi, data[split]) for split in SPLITS], 1)
+    diverged = (state.skipped >= training.diverged_after).cpu().numpy()
+    steps = np.array(training.recorded_steps)
+
+    def variable(values: Tensor | np.ndarray, dims: Sequence[str], long_name: str, units: str = "1") -> tuple:
+        array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+        return (*records.RUN, *dims), array[None, None], {"long_name": long_name, "units": units}
+
+    def history(name: str) -> Tensor:
+        return state.history[name].movedim(0, 1)
+
+    return xr.Dataset(
+        {
+            "theta": variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
+            "y_error": variable(y_error, ["split"], "mean squared error", "squared units of the data"),
+            "status": variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
+            "skipped_updates": variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
+            "theta_history": variable(history("theta"), ["step", "parameter"], "theta", "see parameter_units"),
+            **{name: variable(history(name), ["step"], long_name) for name, long_name in HISTORY.items()},
+            "learning_rate": ("step", [training.rate(step) for step in steps], {"long_name": "learning rate of phi"}),
+            **_predictions(model, theta, phi, data["test"], dataset, variable),
+        },
+        coords={
+            "method": [method],
+            "rho": [rho],
+            "seed": list(seeds),
+            "parameter": model.parameters.names,
+            "parameter_units": ("parameter", model.parameters.units),
+            "split": list(SPLITS),
+            "step": ("step", steps, {"long_name": "gradient steps done", "units": "1"}),
+            **{name: dataset[name].isel(time=slice(1, None)) for name in ("time",)},
+            **{name: dataset[name] for name in ("component", "component_units")},
+        },
+    )
+
+
+def _predictions(model, theta, phi, test: Trajectories, dataset: xr.Dataset, variable) -> dict:
+    """The whole model and its science part on the first test samples, beside their number in the dataset."""
+    few = Trajectories(test.times, test.states[:EXAMPLES])
+    numbers = np.flatnonzero(dataset["split"].values == "test")[:EXAMPLES]
+    dims = ["example", "time", "component"]
+    units = dataset["state"].attrs.get("units", "1")
+    return {
+        "prediction": variable(model.predict(theta, phi, few), dims, "prediction of the whole model", units),
+        "prediction_science": variable(model.predict_science(theta, few), dims, "science part alone", units),
+        "sample": ("example", numbers, {"long_name": "number of the sample in dataset.nc"}),
+    }

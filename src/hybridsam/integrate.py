@@ -1,0 +1,80 @@
+"""Rollouts of a vector field: the classical Runge-Kutta method at fixed steps, others through torchdiffeq."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from hybridsam.errors import UserError
+
+VectorField = Callable[[float, Tensor], Tensor]
+ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How to integrate.
+
+    method: ``rk4`` with steps no longer than ``step`` (in the unit of time), or an adaptive method of torchdiffeq with
+    the tolerances ``rtol`` and ``atol``.
+    """
+
+    method: str = "rk4"
+    step: float = 0.1
+    rtol: float = 1e-6
+    atol: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.method not in ("rk4", *ADAPTIVE):
+            raise UserError(f"solver.method: {self.method!r} is not one of rk4, {', '.join(ADAPTIVE)}")
+        for key in ("step", "rtol", "atol"):
+            if not getattr(self, key) > 0:
+                raise UserError(f"solver.{key}: {getattr(self, key)!r} is not a positive number")
+
+    @property
+    def adaptive(self) -> bool:
+        return self.method in ADAPTIVE
+
+    def rollout(self, field: VectorField, initial: Tensor, times: Sequence[float]) -> Tensor:
+        """States at every time after the first.
+
+        field: (t, x) -> dx/dt with x shaped like ``initial``.
+        initial: (member, sample, ...) state at times[0].
+        times: increasing, in the unit of ``step``; need not be evenly spaced.
+        Returns (member, sample, time - 1, ...).
+        """
+        if self.adaptive:
+            return _adaptive(field, initial, times, self)
+        states = []
+        x = initial
+        for start, end in pairwise(times):
+            n = ceil((end - start) / self.step - 1e-9)
+            h = (end - start) / n
+            for i in range(n):
+                x = rk4_step(field, start + i * h, x, h)
+            states.append(x)
+        return torch.stack(states, 2)
+
+
+def rk4_step(field: VectorField, t: float, x: Tensor, h: float) -> Tensor:
+    """One step of length h of the classical fourth-order Runge-Kutta method (Kutta 1901)."""
+    k1 = field(t, x)
+    k2 = field(t + h / 2, torch.add(x, k1, alpha=h / 2))
+    k3 = field(t + h / 2, torch.add(x, k2, alpha=h / 2))
+    k4 = field(t + h, torch.add(x, k3, alpha=h))
+    return torch.add(x, torch.add(k1 + k4, k2 + k3, alpha=2), alpha=h / 6)
+
+
+def _adaptive(field: VectorField, initial: Tensor, times: Sequence[float], solver: Solver) -> Tensor:
+    from torchdiffeq import odeint  # imported here: the fixed-step path, used by default, does without it
+
+    grid = torch.tensor(times, dtype=torch.float64, device=initial.device)
+    try:
+        states = odeint(field, initial, grid, rtol=solver.rtol, atol=solver.atol, method=solver.method)
+    except AssertionError:  # "underflow in dt": the state has run away or is not a number
+        nan = field(times[0], initial) * torch.nan  # by way of the field, so that gradients are defined, as NaN
+        states = nan.expand(len(times), *initial.shape)
+    return states[1:].movedim(0, 2)

@@ -1,0 +1,147 @@
+"""The training methods: erm, l2reg, freg, and sharpness-aware minimization as sam, asam, fsam.
+
+Algorithm 1 of Takeishi (2026) is :func:`hybrid_gradient`. All arrays lead with the member axis: w and g are
+(member, parameter), rho is (member,), and norms run over a row, so members never mix.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hybridsam.errors import UserError
+from hybridsam.hybrid import HybridODE, Trajectories
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+Perturbation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+ETA_ASAM = 0.01  # Kwon et al. 2021, Sec. 4: keeps weights near zero perturbable
+ETA_FSAM = 1.0  # Kim et al. 2022, Eq. 9: damping; without it a dead ReLU divides by zero
+PERTURBED = ("network", "all")
+
+
+def sam(w: Tensor, g: Tensor, rho: Tensor, is_weight: Tensor) -> Tensor:
+    """Solve max over epsilon of <g, epsilon> subject to ||epsilon|| <= rho (Foret et al. 2021, Eq. 2).
+
+    epsilon = rho g / ||g||, and 0 where g = 0.
+    """
+    return _rescale(g, rho, g.norm(dim=1))
+
+
+def asam(w: Tensor, g: Tensor, rho: Tensor, is_weight: Tensor, eta: float = ETA_ASAM) -> Tensor:
+    """Solve max over epsilon of <g, epsilon> subject to ||epsilon / T|| <= rho (Kwon et al. 2021, Eq. 5).
+
+    epsilon = rho T^2 g / ||T g|| with T = |w| + eta for weights and 1 for biases.
+    """
+    scale = torch.where(is_weight, w.abs() + eta, torch.ones_like(w))
+    return _rescale(scale * scale * g, rho, (scale * g).norm(dim=1))
+
+
+def fsam(w: Tensor, g: Tensor, rho: Tensor, is_weight: Tensor, eta: float = ETA_FSAM) -> Tensor:
+    """Solve max over epsilon of <g, epsilon> subject to epsilon' F epsilon <= rho^2 (Kim et al. 2022, Eq. 7).
+
+    epsilon = rho F^-1 g / sqrt(g' F^-1 g) with the damped diagonal Fisher matrix F = 1 + eta g^2.
+    """
+    natural = g / (1 + eta * g * g)
+    return _rescale(natural, rho, (g * natural).sum(1).sqrt())
+
+
+def _rescale(direction: Tensor, rho: Tensor, norm: Tensor) -> Tensor:
+    return torch.where(norm > 0, rho / norm, torch.zeros_like(norm)).unsqueeze(1) * direction
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training method; its strength is rho, the radius of a perturbation or the weight of a penalty.
+
+    penalty: ``phi`` for ||phi||^2, ``network`` for the R of the hybrid model, None for neither.
+    """
+
+    name: str
+    title: str
+    penalty: str | None = None
+    perturbation: Perturbation | None = None
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method("erm", "empirical risk minimization"),
+        Method("l2reg", "L2 regularisation of phi", penalty="phi"),
+        Method("freg", "functional regularisation of the network", penalty="network"),
+        Method("sam", "sharpness-aware minimization", perturbation=sam),
+        Method("asam", "adaptive SAM", perturbation=asam),
+        Method("fsam", "Fisher SAM", perturbation=fsam),
+    )
+}
+
+
+def get_method(name: str) -> Method:
+    """The method of that name; raises UserError naming those that exist."""
+    if name not in METHODS:
+        raise UserError(f"method: {name!r} is not one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def gradient(objective: Objective, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values (member,) and gradients for theta and phi of every member's own objective."""
+    theta, phi = theta.detach().requires_grad_(), phi.detach().requires_grad_()
+    values = objective(theta, phi)
+    # Members share nothing, so one backward pass of the sum gives each its own gradient.
+    g_theta, g_phi = torch.autograd.grad(values.sum(), (theta, phi), materialize_grads=True)
+    return values.detach(), g_theta, g_phi
+
+
+def hybrid_gradient(
+    objective: Objective,
+    theta: Tensor,
+    phi: Tensor,
+    perturbation: Perturbation | None,
+    rho: Tensor,
+    is_weight: Tensor,
+    perturb: str = "network",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Algorithm 1 (Takeishi 2026): the gradient that one step of hybrid sharpness-aware minimization applies.
+
+    objective: (theta, phi) -> (member,) losses. theta: (member, parameter), unconstrained. phi: (member, n).
+    is_weight: (n,) True for weights. perturb: ``network`` perturbs phi alone, as the paper does; ``all`` perturbs theta
+    as well, for ablation.
+
+    Returns the losses at (theta, phi), then the gradients for theta and phi taken at (theta, phi + epsilon). Losses of
+    a member whose first or second pass is not finite are returned as NaN or infinity.
+    """
+    values, g_theta, g_phi = gradient(objective, theta, phi)
+    if perturbation is None:
+        return values, g_theta, g_phi
+
+    if perturb == "network":
+        perturbed_theta, perturbed_phi = theta, phi + perturbation(phi, g_phi, rho, is_weight)
+    else:
+        n = theta.shape[1]
+        w, g = torch.cat([theta, phi], 1), torch.cat([g_theta, g_phi], 1)
+        every = torch.cat([torch.ones_like(theta[0], dtype=torch.bool), is_weight])
+        w = w + perturbation(w, g, rho, every)
+        perturbed_theta, perturbed_phi = w[:, :n], w[:, n:]
+
+    perturbed_values, g_theta, g_phi = gradient(objective, perturbed_theta, perturbed_phi)
+    return torch.where(perturbed_values.isfinite(), values, perturbed_values), g_theta, g_phi
+
+
+def objective(model: HybridODE, method: Method, rho: Tensor, data: Trajectories) -> Objective:
+    """What a method minimizes, (theta unconstrained, phi) -> (member,): mean squared error plus its penalty."""
+
+    def values(theta: Tensor, phi: Tensor) -> Tensor:
+        error = mean_squared_error(model, model.parameters.constrain(theta), phi, data)
+        if method.penalty == "phi":
+            return error + rho * phi.square().sum(1)
+        if method.penalty == "network":
+            return error + rho * model.penalty(phi, data)
+        return error
+
+    return values
+
+
+def mean_squared_error(model: HybridODE, theta: Tensor, phi: Tensor, data: Trajectories) -> Tensor:
+    """(member,) mean over samples, times and components; theta in natural units."""
+    return (model.predict(theta, phi, data) - data.targets).square().flatten(1).mean(1)

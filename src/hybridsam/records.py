@@ -1,0 +1,111 @@
+"""Datasets, runs and cubes as NetCDF files: what must be in them, where they come from, and writing them whole."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import xarray as xr
+
+from hybridsam.errors import UserError
+from hybridsam.settings import canonical, digest
+
+RUN = ("method", "rho", "seed")
+REQUIRED = {
+    "dataset": {"split": ("sample",)},
+    "runs": {
+        "theta": (*RUN, "parameter"),
+        "y_error": (*RUN, "split"),
+        "status": RUN,
+        "theta_history": (*RUN, "step", "parameter"),
+    },
+    "cube": {"theta": (*RUN, "parameter"), "theta_error": RUN, "y_error": (*RUN, "split"), "status": RUN},
+}
+REFERENCE = "Takeishi (2026), arXiv:2602.06837"
+VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename: the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(dataset: xr.Dataset, path: Path, kind: str, title: str) -> None:
+    """Write a dataset, a block of runs or a cube, with its kind and its provenance in the attributes."""
+    provenance: dict[str, str] = {
+        "Conventions": "CF-1.11",
+        "title": title,
+        "references": REFERENCE,
+        "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} hybridsam {' '.join(sys.argv[1:2])}",
+        "hybridsam_kind": kind,
+        "git_commit": git_commit(),
+        "versions": json.dumps(versions()),
+    }
+    dataset = dataset.assign_attrs({**provenance, **dataset.attrs})
+    numeric = [name for name, variable in dataset.variables.items() if variable.dtype.kind in "fiu" and variable.ndim]
+    encoding = {name: {"zlib": True, "complevel": 4} for name in numeric}
+    write_whole(Path(path), lambda part: dataset.to_netcdf(part, engine="netcdf4", encoding=encoding))
+
+
+def read(path: Path, kind: str) -> xr.Dataset:
+    """Read a file of that kind into memory; raises UserError naming the file if it is anything else."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        dataset = xr.load_dataset(path, engine="netcdf4")
+    except Exception as error:  # the NetCDF and HDF5 libraries raise many kinds for a damaged file
+        raise UserError(f"{path}: not a readable NetCDF file (truncated or foreign): {error}") from error
+    found = dataset.attrs.get("hybridsam_kind")
+    if found != kind:
+        raise UserError(f"{path}: expected a hybridsam {kind} file, found {found or 'some other NetCDF file'}")
+    for name, dims in REQUIRED[kind].items():
+        if name not in dataset.variables or dataset[name].dims != dims:
+            raise UserError(f"{path}: the variable {name}({', '.join(dims)}) is missing or has other dimensions")
+    return dataset
+
+
+def fingerprint(dataset: xr.Dataset) -> str:
+    """A hash of the numbers and labels, whatever the attributes say (they hold timestamps)."""
+    state = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset[name]
+        state.update(f"{name} {variable.dims} {variable.shape}".encode())
+        text = variable.dtype.kind in "OU"
+        state.update("\0".join(map(str, variable.values.ravel())).encode() if text else variable.values.tobytes())
+    return state.hexdigest()[:16]
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"python": python} | {name: importlib.metadata.version(name) for name in VERSIONED}
+
+
+def git_commit() -> str:
+    """Commit of the source tree, marked when it has local changes; 'unknown' outside a repository."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + (" with local changes" if changed else "")
+
+
+def configuration_hash(
+    settings: Mapping, dataset: xr.Dataset, method: str, rho: float | str, seeds: Sequence[int]
+) -> str:
+    """Hash of what a block of runs stands for: model, training, data, method, strength and seeds."""
+    relevant = {key: settings[key] for key in ("module", "model", "training")}
+    return digest([relevant, fingerprint(dataset), method, canonical(rho), list(seeds)])

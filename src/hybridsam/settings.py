@@ -1,0 +1,117 @@
+"""Settings: read from YAML or JSON, stripped of their sources, turned into typed values with clear errors."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from hybridsam.errors import UserError
+
+NOT_VALUES = ("source", "note")  # documentation beside a constant; changing it changes no result
+
+
+def load(text_or_path: str) -> dict:
+    """Settings from a YAML or JSON file, or from JSON text itself."""
+    if text_or_path.lstrip().startswith("{"):
+        text, where = text_or_path, "settings"
+    else:
+        path, where = Path(text_or_path), text_or_path
+        if not path.is_file():
+            raise UserError(f"{where}: no such file")
+        text = path.read_text()
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{where}: expected a mapping of keys to values")
+    return numbers(without_sources(settings))
+
+
+def numbers(settings: Any) -> Any:
+    """The same nested settings with 1e-4, which YAML reads as text, as the number it looks like."""
+    if isinstance(settings, Mapping):
+        return {key: numbers(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [numbers(value) for value in settings]
+    if isinstance(settings, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", settings):
+        return float(settings)
+    return settings
+
+
+def without_sources(settings: Any) -> Any:
+    """The same nested mapping without the keys that only document."""
+    if isinstance(settings, Mapping):
+        return {key: without_sources(value) for key, value in settings.items() if key not in NOT_VALUES}
+    return settings
+
+
+def merge(base: Mapping, over: Mapping) -> dict:
+    """``over`` laid on ``base``: mappings merge key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def constants(table: Mapping[str, Mapping]) -> dict[str, Any]:
+    """name -> value, from the {value, unit} entries of a task file."""
+    return {name: entry["value"] for name, entry in table.items()}
+
+
+def section(settings: Mapping, name: str) -> Mapping:
+    """A required mapping inside the settings."""
+    if not isinstance(settings.get(name), Mapping):
+        raise UserError(f"settings: the section {name!r} is missing or not a mapping")
+    return settings[name]
+
+
+def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a mapping, refusing unknown and missing keys and values of the wrong type."""
+    known = {field.name: field for field in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}.{key}: unknown key; allowed are {', '.join(known)}")
+    for name, field in known.items():
+        if field.default is MISSING and name not in values:
+            raise UserError(f"{where}.{name}: missing")
+    return cls(**{key: _typed(value, known[key].type, f"{where}.{key}") for key, value in values.items()})
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if kind is float:
+            return float(value)  # YAML reads 1e-4 as text
+        if kind in (int, str) and not isinstance(value, kind):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: {value!r} is not of type {kind.__name__}") from None
+    return value
+
+
+def canonical(rho: float | str) -> str:
+    """The one way to write a strength in a path: 0, 0.05, 1e-4."""
+    try:
+        number = float(rho)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not (np.isfinite(number) and number >= 0):
+        raise UserError(f"rho: {rho!r} is not a number that is zero or larger")
+    if number == 0 or 1e-3 <= number < 1e4:
+        return np.format_float_positional(number, trim="-")
+    return np.format_float_scientific(number, trim="-", exp_digits=1)
+
+
+def digest(settings: Any) -> str:
+    """A short hash of JSON-like settings; equal for equal content."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

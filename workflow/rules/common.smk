@@ -1,0 +1,140 @@
+"""What the other rule files share: the checked configuration, the list of runs, the code that a result depends on."""
+
+import ast
+import json
+import re
+import shlex
+import sys
+from functools import cache
+from importlib.util import find_spec
+from itertools import groupby
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from hybridsam.settings import canonical, merge, numbers, without_sources
+
+# Jobs use the Python that runs Snakemake, also when its environment is not activated.
+shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+
+def check(values, schema, where):
+    """Values with the schema's defaults; stops with one line for each mistake, naming key, value and what is allowed."""
+    schema = yaml.safe_load(Path(workflow.source_path(f"../schemas/{schema}.schema.yaml")).read_text())
+    defaults = {key: entry["default"] for key, entry in schema["properties"].items() if "default" in entry}
+    values = defaults | numbers(values)
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
+    if errors:
+        sys.exit("\n".join(f"{where}: {explain(error)}" for error in errors))
+    return values
+
+
+def explain(error):
+    """One line for a schema error: where, what, and what is allowed instead."""
+    key = ".".join(map(str, error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        return f"{key}: {error.message}; allowed are {', '.join(error.schema['properties'])}"
+    meaning = error.schema.get("description")
+    return f"{key}: {error.message}" + (f" ({meaning})" if meaning else "")
+
+
+experiment = check(config, "experiment", "experiment configuration")
+TASKS, METHODS = experiment["tasks"], experiment["methods"]
+unused = sorted(set(experiment["overrides"]) - {"all", *TASKS})
+if unused:
+    sys.exit(f"experiment configuration: overrides.{unused[0]}: not one of the tasks {', '.join(TASKS)}")
+
+
+@cache
+def task_settings(task):
+    """The task file with the experiment's overrides, checked, without the keys that only document."""
+    path = Path(experiment["task_files"], f"{task}.yaml")
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
+        sys.exit(f"experiment configuration: tasks: {task!r} is not one of {known} (no file {path})")
+    settings = yaml.safe_load(path.read_text())
+    for override in ("all", task):
+        settings = merge(settings, experiment["overrides"].get(override, {}))
+    return without_sources(check(settings, "task", f"{path} with the overrides of the experiment"))
+
+
+def settings(*sections):
+    """A params function: these sections of the task's settings as JSON, so that a change reruns what depends on it."""
+    return lambda wildcards: json.dumps({key: task_settings(wildcards.task)[key] for key in ("title", "module", *sections)})
+
+
+def strengths_of(method):
+    """The canonical strengths of a method; erm has the one strength 0."""
+    if method == "erm":
+        return ["0"]
+    if method not in experiment["strengths"]:
+        sys.exit(f"experiment configuration: strengths.{method}: missing, though methods lists {method}")
+    return [canonical(rho) for rho in experiment["strengths"][method]]
+
+
+def blocks_of(seeds, size):
+    """Blocks <first>-<last> of at most `size` seeds without gaps, so that a new seed leaves full blocks as they are."""
+    blocks = []
+    for _, run in groupby(enumerate(sorted(seeds)), key=lambda pair: pair[1] - pair[0]):
+        run = [seed for _, seed in run]
+        blocks += [f"{run[i]}-{run[i : i + size][-1]}" for i in range(0, len(run), size)]
+    return blocks
+
+
+GRID = {method: strengths_of(method) for method in METHODS}
+BLOCKS = blocks_of(experiment["seeds"], experiment["seeds_per_job"])
+for task in TASKS:
+    task_settings(task)  # a mistake in a task file stops everything before anything runs
+
+
+def results(*patterns, **wildcards):
+    """Paths under the results of this experiment, with wildcards filled in where given."""
+    return expand([f"results/{experiment['experiment']}/{pattern}" for pattern in patterns], **wildcards)
+
+
+@cache
+def imports(file):
+    """Files inside the hybridsam package that a Python file imports, directly."""
+    package = Path(find_spec("hybridsam").origin).parent
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    found = [source(name) for name in names if name.split(".")[0] == "hybridsam"]
+    return {file for file in found if file and package in file.parents}
+
+
+def source(module):
+    """File of a module, given by its dotted name or by its path; None for a name inside a module."""
+    if module.endswith(".py"):
+        return Path(module)
+    package = Path(find_spec("hybridsam").origin).parent
+    path = package.joinpath(*module.split(".")[1:])
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def library(*modules):
+    """The files that these modules consist of, imports inside the library included: inputs of the rules that run them.
+
+    Snakemake does not see a change in an imported module; with its file as an input it does.
+    """
+    found, waiting = set(), [source(module) for module in modules]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            waiting += imports(file)
+    here = Path.cwd()
+    return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
+
+
+wildcard_constraints:
+    experiment=re.escape(experiment["experiment"]),
+    task="|".join(map(re.escape, TASKS)),
+    method="|".join(METHODS),
+    rho="[^/]+",
+    seeds=r"\d+-\d+",

@@ -1,0 +1,74 @@
+"""Needs the run files. Makes cube.nc and selection.csv of each task, and table.csv, table.md, table.html of them all."""
+
+
+rule collect:
+    """Put all runs of a task on labelled axes."""
+    input:
+        dataset="results/{experiment}/{task}/dataset.nc",
+        runs=[
+            f"results/{{experiment}}/{{task}}/runs/{method}/rho={rho}/seeds={block}.nc"
+            for method, rhos in GRID.items()
+            for rho in rhos
+            for block in BLOCKS
+        ],
+        code=library("hybridsam.evaluate"),
+    output:
+        "results/{experiment}/{task}/cube.nc",
+    log:
+        "logs/{experiment}/{task}/collect.log",
+    params:
+        settings=settings("model", "training"),
+        grid=json.dumps(GRID),
+        blocks=BLOCKS,
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam collect results/{wildcards.experiment}/{wildcards.task}/runs --dataset {input.dataset:q} "
+        "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.blocks} --output {output:q} 2> {log:q}"
+
+
+rule select:
+    """Choose each method's strength by every selection rule."""
+    input:
+        cube="results/{experiment}/{task}/cube.nc",
+        code=library("hybridsam.evaluate"),
+    output:
+        "results/{experiment}/{task}/selection.csv",
+    log:
+        "logs/{experiment}/{task}/select.log",
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam select {input.cube:q} --output {output:q} 2> {log:q}"
+
+
+rule make_table:
+    """Table 1 of the paper, for each selection rule."""
+    input:
+        selections=expand("results/{{experiment}}/{task}/selection.csv", task=TASKS),
+        code=library("hybridsam.evaluate"),
+    output:
+        csv="results/{experiment}/table.csv",
+        markdown="results/{experiment}/table.md",
+        html=report("results/{experiment}/table.html", caption="../report/table.rst", category="Table 1"),
+    log:
+        "logs/{experiment}/table.log",
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam table {input.selections:q} --output {output:q} 2> {log:q}"
+
+
+rule table:
+    """Table 1 of the experiment, and what it takes."""
+    input:
+        results("table.csv", "table.md", "table.html"),
+
+
+for name in TASKS:
+
+    rule:
+        name:
+            name
+        input:
+            results("{task}/selection.csv", "{task}/figures/{figure}.png", task=name, figure=FIGURES),

@@ -1,0 +1,37 @@
+"""Needs dataset.nc, cube.nc, selection.csv. Makes figures/<figure>.pdf, .svg, .png and the .csv each was drawn from."""
+
+FIGURES = ["predictions", "theta_training", "errors_rho", "losses"]
+
+
+rule figure:
+    """Draw one figure of a task."""
+    input:
+        dataset="results/{experiment}/{task}/dataset.nc",
+        cube="results/{experiment}/{task}/cube.nc",
+        selection="results/{experiment}/{task}/selection.csv",
+        code=library("hybridsam.figures"),
+    output:
+        "results/{experiment}/{task}/figures/{figure}.pdf",
+        "results/{experiment}/{task}/figures/{figure}.svg",
+        report(
+            "results/{experiment}/{task}/figures/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="{task}",
+            labels={"figure": "{figure}"},
+        ),
+        "results/{experiment}/{task}/figures/{figure}.csv",
+    log:
+        "logs/{experiment}/{task}/figures/{figure}.log",
+    params:
+        rule=experiment["selection_rule"],
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
+        "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"
+
+
+rule figures:
+    """All figures of the experiment."""
+    input:
+        results("{task}/figures/{figure}.png", task=TASKS, figure=FIGURES),

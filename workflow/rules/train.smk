@@ -1,0 +1,27 @@
+"""Needs dataset.nc. Makes runs/<method>/rho=<rho>/seeds=<first>-<last>.nc and the trained weights beside it.
+
+Checkpoints lie in results/<experiment>/checkpoints, which no rule declares: Snakemake would delete them before a retry.
+"""
+
+
+rule train:
+    """Train one block of seeds of a task, a method and a strength."""
+    input:
+        dataset="results/{experiment}/{task}/dataset.nc",
+        code=lambda wc: library("hybridsam.fit", task_settings(wc.task)["module"]),
+    output:
+        runs="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.nc",
+        weights="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.safetensors",
+    log:
+        "logs/{experiment}/{task}/{method}/rho={rho}/seeds={seeds}.log",
+    params:
+        settings=settings("model", "training"),
+    threads: 1
+    resources:
+        mem_mb=1500,
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
+        "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
+        "--checkpoints results/{wildcards.experiment}/checkpoints --output {output.runs:q} 2> {log:q}"
