@@ -39,7 +39,7 @@ environment: $(DONE)  ## make or update .venv; the other targets do so by themse
 
 clean:  ## remove caches and build products; results, resources and .venv stay
 	rm -rf build dist src/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
-	find src tests envs benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A .venv that was moved or copied here still belongs to its old folder: its pip names the Python that it runs.
 IS_OURS := grep -qF "$$(pwd -P)/.venv/bin/" .venv/bin/pip 2>/dev/null

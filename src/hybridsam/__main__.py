@@ -48,6 +48,16 @@ def train(args: argparse.Namespace) -> None:
     records.write(block, args.output, "runs", f"{task.get('title', task['module'])}: {args.method}, rho = {args.rho}")
 
 
+def diagnose(args: argparse.Namespace) -> None:
+    from hybridsam import records, settings, tasks
+    from hybridsam.diagnose import as_table
+
+    task = settings.load(args.settings)
+    model = tasks.load(task["module"]).build(settings.section(task, "model"))
+    table = as_table(model, records.read(args.dataset, "dataset"))
+    records.write_whole(args.output, lambda part: table.to_csv(part, index=False))
+
+
 def collect(args: argparse.Namespace) -> None:
     from hybridsam import evaluate, records, settings
 
@@ -94,6 +104,28 @@ def table(args: argparse.Namespace) -> None:
         records.write_whole(path, writers[path.suffix])
 
 
+def results(args: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from hybridsam import records, summary
+
+    folders = {task: args.experiment / task for task in args.tasks}
+    page = summary.as_page(
+        pd.read_csv(args.experiment / "table.csv"),
+        {task: records.read(folder / "cube.nc", "cube") for task, folder in folders.items()},
+        {task: pd.read_csv(folder / "identifiability.csv") for task, folder in folders.items()},
+        args.made_by,
+    )
+    records.write_whole(args.output, lambda part: part.write_text(page))
+
+
+def figure(args: argparse.Namespace) -> None:
+    from hybridsam import figures
+
+    results = figures.load(args.dataset, args.cube, args.selection, args.rule)
+    figures.write(args.name, results, args.output)
+
+
 def parse_seeds(text: str) -> list[int]:
     """``3-5`` or ``4`` -> the seeds of a block."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
@@ -133,6 +165,11 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--checkpoints", type=Path, help="folder for checkpoints; a killed training resumes from there")
     c.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints")
 
+    c = command(diagnose, "what can be known about theta before training")
+    c.add_argument("dataset", type=Path, help="dataset.nc")
+    settings_option(c)
+    c.add_argument("--output", type=Path, required=True, help="identifiability.csv to write")
+
     c = command(collect, "put all runs of a task on labelled axes")
     c.add_argument("runs", type=Path, help="folder of the run files, <method>/rho=<rho>/seeds=<first>-<last>.nc")
     c.add_argument("--dataset", type=Path, required=True)
@@ -148,6 +185,20 @@ def parser() -> argparse.ArgumentParser:
     c = command(table, "Table 1: all tasks and methods")
     c.add_argument("selections", nargs="+", help="selection.csv of each task, in a folder named after the task")
     c.add_argument("--output", type=Path, nargs="+", required=True, help="table.csv, table.md, table.html")
+
+    c = command(figure, "draw one figure of a task and write the numbers in it")
+    c.add_argument("name", help="predictions, theta_training, errors_rho or losses")
+    c.add_argument("--dataset", type=Path, required=True)
+    c.add_argument("--cube", type=Path, required=True, help="cube.nc; it leads to the run files")
+    c.add_argument("--selection", type=Path, required=True, help="selection.csv")
+    c.add_argument("--rule", default="validation", help="validation, one_standard_error or oracle")
+    c.add_argument("--output", type=Path, nargs="+", required=True, help="name.pdf, name.svg, name.png, name.csv")
+
+    c = command(results, "a page of Markdown with an experiment's sizes, identifiability and Table 1")
+    c.add_argument("experiment", type=Path, help="folder of the experiment, with table.csv")
+    c.add_argument("--tasks", nargs="+", required=True)
+    c.add_argument("--made-by", required=True, help="the command to state on the page")
+    c.add_argument("--output", type=Path, required=True)
     return top
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -46,23 +46,30 @@ def collect(
     shape = tuple(map(len, axes.values()))
     per_run = {str(n): v for n, v in first.data_vars.items() if v.dims[:3] == RUN and "example" not in v.dims}
     values = {name: _missing(name, variable, shape) for name, variable in per_run.items()}
-    file = np.full(shape, "", dtype=object)
+    file, seconds = np.full(shape, "", dtype=object), np.full(shape, np.nan)
     for path, block in blocks.items():
         i, j = position["method"][block["method"].item()], position["rho"][block["rho"].item()]
         k = [position["seed"][seed] for seed in block["seed"].values.tolist()]
         for name in values:
             values[name][i, j, k] = block[name].values[0, 0]
         file[i, j, k] = os.path.relpath(path, folder)
+        seconds[i, j, k] = block.attrs["seconds"] / len(k)
 
     shared = ("parameter", "parameter_units", "split", "step")
     cube = xr.Dataset(
         {name: (variable.dims, values[name], variable.attrs) for name, variable in per_run.items()},
         coords=axes | {name: first[name].variable for name in shared},
-        attrs={name: first.attrs[name] for name in ("synthetic", "source", "configuration")},
+        attrs={name: first.attrs[name] for name in ("synthetic", "source", "configuration")}
+        | {f"runs_{name}": _distinct(blocks, name) for name in ("git_commit", "device", "versions")},
     )
     cube["file"] = (RUN, file, {"long_name": "file of the run, seen from the folder of this file"})
+    cube["seconds"] = (RUN, seconds, {"long_name": "training time, a run's share of its block's", "units": "s"})
     cube["learning_rate"] = first["learning_rate"]
     return add_errors(cube, dataset)
+
+
+def _distinct(blocks: Mapping[Path, xr.Dataset], attribute: str) -> str:
+    return " | ".join(sorted({str(block.attrs[attribute]) for block in blocks.values()}))
 
 
 def _missing(name: str, variable: xr.DataArray, shape: tuple[int, ...]) -> np.ndarray:
@@ -154,8 +161,9 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 def select(cube: xr.Dataset) -> pd.DataFrame:
     """The strength that each rule chooses for each method, always on the final iterate, and the errors there.
 
-    One row a method and rule: rho, completed runs n, diverged, and for every metric its mean and standard deviation over
-    seeds, and the mean difference to erm over the seeds that both completed, with its standard deviation and number.
+    One row a method and rule: rho, completed runs n, diverged, and for every metric its mean and standard deviation
+    over seeds, and the mean difference to erm over the seeds that both completed, with its standard deviation and
+    number.
     """
     runs = runs_table(cube)
     rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
@@ -227,8 +235,8 @@ RULE_TITLES = {
     "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
 }
 TABLE_NOTE = (
-    "Mean ± standard deviation over seeds at the final iterate, on test data; y-error is the mean squared error over all "
-    "states and times. rho is the chosen strength, n the number of completed runs."
+    "Mean ± standard deviation over seeds at the final iterate, on test data; y-error is the mean squared error over "
+    "all states and times. rho is the chosen strength, n the number of completed runs."
 )
 
 

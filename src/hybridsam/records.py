@@ -16,7 +16,7 @@ from hybridsam.errors import UserError
 from hybridsam.settings import canonical, digest
 
 RUN = ("method", "rho", "seed")
-REQUIRED = {
+REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "dataset": {"split": ("sample",)},
     "runs": {
         "theta": (*RUN, "parameter"),
@@ -30,7 +30,7 @@ REFERENCE = "Takeishi (2026), arXiv:2602.06837"
 VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, then rename: the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -53,7 +53,7 @@ def write(dataset: xr.Dataset, path: Path, kind: str, title: str) -> None:
         "versions": json.dumps(versions()),
     }
     dataset = dataset.assign_attrs({**provenance, **dataset.attrs})
-    numeric = [name for name, variable in dataset.variables.items() if variable.dtype.kind in "fiu" and variable.ndim]
+    numeric = [name for name in dataset.variables if dataset[name].dtype.kind in "fiu" and dataset[name].ndim]
     encoding = {name: {"zlib": True, "complevel": 4} for name in numeric}
     write_whole(Path(path), lambda part: dataset.to_netcdf(part, engine="netcdf4", encoding=encoding))
 

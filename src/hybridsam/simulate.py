@@ -27,26 +27,31 @@ def simulate_ode(
     Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (scipy's RK45) with steps of at most dt. Every split draws
     from its own generators, so its samples do not depend on the sizes of the others.
     """
+    keep = slice(None, None, constants["subsample"])
     fine = np.arange(constants["steps"] * constants["subsample"] + 1) * constants["dt"]
-    clean, noisy, split = [], [], []
+    clean, noisy, rates, split = [], [], [], []
+    times = fine[keep]
     for name, sequence in zip(SPLITS, np.random.SeedSequence(constants["seed"]).spawn(len(SPLITS)), strict=True):
         initial_rng, noise_rng = map(np.random.default_rng, sequence.spawn(2))
         n = constants[name]
         initial = initial_rng.uniform(bounds[:, 0], bounds[:, 1], size=(n, len(bounds)))
-        states = np.stack([_solve(field, x0, fine)[:: constants["subsample"]] for x0 in initial])
+        states = np.stack([_solve(field, x0, fine)[keep] for x0 in initial])
         clean.append(states)
+        rates.append(np.stack([[field(t, x) for t, x in zip(times, row, strict=True)] for row in states]))
         noisy.append(states + constants["noise"] * noise_rng.standard_normal(states.shape))
         split += [name] * n
 
     dims = ("sample", "time", "component")
     units = "; ".join(components.values())
+    rate_units = "; ".join(f"({unit}) s-1" for unit in components.values())
     return xr.Dataset(
         {
             "state": (dims, np.concatenate(noisy), {"long_name": "observed state", "units": units}),
             "state_true": (dims, np.concatenate(clean), {"long_name": "state without noise", "units": units}),
+            "rate_true": (dims, np.concatenate(rates), {"long_name": "dx/dt at state_true", "units": rate_units}),
         },
         coords={
-            "time": ("time", fine[:: constants["subsample"]], {"long_name": "time", "units": "s"}),
+            "time": ("time", times, {"long_name": "time", "units": "s"}),
             "component": list(components),
             "component_units": ("component", list(components.values())),
             "split": ("sample", split),

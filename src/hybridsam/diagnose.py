@@ -1,0 +1,111 @@
+"""What can be known about theta before any training."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from scipy.optimize import least_squares
+
+from hybridsam.errors import UserError
+from hybridsam.hybrid import HybridODE, Trajectories
+
+
+@dataclass(frozen=True)
+class Identifiability:
+    """theta arrays are (parameter,) in natural units.
+
+    least_norm: the theta for which the network has least to add; functional regularisation converges to it, and
+        sharpness-aware minimization moves towards it as rho grows. None where the true rate of change is unknown.
+    science_only: the theta that fits the training data best without a network.
+    singular_values: of the Jacobian of the science-only prediction with respect to theta, at science_only.
+    """
+
+    least_norm: np.ndarray | None
+    science_only: np.ndarray
+    singular_values: np.ndarray
+
+    @property
+    def rank(self) -> int:
+        """Number of directions of theta that the science-only prediction depends on."""
+        return int((self.singular_values > 1e-8 * self.singular_values.max()).sum())
+
+
+def identify(model: HybridODE, dataset: xr.Dataset) -> Identifiability:
+    """Diagnose a model on the training data of a dataset."""
+    data = Trajectories.from_dataset(dataset, "train", torch.float64)
+    science_only = fit_science_only(model, data)
+    return Identifiability(
+        least_norm=least_norm_theta(model, dataset) if "rate_true" in dataset else None,
+        science_only=science_only,
+        singular_values=np.linalg.svd(science_jacobian(model, science_only, data), compute_uv=False),
+    )
+
+
+def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
+    """Minimize over theta the mean of ||dx/dt - f(x; theta)||^2 over the training states, (parameter,).
+
+    At the minimum the missing part, which the network has to supply, is orthogonal to the directions in which theta
+    moves f; it equals the true theta only where the missing part is orthogonal to the science on the data.
+    """
+    if "rate_true" not in dataset:
+        raise UserError("least-norm theta: the dataset has no variable rate_true (true rate of change)")
+    train = dataset.isel(sample=(dataset["split"] == "train").values)
+    states, rates = (torch.as_tensor(train[name].values).flatten(0, 1)[None] for name in ("state_true", "rate_true"))
+
+    def residual(theta: torch.Tensor) -> torch.Tensor:
+        return model.science(model.parameters.named(theta), states) - rates
+
+    return _minimize(model, residual)
+
+
+def fit_science_only(model: HybridODE, data: Trajectories) -> np.ndarray:
+    """The theta (parameter,) whose science-only rollout is closest to the data in the mean square."""
+    return _minimize(model, lambda theta: model.predict_science(theta, data) - data.targets)
+
+
+def science_jacobian(model: HybridODE, theta: np.ndarray, data: Trajectories) -> np.ndarray:
+    """Derivative of the science-only prediction with respect to theta, (samples * times * components, parameter)."""
+
+    def predict(values: torch.Tensor) -> torch.Tensor:
+        return model.predict_science(values[None], data).flatten()
+
+    return torch.func.jacfwd(predict)(torch.as_tensor(theta)).numpy()
+
+
+def _minimize(model: HybridODE, residual) -> np.ndarray:
+    """Levenberg-Marquardt on unconstrained theta from its start; residual takes natural theta (1, parameter)."""
+
+    def of(raw: torch.Tensor) -> torch.Tensor:
+        return residual(model.parameters.constrain(raw[None])).flatten()
+
+    start = model.parameters.initial(1, torch.float64)[0]
+    solution = least_squares(
+        lambda raw: of(torch.as_tensor(raw)).numpy(),
+        start.numpy(),
+        jac=lambda raw: torch.func.jacfwd(of)(torch.as_tensor(raw)).numpy(),
+        method="lm",
+        xtol=1e-12,
+    )
+    return model.parameters.constrain(torch.as_tensor(solution.x)[None])[0].numpy()
+
+
+def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
+    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the Jacobian."""
+    found = identify(model, dataset)
+    truth = json.loads(dataset.attrs.get("truth", "{}"))
+    names = model.parameters.names
+    return pd.DataFrame(
+        {
+            "parameter": names,
+            "unit": model.parameters.units,
+            "start": [row.start for row in model.parameters.rows],
+            "true": [truth.get(name, np.nan) for name in names],
+            "science_only": found.science_only,
+            "least_norm": np.nan if found.least_norm is None else found.least_norm,
+            "rank": found.rank,
+            "condition": found.singular_values.max() / found.singular_values.min(),
+        }
+    )

@@ -1,0 +1,18 @@
+"""Needs dataset.nc. Makes identifiability.csv: what can be known about theta before any training."""
+
+
+rule diagnose:
+    """Rank of the science-only Jacobian, science-only and least-norm theta."""
+    input:
+        dataset="results/{experiment}/{task}/dataset.nc",
+        code=lambda wc: library("hybridsam.diagnose", task_settings(wc.task)["module"]),
+    output:
+        "results/{experiment}/{task}/identifiability.csv",
+    log:
+        "logs/{experiment}/{task}/diagnose.log",
+    params:
+        settings=settings("model"),
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m hybridsam diagnose {input.dataset:q} --settings {params.settings:q} --output {output:q} 2> {log:q}"
