@@ -19,7 +19,7 @@ def simulate(args: argparse.Namespace) -> None:
     from hybridsam import records, settings, tasks
 
     task = settings.load(args.settings)
-    dataset = tasks.load(task["module"]).simulate(settings.constants(settings.section(task, "data")))
+    dataset = tasks.load(task["module"]).simulate(settings.constants(task["data"]))
     records.write(dataset, args.output, "dataset", f"{task.get('title', task['module'])}: data")
 
 
@@ -53,7 +53,7 @@ def diagnose(args: argparse.Namespace) -> None:
     from hybridsam.diagnose import as_table
 
     task = settings.load(args.settings)
-    model = tasks.load(task["module"]).build(settings.section(task, "model"))
+    model = tasks.load(task["module"]).build(task["model"])
     table = as_table(model, records.read(args.dataset, "dataset"))
     records.write_whole(args.output, lambda part: table.to_csv(part, index=False))
 
@@ -122,6 +122,7 @@ def results(args: argparse.Namespace) -> None:
 def figure(args: argparse.Namespace) -> None:
     from hybridsam import figures
 
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph that goes into a pdf
     results = figures.load(args.dataset, args.cube, args.selection, args.rule)
     figures.write(args.name, results, args.output)
 

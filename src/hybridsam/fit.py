@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 import resource
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from hybridsam import records, tasks
 from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridODE, Trajectories
 from hybridsam.methods import get_method, mean_squared_error
-from hybridsam.settings import build, canonical, section
+from hybridsam.settings import build, canonical
 from hybridsam.simulate import SPLITS
 from hybridsam.train import Checkpoint, State, Training, train
 
@@ -52,9 +53,9 @@ def fit(
     rho = float(canonical(rho))
     if len(set(seeds)) != len(seeds) or not seeds:
         raise UserError(f"seeds: {list(seeds)} must be different numbers, at least one")
-    model = tasks.load(settings["module"]).build(section(settings, "model"))
-    training = build(Training, section(settings, "training"), "training")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    model = tasks.load(settings["module"]).build(settings["model"])
+    training = build(Training, settings["training"], "training")
+    device = _device(device)
     dtype = getattr(torch, training.dtype)
     data = {split: Trajectories.from_dataset(dataset, split, dtype, device) for split in SPLITS}
 
@@ -81,6 +82,17 @@ def fit(
     theta, phi = _split(model, state)
     weights = {"theta": theta} | {f"network.{name}": value for name, value in model.network.unflatten(phi).items()}
     return block, {name: value.contiguous().cpu() for name, value in weights.items()}
+
+
+def _device(name: str) -> str:
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if gpu else "cpu"
+    if name != "cpu" and not (gpu and re.fullmatch(r"cuda(:\d+)?", name)):
+        raise UserError(
+            f"device: {name!r} is not one of auto, cpu" + (", cuda, cuda:<number>" if gpu else "; no GPU here")
+        )
+    return name
 
 
 def code_hash(module: str) -> str:

@@ -16,22 +16,34 @@ from hybridsam.errors import UserError
 NOT_VALUES = ("source", "note")  # documentation beside a constant; changing it changes no result
 
 
-def load(text_or_path: str) -> dict:
+class Settings(dict):
+    """Nested settings in which a missing key is the user's mistake, reported with its place."""
+
+    def __init__(self, values: Mapping, where: str) -> None:
+        super().__init__({k: Settings(v, f"{where}.{k}") if isinstance(v, Mapping) else v for k, v in values.items()})
+        self.where = where
+
+    def __missing__(self, key: str) -> None:
+        raise UserError(f"{self.where}.{key}: missing")
+
+
+def load(text_or_path: str) -> Settings:
     """Settings from a YAML or JSON file, or from JSON text itself."""
+    text: str | bytes
     if text_or_path.lstrip().startswith("{"):
         text, where = text_or_path, "settings"
     else:
         path, where = Path(text_or_path), text_or_path
         if not path.is_file():
             raise UserError(f"{where}: no such file")
-        text = path.read_text()
+        text = path.read_bytes()
     try:
         settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{where}: expected a mapping of keys to values")
-    return numbers(without_sources(settings))
+    return Settings(numbers(without_sources(settings)), "settings")
 
 
 def numbers(settings: Any) -> Any:
@@ -66,15 +78,10 @@ def constants(table: Mapping[str, Mapping]) -> dict[str, Any]:
     return {name: entry["value"] for name, entry in table.items()}
 
 
-def section(settings: Mapping, name: str) -> Mapping:
-    """A required mapping inside the settings."""
-    if not isinstance(settings.get(name), Mapping):
-        raise UserError(f"settings: the section {name!r} is missing or not a mapping")
-    return settings[name]
-
-
 def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping, refusing unknown and missing keys and values of the wrong type."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: {values!r} is not a mapping of keys to values")
     known = {field.name: field for field in fields(cls)}
     for key in values:
         if key not in known:
@@ -106,7 +113,9 @@ def canonical(rho: float | str) -> str:
         number = np.nan
     if not (np.isfinite(number) and number >= 0):
         raise UserError(f"rho: {rho!r} is not a number that is zero or larger")
-    if number == 0 or 1e-3 <= number < 1e4:
+    if number == 0:
+        return "0"
+    if 1e-3 <= number < 1e4:
         return np.format_float_positional(number, trim="-")
     return np.format_float_scientific(number, trim="-", exp_digits=1)
 

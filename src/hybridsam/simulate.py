@@ -24,7 +24,7 @@ def simulate_ode(
     states after the initial one), ``noise`` (standard deviation), ``train``, ``validation``, ``test`` (numbers of
     samples), ``seed``.
 
-    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (scipy's RK45) with steps of at most dt. Every split draws
+    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (scipy's RK45) to a relative tolerance of 1e-9. Every split draws
     from its own generators, so its samples do not depend on the sizes of the others.
     """
     keep = slice(None, None, constants["subsample"])
@@ -66,7 +66,5 @@ def simulate_ode(
 
 
 def _solve(field: Callable[[float, np.ndarray], np.ndarray], initial: np.ndarray, times: np.ndarray) -> np.ndarray:
-    solution = solve_ivp(
-        field, (0, times[-1]), initial, method="RK45", t_eval=times, rtol=1e-9, atol=1e-10, max_step=times[1]
-    )
+    solution = solve_ivp(field, (0, times[-1]), initial, method="RK45", t_eval=times, rtol=1e-9, atol=1e-10)
     return solution.y.T

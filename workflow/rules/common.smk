@@ -61,7 +61,9 @@ def task_settings(task):
 
 def settings(*sections):
     """A params function: these sections of the task's settings as JSON, so that a change reruns what depends on it."""
-    return lambda wildcards: json.dumps({key: task_settings(wildcards.task)[key] for key in ("title", "module", *sections)})
+    return lambda wildcards: json.dumps(
+        {key: task_settings(wildcards.task)[key] for key in ("title", "module", *sections)}
+    )
 
 
 def strengths_of(method):

@@ -12,9 +12,9 @@ rule simulate:
         "results/{experiment}/{task}/dataset.nc",
     log:
         "logs/{experiment}/{task}/simulate.log",
-    params:
-        settings=settings("data"),
     conda:
         "../../envs/environment.yaml"
+    params:
+        settings=settings("data"),
     shell:
         "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"

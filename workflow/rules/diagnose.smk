@@ -10,9 +10,9 @@ rule diagnose:
         "results/{experiment}/{task}/identifiability.csv",
     log:
         "logs/{experiment}/{task}/diagnose.log",
-    params:
-        settings=settings("model"),
     conda:
         "../../envs/environment.yaml"
+    params:
+        settings=settings("model"),
     shell:
         "python -m hybridsam diagnose {input.dataset:q} --settings {params.settings:q} --output {output:q} 2> {log:q}"

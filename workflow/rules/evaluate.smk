@@ -16,12 +16,12 @@ rule collect:
         "results/{experiment}/{task}/cube.nc",
     log:
         "logs/{experiment}/{task}/collect.log",
+    conda:
+        "../../envs/environment.yaml"
     params:
         settings=settings("model", "training"),
         grid=json.dumps(GRID),
         blocks=BLOCKS,
-    conda:
-        "../../envs/environment.yaml"
     shell:
         "python -m hybridsam collect results/{wildcards.experiment}/{wildcards.task}/runs --dataset {input.dataset:q} "
         "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.blocks} --output {output:q} 2> {log:q}"

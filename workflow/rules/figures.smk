@@ -22,10 +22,10 @@ rule figure:
         "results/{experiment}/{task}/figures/{figure}.csv",
     log:
         "logs/{experiment}/{task}/figures/{figure}.log",
-    params:
-        rule=experiment["selection_rule"],
     conda:
         "../../envs/environment.yaml"
+    params:
+        rule=experiment["selection_rule"],
     shell:
         "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
         "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"

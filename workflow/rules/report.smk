@@ -9,6 +9,7 @@ rule page:
         notebook="notebooks/task.ipynb",
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
+        identifiability="results/{experiment}/{task}/identifiability.csv",
         figures=results("{{task}}/figures/{figure}.png", figure=FIGURES),
         code=library("hybridsam.evaluate"),
     output:
@@ -41,6 +42,28 @@ rule index:
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
         "-p experiment {wildcards.experiment} && " + TO_HTML + " {output.notebook:q}) 2> {log:q}"
+
+
+rule document:
+    """Write down what the experiment found, in the documentation."""
+    input:
+        table=results("table.csv"),
+        cubes=results("{task}/cube.nc", task=TASKS),
+        identifiability=results("{task}/identifiability.csv", task=TASKS),
+        code=library("hybridsam.summary"),
+    output:
+        "docs/results.md",
+    log:
+        f"logs/{experiment['experiment']}/document.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        folder=results(""),
+        tasks=TASKS,
+        command=f"snakemake --cores 2 --configfile {' '.join(map(str, workflow.configfiles))} -- docs/results.md",
+    shell:
+        "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
+        "--output {output:q} 2> {log:q}"
 
 
 rule report:

@@ -14,13 +14,13 @@ rule train:
         weights="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.safetensors",
     log:
         "logs/{experiment}/{task}/{method}/rho={rho}/seeds={seeds}.log",
-    params:
-        settings=settings("model", "training"),
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=1500,
-    conda:
-        "../../envs/environment.yaml"
+    params:
+        settings=settings("model", "training"),
     shell:
         "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
         "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
