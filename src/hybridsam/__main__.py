@@ -20,7 +20,8 @@ def simulate(args: argparse.Namespace) -> None:
 
     task = settings.load(args.settings)
     dataset = tasks.load(task["module"]).simulate(settings.constants(task["data"]))
-    records.write(dataset, args.output, "dataset", f"{task.get('title', task['module'])}: data")
+    dataset.attrs["constants"] = json.dumps(task["data"])
+    records.write(dataset, args.output, "dataset", f"{task['module']}: data")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -45,7 +46,7 @@ def train(args: argparse.Namespace) -> None:
     )
     metadata = {"configuration_hash": block.attrs["configuration_hash"], "seeds": args.seeds, "method": args.method}
     records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
-    records.write(block, args.output, "runs", f"{task.get('title', task['module'])}: {args.method}, rho = {args.rho}")
+    records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
 
 
 def diagnose(args: argparse.Namespace) -> None:
@@ -79,7 +80,8 @@ def collect(args: argparse.Namespace) -> None:
         seeds = parse_seeds(match["seeds"])
         expected[path] = records.configuration_hash(task, dataset, match["method"], match["rho"], seeds)
     cube = evaluate.collect(blocks, expected, dataset, args.output.parent)
-    records.write(cube, args.output, "cube", f"{task.get('title', task['module'])}: all runs")
+    cube.attrs["task_title"] = task.get("title", task["module"])
+    records.write(cube, args.output, "cube", f"{cube.attrs['task_title']}: all runs")
 
 
 def select(args: argparse.Namespace) -> None:

@@ -60,6 +60,7 @@ def collect(
         {name: (variable.dims, values[name], variable.attrs) for name, variable in per_run.items()},
         coords=axes | {name: first[name].variable for name in shared},
         attrs={name: first.attrs[name] for name in ("synthetic", "source", "configuration")}
+        | {"constants": dataset.attrs.get("constants", "{}")}
         | {f"runs_{name}": _distinct(blocks, name) for name in ("git_commit", "device", "versions")},
     )
     cube["file"] = (RUN, file, {"long_name": "file of the run, seen from the folder of this file"})
@@ -219,7 +220,7 @@ def formatted(table: pd.DataFrame, rule: str) -> pd.DataFrame:
         columns[task, "n"] = rows.apply(
             lambda r: f"{r['n']}" + (f" ({r['diverged']} diverged)" * bool(r["diverged"])), axis=1
         )
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns).reindex(chosen["method"].unique()).fillna("–")
 
 
 def _mean_and_sd(row: pd.Series, name: str) -> str:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import xarray as xr
 from torch import Tensor
 
+from hybridsam.errors import UserError
 from hybridsam.integrate import Solver
 from hybridsam.networks import MLP
 from hybridsam.parameters import Parameters
@@ -27,6 +29,10 @@ class Trajectories:
     ) -> "Trajectories":
         """The samples of one split of a dataset file (variable ``state``)."""
         states = dataset["state"].isel(sample=(dataset["split"] == split).values)
+        if not states.size:
+            raise UserError(f"dataset: no samples in the split {split!r}")
+        if not all(start < end for start, end in pairwise(dataset["time"].values)):
+            raise UserError("dataset: the variable time does not increase")
         tensor = torch.as_tensor(states.values, dtype=dtype, device=device)
         return cls(dataset["time"].values.tolist(), tensor)
 

@@ -51,7 +51,7 @@ class Solver:
         states = []
         x = initial
         for start, end in pairwise(times):
-            n = ceil((end - start) / self.step - 1e-9)
+            n = max(1, ceil((end - start) / self.step - 1e-9))  # not one more for a rounding error
             h = (end - start) / n
             for i in range(n):
                 x = rk4_step(field, start + i * h, x, h)
@@ -72,9 +72,14 @@ def _adaptive(field: VectorField, initial: Tensor, times: Sequence[float], solve
     from torchdiffeq import odeint  # imported here: the fixed-step path, used by default, does without it
 
     grid = torch.tensor(times, dtype=torch.float64, device=initial.device)
+    # Steps end at the times asked for: torchdiffeq interpolates less accurately than it integrates.
+    how = {"rtol": solver.rtol, "atol": solver.atol, "method": solver.method, "options": {"step_t": grid[1:]}}
     try:
-        states = odeint(field, initial, grid, rtol=solver.rtol, atol=solver.atol, method=solver.method)
-    except AssertionError:  # "underflow in dt": the state has run away or is not a number
-        nan = field(times[0], initial) * torch.nan  # by way of the field, so that gradients are defined, as NaN
+        states = odeint(field, initial, grid, **how)
+    except AssertionError as error:
+        if "underflow in dt" not in str(error):
+            raise
+        # The state has run away or is not a number: the same, by way of the field, so that gradients are defined.
+        nan = field(times[0], initial) * torch.nan
         states = nan.expand(len(times), *initial.shape)
     return states[1:].movedim(0, 2)

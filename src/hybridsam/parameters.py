@@ -73,6 +73,9 @@ class Parameters:
     @classmethod
     def from_settings(cls, table: Mapping[str, Mapping]) -> "Parameters":
         """From the ``theta`` mapping of a task file: name -> unit, start, transform, lower, upper."""
+        for name, row in table.items():
+            if not isinstance(row, Mapping):
+                raise UserError(f"theta.{name}: {row!r} is not a mapping with unit, start, …")
         return cls([build(Parameter, {"name": name, **row}, f"theta.{name}") for name, row in table.items()])
 
     def __len__(self) -> int:

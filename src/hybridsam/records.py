@@ -24,7 +24,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
         "status": RUN,
         "theta_history": (*RUN, "step", "parameter"),
     },
-    "cube": {"theta": (*RUN, "parameter"), "theta_error": RUN, "y_error": (*RUN, "split"), "status": RUN},
+    "cube": {"theta": (*RUN, "parameter"), "y_error": (*RUN, "split"), "status": RUN},
 }
 REFERENCE = "Takeishi (2026), arXiv:2602.06837"
 VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
@@ -52,7 +52,7 @@ def write(dataset: xr.Dataset, path: Path, kind: str, title: str) -> None:
         "git_commit": git_commit(),
         "versions": json.dumps(versions()),
     }
-    dataset = dataset.assign_attrs({**provenance, **dataset.attrs})
+    dataset = dataset.assign_attrs({**dataset.attrs, **provenance})
     numeric = [name for name in dataset.variables if dataset[name].dtype.kind in "fiu" and dataset[name].ndim]
     encoding = {name: {"zlib": True, "complevel": 4} for name in numeric}
     write_whole(Path(path), lambda part: dataset.to_netcdf(part, engine="netcdf4", encoding=encoding))

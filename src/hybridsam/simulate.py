@@ -7,6 +7,8 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import solve_ivp
 
+from hybridsam.errors import UserError
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -24,8 +26,8 @@ def simulate_ode(
     states after the initial one), ``noise`` (standard deviation), ``train``, ``validation``, ``test`` (numbers of
     samples), ``seed``.
 
-    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (scipy's RK45) to a relative tolerance of 1e-9. Every split draws
-    from its own generators, so its samples do not depend on the sizes of the others.
+    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (RK45 of scipy) to a relative tolerance of 1e-9. A split
+    draws from its own generators, so its samples do not depend on the sizes of the others.
     """
     keep = slice(None, None, constants["subsample"])
     fine = np.arange(constants["steps"] * constants["subsample"] + 1) * constants["dt"]
@@ -34,6 +36,8 @@ def simulate_ode(
     for name, sequence in zip(SPLITS, np.random.SeedSequence(constants["seed"]).spawn(len(SPLITS)), strict=True):
         initial_rng, noise_rng = map(np.random.default_rng, sequence.spawn(2))
         n = constants[name]
+        if n < 1:
+            raise UserError(f"data.{name}: {n} is not a number of samples, at least 1")
         initial = initial_rng.uniform(bounds[:, 0], bounds[:, 1], size=(n, len(bounds)))
         states = np.stack([_solve(field, x0, fine)[keep] for x0 in initial])
         clean.append(states)

@@ -1,4 +1,4 @@
-"""What the other rule files share: the checked configuration, the list of runs, the code that a result depends on."""
+"""What all files here share: the checked configuration, the list of runs, the code that a result depends on."""
 
 import ast
 import json
@@ -61,9 +61,7 @@ def task_settings(task):
 
 def settings(*sections):
     """A params function: these sections of the task's settings as JSON, so that a change reruns what depends on it."""
-    return lambda wildcards: json.dumps(
-        {key: task_settings(wildcards.task)[key] for key in ("title", "module", *sections)}
-    )
+    return lambda wildcards: json.dumps({key: task_settings(wildcards.task)[key] for key in ("module", *sections)})
 
 
 def strengths_of(method):

@@ -19,7 +19,7 @@ rule collect:
     conda:
         "../../envs/environment.yaml"
     params:
-        settings=settings("model", "training"),
+        settings=settings("title", "model", "training"),
         grid=json.dumps(GRID),
         blocks=BLOCKS,
     shell:

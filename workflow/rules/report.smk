@@ -1,17 +1,23 @@
 """Needs tables and figures. Makes report/index.html, a page for each task, and the executed notebooks beside them."""
 
-TO_HTML = "jupyter nbconvert --log-level WARN --to html --no-input"
+TEMPLATE = ["notebooks/templates/page/index.html.j2", "notebooks/templates/page/conf.json"]
+TO_HTML = (
+    "jupyter nbconvert --log-level WARN --to html --no-input "
+    "--template page --TemplateExporter.extra_template_basedirs=notebooks/templates"
+)
 
 
 rule page:
     """The page of one task: its notebook, executed."""
     input:
         notebook="notebooks/task.ipynb",
+        template=TEMPLATE,
         cube="results/{experiment}/{task}/cube.nc",
+        table="results/{experiment}/table.csv",
         selection="results/{experiment}/{task}/selection.csv",
         identifiability="results/{experiment}/{task}/identifiability.csv",
-        figures=results("{{task}}/figures/{figure}.png", figure=FIGURES),
-        code=library("hybridsam.evaluate"),
+        figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
+        code=lambda wc: library("hybridsam.report", task_settings(wc.task)["module"]),
     output:
         notebook="results/{experiment}/report/{task}.ipynb",
         html="results/{experiment}/report/{task}.html",
@@ -19,29 +25,35 @@ rule page:
         "logs/{experiment}/report/{task}.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        rule=experiment["selection_rule"],
+        to_html=TO_HTML,
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p task {wildcards.task} "
-        "-p experiment {wildcards.experiment} && " + TO_HTML + " {output.notebook:q}) 2> {log:q}"
+        "-p experiment {wildcards.experiment} -p rule {params.rule} && {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule index:
     """The entry page of the report."""
     input:
         notebook="notebooks/overview.ipynb",
+        template=TEMPLATE,
         table="results/{experiment}/table.csv",
         cubes=results("{task}/cube.nc", task=TASKS),
         pages=results("report/{task}.html", task=TASKS),
-        code=library("hybridsam.evaluate"),
+        code=library("hybridsam.report"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
-        html="results/{experiment}/report/index.html",
+        html=report("results/{experiment}/report/index.html", caption="../report/report.rst", category="Report"),
     log:
         "logs/{experiment}/report/index.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        to_html=TO_HTML,
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
-        "-p experiment {wildcards.experiment} && " + TO_HTML + " {output.notebook:q}) 2> {log:q}"
+        "-p experiment {wildcards.experiment} && {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule document:

@@ -1,0 +1,165 @@
+"""How figures look, in one place: the style, the methods' colours and markers, panels, legends and limits.
+
+Text is 8 pt at the printed size. A method has one colour and one marker in every figure (``METHODS``), and no figure
+needs its colours to be understood: panels carry the method's name, lines differ in width and dashes.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from hybridsam.settings import canonical
+
+Panels = dict[tuple[str, str | None], Axes]
+Look = dict[str, Any]  # keywords of Axes.plot
+
+METHODS = {  # colour (seaborn's palette "colorblind") and marker
+    "erm": ("#0173B2", "o"),
+    "l2reg": ("#DE8F05", "s"),
+    "freg": ("#029E73", "D"),
+    "sam": ("#D55E00", "^"),
+    "asam": ("#CC78BC", "v"),
+    "fsam": ("#CA9161", "P"),
+}
+OTHER = ("#949494", "h")  # a method of the user's own
+BASELINE = "erm"
+PENALTIES = ("l2reg", "freg")  # their strength is the weight of a penalty, not a radius
+WIDTH = 7.1  # in: the two columns of a journal's page
+SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+STYLE = dict.fromkeys((*SIZES, "figure.labelsize", "figure.titlesize"), 8) | {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "hybridsam",  # equal figures have equal identifiers
+}
+FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equal figures are equal bytes
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+    ".png": {},
+}
+THIN, THICK = 0.6, 1.8
+DASHED: Any = (0, (4, 1.5))
+DOTTED: Any = (0, (1, 1))
+DATA: Look = {"color": "black", "linestyle": "", "marker": ".", "markersize": 3}
+TRUTH: Look = {"color": "black", "linewidth": THIN}
+SCIENCE: Look = {"color": "0.35", "linewidth": 1.1, "linestyle": DASHED}
+TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
+START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
+
+
+def style() -> AbstractContextManager:
+    """A context in which this module's style holds, whatever the user's own is."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """The drawing function under this module's style."""
+
+    @functools.wraps(draw)
+    def inside(*args, **kwargs) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def save(figure: Figure, file: Path | IO[bytes], kind: str) -> None:
+    """Write a figure as ``.pdf``, ``.svg`` or ``.png``."""
+    with style():
+        figure.savefig(file, format=kind[1:], metadata=FORMATS[kind])
+
+
+def look(method: str) -> tuple[str, str]:
+    """Colour and marker of a method."""
+    return METHODS.get(method, OTHER)
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """The methods, each once, in the order in which every figure shows them."""
+    known = [name for name in METHODS if name in set(methods)]
+    return known + sorted(set(methods) - set(known))
+
+
+def with_unit(name: str, unit: str) -> str:
+    """The label of an axis: ``angular velocity (rad s⁻¹)``; a name that ends its line is kept on it."""
+    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    raised = re.sub(r"(?<=[A-Za-z)])-?[0-9]+", lambda power: power[0].translate(superscripts), unit)
+    return f"{name}({raised})" if name.endswith("\n") else f"{name} ({raised})"
+
+
+def panels(
+    rows: Sequence[str], columns: Sequence[str], title: str, height: float = 1.45, sharex: Literal["all", "col"] = "all"
+) -> tuple[Figure, Panels]:
+    """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row."""
+    width = WIDTH if len(columns) > 2 else WIDTH * 0.6
+    figure = Figure(figsize=(width, height * len(rows) + 1.25), layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    grid = figure.subplots(len(rows), len(columns), sharex=sharex, sharey="row", squeeze=False)
+    axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
+    for axis in axes.values():
+        axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return figure, axes | {(row, None): grid[i, 0] for i, row in enumerate(rows)}
+
+
+def label_below(axes: Panels, last_row: str, label: str) -> None:
+    for (row, _), axis in axes.items():
+        axis.set_xlabel(label if row == last_row else "")
+
+
+def legend(figure: Figure, handles: list) -> None:
+    """The legend below all panels; a handle may be a tuple of handles drawn on each other and named by the last."""
+    labels = [(handle[-1] if isinstance(handle, tuple) else handle).get_label() for handle in handles]
+    columns = 1 if figure.get_figwidth() < WIDTH else 4 if len(handles) <= 4 else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def every_third(line: pd.DataFrame) -> tuple[int, int]:
+    """Which points of a line carry a marker: three, evenly, the first not at the start."""
+    return len(line) // 6, max(1, len(line) // 3)
+
+
+def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) -> None:
+    """Show all of ``values``, and of ``others`` what lies within ``reach`` times their range."""
+    log = axis.get_yscale() == "log"
+    values, others = (_finite(series, log) for series in (values, others))
+    values = values if len(values) else others
+    if not len(values) or values.min() == values.max():
+        return
+    span = np.ptp(values)
+    seen = np.clip([*values, *others], values.min() - reach * span, values.max() + reach * span)
+    bottom, top = seen.min() - 0.06 * span, seen.max() + 0.06 * span
+    axis.set_ylim(*(10 ** np.array([bottom, top]) if log else (bottom, top)))
+
+
+def log_scale(axis: Axes, ratio: float) -> None:
+    """A logarithmic y axis with plain numbers on it; ratio: of the largest value to the smallest."""
+    axis.set_yscale("log", nonpositive="clip")
+    subs = (1, 2, 3, 4, 5, 7) if ratio < 4 else (1, 2, 5) if ratio < 100 else (1,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _finite(series: pd.Series, log: bool) -> np.ndarray:
+    values = series.to_numpy(dtype=float)
+    values = np.log10(values[values > 0]) if log else values
+    return values[np.isfinite(values)]

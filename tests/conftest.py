@@ -1,0 +1,94 @@
+"""Small pendulum data, models and trainings that the tests share."""
+
+import pytest
+import torch
+from hypothesis import settings
+
+from hybridsam.hybrid import Trajectories
+from hybridsam.methods import get_method
+from hybridsam.tasks import pendulum
+from hybridsam.train import Training, train
+
+torch.set_num_threads(1)
+settings.register_profile("hybridsam", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("hybridsam")
+
+CONSTANTS = {
+    "omega": 1.0472,
+    "xi": 0.2,
+    "initial_angle": [-1.5708, 1.5708],
+    "initial_velocity": [-1.5708, 1.5708],
+    "dt": 0.05,
+    "subsample": 10,
+    "steps": 4,
+    "noise": 0.01,
+    "train": 4,
+    "validation": 3,
+    "test": 2,
+    "seed": 0,
+}
+MODEL = {
+    "theta": {"omega": {"unit": "rad s-1", "start": 0.5, "transform": "softplus", "lower": 0.0}},
+    "hidden": [8, 8],
+    "solver": {"method": "rk4", "step": 0.25},
+}
+TRAINING = {
+    "iterations": 20,
+    "learning_rate": 1e-3,
+    "learning_rate_final": 1e-5,
+    "theta_rate_factor": 10.0,
+    "clip_norm": 10.0,
+    "perturb": "network",
+    "record_every": 5,
+    "diverged_after": 3,
+    "dtype": "float64",
+}
+
+
+@pytest.fixture(scope="session")
+def constants():
+    """Constants of the small pendulum data, with changes."""
+    return lambda **changes: CONSTANTS | changes
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    """Four, three and two pendulum trajectories of five times."""
+    return pendulum.simulate(CONSTANTS)
+
+
+@pytest.fixture(scope="session")
+def trajectories(dataset):
+    """The trajectories of one split."""
+    return lambda split="train", dtype=torch.float64: Trajectories.from_dataset(dataset, split, dtype)
+
+
+@pytest.fixture(scope="session")
+def build():
+    """The small pendulum model, with changes to its settings."""
+    return lambda **changes: pendulum.build(MODEL | changes)
+
+
+@pytest.fixture(scope="session")
+def model(build):
+    """The small pendulum model: rk4 and two hidden layers of eight."""
+    return build()
+
+
+@pytest.fixture(scope="session")
+def training():
+    """Small settings of a training, with changes."""
+    return lambda **changes: Training(**(TRAINING | changes))
+
+
+@pytest.fixture(scope="session")
+def fit(model, trajectories, training):
+    """Train the small pendulum model (or another); returns the final state."""
+
+    def run(method, rho, seeds, checkpoint=None, model=model, **changes):
+        how = training(**changes)
+        dtype = getattr(torch, how.dtype)
+        splits = trajectories("train", dtype), trajectories("validation", dtype)
+        return train(model, get_method(method), rho, seeds, *splits, how, checkpoint)
+
+    return run

@@ -1,0 +1,305 @@
+"""Figures: drawn from the right numbers, for every kind of result, with one look for each method, to the same bytes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from matplotlib.colors import to_hex
+
+from hybridsam import __main__, evaluate, figures, looks, records, report
+from hybridsam.errors import UserError
+
+GRID = {"erm": [0.0], "l2reg": [1e-4], "sam": [0.02, 0.05, 0.2], "fsam": [0.05, 0.1]}
+STEPS, TIMES = np.arange(0, 101, 10), np.linspace(0, 4, 9)
+COMPONENTS, UNITS = ["position", "velocity"], ["m", "m s-1"]
+SPLITS = ["train", "validation", "test"]
+TRUTH = {"k": 2.0, "mass": 0.5}
+RUN = records.RUN
+COLOURS = {colour.lower() for colour, _ in looks.METHODS.values()}
+MARKERS = {marker for _, marker in looks.METHODS.values()}
+ROOT = Path(__file__).parents[1]
+
+
+def make_dataset(truth: bool = True, synthetic: str = "yes") -> xr.Dataset:
+    """Six samples of an oscillation, two in each split."""
+    angle = TIMES + np.arange(6)[:, None]
+    clean = np.stack([np.sin(angle), np.cos(angle)], -1)
+    noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
+    dims = ("sample", "time", "component")
+    return xr.Dataset(
+        {"state": (dims, noisy)} | ({"state_true": (dims, clean)} if truth else {}),
+        coords={
+            "time": TIMES,
+            "component": COMPONENTS,
+            "component_units": ("component", UNITS),
+            "split": ("sample", np.repeat(SPLITS, 2)),
+        },
+        attrs={"synthetic": synthetic, "truth": json.dumps(TRUTH if truth else {}), "noise": 0.05},
+    )
+
+
+def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], diverged: list[int]) -> xr.Dataset:
+    """A block of runs as the fit returns it, with numbers from thin air; diverged seeds run away halfway."""
+    rng = np.random.default_rng([int(1e6 * rho), len(method), *seeds])
+    shape = (1, 1, len(seeds))
+    theta = 1 + (1 - np.exp(-STEPS / 30)) * rng.normal(0.8, 0.1, (*shape, 2, 1))
+    loss = np.exp(-STEPS / 20) + rng.uniform(1e-3, 2e-3, (*shape, 1))
+    gone = np.isin(seeds, diverged)
+    theta[:, :, gone, :, 6:], loss[:, :, gone, 5:] = np.nan, 1e12
+    test = dataset.isel(sample=np.flatnonzero(dataset["split"] == "test"), time=slice(1, None))
+    prediction = test["state"].values + 0.1 * rng.standard_normal((*shape, *test["state"].shape))
+    y_error = np.where(gone[:, None], np.inf, 10 ** rng.uniform(-2.5, -0.5, (*shape, 3)))
+    long = ("example", "time", "component")
+    return xr.Dataset(
+        {
+            "theta": ((*RUN, "parameter"), theta[..., -1]),
+            "y_error": ((*RUN, "split"), y_error),
+            "status": (RUN, np.where(gone, "diverged", "completed").astype(object)[None, None]),
+            "theta_history": ((*RUN, "step", "parameter"), theta.swapaxes(-1, -2)),
+            "train_loss": ((*RUN, "step"), loss),
+            "validation_loss": ((*RUN, "step"), 1.3 * loss),
+            "learning_rate": ("step", 0.01 / (1 + STEPS)),
+            "prediction": ((*RUN, *long), prediction),
+            "prediction_science": ((*RUN, *long), prediction + 0.3),
+        },
+        coords={
+            "method": [method],
+            "rho": [rho],
+            "seed": seeds,
+            "parameter": list(TRUTH),
+            "parameter_units": ("parameter", ["N m-1", "kg"]),
+            "split": SPLITS,
+            "step": STEPS,
+            "time": TIMES[1:],
+            "component": COMPONENTS,
+            "component_units": ("component", UNITS),
+        },
+        attrs={
+            "synthetic": dataset.attrs["synthetic"],
+            "source": "a test",
+            "configuration": json.dumps({"module": "hybridsam.tasks.pendulum"}),
+            "configuration_hash": "h",
+            "device": "cpu",
+            "seconds": 1.0,
+        },
+    )
+
+
+def make_results(
+    folder: Path, seeds: int = 3, diverged: dict | None = None, truth: bool = True, **options
+) -> figures.Results:
+    """The files of a task. diverged: (method, rho) -> seeds; options: grid (method -> strengths), synthetic."""
+    dataset = make_dataset(truth, options.get("synthetic", "yes"))
+    blocks = {}
+    for method, strengths in options.get("grid", GRID).items():
+        for rho in strengths:
+            block = make_block(dataset, method, rho, list(range(seeds)), (diverged or {}).get((method, rho), []))
+            path = folder / f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
+            records.write(block, path, "runs", "test")
+            blocks[path] = records.read(path, "runs")
+    cube = evaluate.collect(blocks, dict.fromkeys(blocks, "h"), dataset, folder)
+    cube.attrs["task_title"] = "Oscillator"
+    return figures.Results(dataset, cube, evaluate.select(cube), "validation", folder)
+
+
+CASES = {
+    "normal": {},
+    "one_seed": {"seeds": 1},
+    "some_diverged": {"diverged": {("sam", 0.05): [1], ("sam", 0.2): [0, 1, 2], ("erm", 0.0): [2]}},
+    "all_diverged": {"diverged": {("sam", rho): [0, 1, 2] for rho in GRID["sam"]} | {("erm", 0.0): [0, 1, 2]}},
+    "everything_diverged": {"diverged": {(m, rho): [0, 1, 2] for m in GRID for rho in GRID[m]}},
+    "unknown_truth": {"truth": False},
+    "one_rho_without_erm": {"grid": {"sam": [0.05]}},
+    "only_erm": {"grid": {"erm": [0.0]}},
+    "twin": {"synthetic": "twin"},
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """name of a case -> its results, made once."""
+    made: dict[str, figures.Results] = {}
+
+    def make(case: str) -> figures.Results:
+        if case not in made:
+            made[case] = make_results(tmp_path_factory.mktemp(case), **CASES[case])
+        return made[case]
+
+    return make
+
+
+def drawn(name: str, results: figures.Results):
+    table_of, plot = figures.FIGURES[name]
+    table = table_of(results)
+    return table, plot(table, results.title)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_every_figure_draws_for_every_kind_of_result(name, case, results):
+    """No case raises, nothing carries text below 8 pt, and each method of the cube has a panel or a line."""
+    table, figure = drawn(name, results(case))
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(match=lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
+    assert texts and min(text.get_fontsize() for text in texts) >= 8
+    assert set(table["method"]) == set(results(case).cube["method"].values)
+    assert figure.get_suptitle().startswith("SYNTHETIC TWIN") == (case == "twin")
+    assert "n = " in figures.caption(name, table)
+
+
+@pytest.mark.parametrize("case", ["normal", "some_diverged"])
+def test_theta_training_shows_the_recorded_theta(case, results):
+    """Lines are the cube's histories, the thick one their mean over completed runs, dashed the true value."""
+    table, figure = drawn("theta_training", results(case))
+    cube, selected = results(case).cube, results(case).selected.set_index("method")
+    for axis, method in zip(figure.axes, looks.in_order(GRID), strict=False):  # the first row: k
+        runs = cube.sel({"method": method, "rho": selected.loc[method, "rho"], "parameter": "k"})
+        completed = runs.sel(seed=runs["status"].values == "completed")
+        lines = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(STEPS)]
+        np.testing.assert_allclose(lines[:-1], runs["theta_history"].transpose("seed", "step"))
+        np.testing.assert_allclose(lines[-1], completed["theta_history"].mean("seed"))
+        assert any(np.allclose(line.get_ydata(), TRUTH["k"]) for line in axis.get_lines())
+    values = table[(table["statistic"] == "run") & (table["method"] == "sam") & (table["parameter"] == "mass")]
+    runs = cube["theta_history"].sel({"method": "sam", "rho": selected.loc["sam", "rho"], "parameter": "mass"})
+    np.testing.assert_allclose(
+        values.sort_values(["seed", "step"])["value"], runs.transpose("seed", "step").values.flat
+    )
+
+
+def test_errors_show_every_run_and_count_the_diverged(results):
+    """Points are the completed runs' errors, means and bars those of evaluate, crosses the diverged runs."""
+    table, figure = drawn("errors_rho", results("some_diverged"))
+    runs = evaluate.runs_table(results("some_diverged").cube)
+    sam = runs[(runs["method"] == "sam") & (runs["status"] == "completed")]
+    axis = figure.axes[1]  # first row: l2reg, sam, fsam
+    points = next(line for line in axis.get_lines() if line.get_marker() == "." and len(line.get_xdata()) == len(sam))
+    np.testing.assert_allclose(np.c_[points.get_data()], sam[["rho", "theta_error"]])
+    assert [text.get_text() for text in axis.texts] == ["1", "3"]
+
+    means = table[(table["statistic"] == "mean") & (table["method"] == "sam") & (table["metric"] == "theta_error")]
+    expected, row = sam[sam["rho"] == 0.02]["theta_error"], means.set_index("rho").loc[0.02]
+    assert row[["value", "interval"]].tolist() == pytest.approx([expected.mean(), evaluate.interval(expected)])
+    assert means["n"].tolist() == [3, 2, 0] and means["diverged"].tolist() == [0, 1, 3]
+    assert np.isnan(means["value"].iloc[2])
+
+
+def test_predictions_come_from_the_run_files(results):
+    """The first completed seed is shown, which for erm is 0 here, at the sample that the dataset calls it."""
+    table, _ = drawn("predictions", results("some_diverged"))
+    erm = table[(table["method"] == "erm") & (table["component"] == "velocity")]
+    block = records.read(results("some_diverged").folder / "runs/erm/rho=0.0/seeds=0-2.nc", "runs")
+    np.testing.assert_allclose(erm[erm["series"] == "full model"]["value"], block["prediction"][0, 0, 0, 0, :, 1])
+    sample = results("some_diverged").dataset["state"][4, :, 1]
+    np.testing.assert_allclose(erm[erm["series"] == "data"]["value"], sample)
+
+
+def test_the_losses_are_those_of_the_cube(results):
+    table, _ = drawn("losses", results("normal"))
+    rho = results("normal").selected.set_index("method").loc["fsam", "rho"]
+    for split, name in (("training", "train_loss"), ("validation", "validation_loss")):
+        rows = table[(table["method"] == "fsam") & (table["split"] == split) & (table["statistic"] == "run")]
+        expected = results("normal").cube[name].sel({"method": "fsam", "rho": rho})
+        np.testing.assert_allclose(rows.sort_values(["seed", "step"])["value"], expected.values.flat)
+
+
+def test_without_truth_there_is_no_theta_error(results):
+    table, figure = drawn("errors_rho", results("unknown_truth"))
+    assert set(table["metric"]) == {"y_error"} and len(figure.axes) == 3
+    assert drawn("theta_training", results("unknown_truth"))[0]["true"].isna().all()
+    assert "truth" not in set(drawn("predictions", results("unknown_truth"))[0]["series"])
+
+
+def test_one_seed_has_no_interval_and_says_so(results):
+    table, figure = drawn("errors_rho", results("one_seed"))
+    assert table["interval"].isna().all() and "none" in figures.caption("errors_rho", table)
+    assert "no interval" in " ".join(text.get_text() for text in figure.legends[0].get_texts())
+
+
+def test_a_method_looks_the_same_in_every_figure(results):
+    """Colour and marker of the means, wherever the method's name stands above the panel."""
+    seen: dict[str, set] = {}
+    for name in figures.FIGURES:
+        for axis in drawn(name, results("normal"))[1].axes:
+            method = axis.get_title().split("\n")[0]
+            marked = [
+                line
+                for line in axis.get_lines()
+                if to_hex(line.get_color()) in COLOURS and line.get_marker() in MARKERS
+            ]
+            seen.setdefault(method, set()).update((to_hex(line.get_color()), line.get_marker()) for line in marked)
+    seen.pop("")  # panels of lower rows have no title
+    assert seen == {method: {(looks.look(method)[0].lower(), looks.look(method)[1])} for method in GRID}
+
+
+def test_a_figure_is_written_to_the_same_bytes_twice(results, tmp_path):
+    """Also the table; and what is written is the table that was drawn."""
+    for folder in ("first", "second"):
+        outputs = [tmp_path / folder / f"errors_rho{ending}" for ending in (".png", ".svg", ".pdf", ".csv")]
+        figures.write("errors_rho", results("some_diverged"), outputs)
+    for output in outputs:
+        assert output.read_bytes() == (tmp_path / "first" / output.name).read_bytes(), output.name
+    table = pd.read_csv(tmp_path / "first" / "errors_rho.csv")
+    np.testing.assert_allclose(table["value"], figures.errors_rho(results("some_diverged"))["value"])
+
+
+def test_mistakes_are_named(results, tmp_path):
+    with pytest.raises(UserError, match="'error' is not one of predictions"):
+        figures.write("error", results("normal"), [tmp_path / "a.png"])
+    with pytest.raises(UserError, match=r"a\.jpg"):
+        figures.write("losses", results("normal"), [tmp_path / "a.jpg"])
+
+
+def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
+    """From files on disk, where the strengths in selection.csv are text; a rule that it lacks is named."""
+    made = results("normal")
+    records.write(made.dataset, tmp_path / "dataset.nc", "dataset", "test")
+    records.write(made.cube, made.folder / "cube.nc", "cube", "test")
+    made.selection.to_csv(tmp_path / "selection.csv", index=False)
+    inputs = ["--dataset", tmp_path / "dataset.nc", "--cube", made.folder / "cube.nc"]
+    inputs += ["--selection", tmp_path / "selection.csv", "--output", tmp_path / "losses.csv"]
+
+    def command(rule: str) -> int:
+        monkeypatch.setattr("sys.argv", ["hybridsam", "figure", "losses", *map(str, inputs), "--rule", rule])
+        return __main__.main()
+
+    assert command("validation") == 0
+    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(figures.losses(made))
+    assert command("best") == 2
+    assert "rule: 'best' is not in" in capsys.readouterr().err
+
+
+def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypatch):
+    (tmp_path / "results" / "small").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert report.experiment_folder("results", "small") == tmp_path / "results" / "small"
+    with pytest.raises(UserError, match="no folder results/large"):
+        report.experiment_folder("results", "large")
+
+
+def test_the_report_counts_and_pairs(results):
+    """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
+    made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
+    cube["status"].loc[{"method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
+    assert report.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
+    paired = report.paired(made.selection)
+    assert paired.loc[("validation", "fsam"), "n_paired"] == 2
+    estimates = report.estimates(made.cube, made.selection, "validation")
+    assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
+    assert "q'' = -omega^2 sin q" in report.equations(made.cube).replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("notebook", ["overview", "task"])
+def test_notebooks_are_committed_clean(notebook):
+    """Without outputs, with one cell that papermill fills in."""
+    content = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
+
+
+def test_every_figure_has_a_caption_for_the_snakemake_report():
+    assert {f"{name}.rst" for name in figures.FIGURES} <= {path.name for path in (ROOT / "workflow/report").iterdir()}

@@ -1,0 +1,235 @@
+"""NetCDF files: round trips, refusal of what is not ours, writing whole or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from hybridsam import records
+from hybridsam.errors import UserError
+from hybridsam.records import configuration_hash, fingerprint, read, write, write_whole
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "folder" / "dataset.nc"
+
+
+@pytest.fixture
+def written(dataset, path):
+    write(dataset, path, "dataset", "A small pendulum")
+    return path
+
+
+def folder(path):
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+# Round trip
+
+
+def test_a_dataset_is_read_as_it_was_written(dataset, written):
+    found = read(written, "dataset")
+    xr.testing.assert_equal(found, dataset)
+    assert fingerprint(found) == fingerprint(dataset)
+    for name, variable in dataset.variables.items():
+        assert found[name].attrs == variable.attrs
+        assert found[name].dtype.kind == variable.dtype.kind or variable.dtype.kind in "OU"
+
+
+def test_attributes_hold_kind_title_and_provenance(dataset, written):
+    attributes = read(written, "dataset").attrs
+    assert attributes["hybridsam_kind"] == "dataset"
+    assert attributes["title"] == "A small pendulum"
+    assert attributes["Conventions"].startswith("CF-")
+    assert set(json.loads(attributes["versions"])) >= {"python", "torch", "numpy"}
+    assert {"history", "references", "git_commit"} <= set(attributes)
+    assert dataset.attrs.items() <= attributes.items()
+
+
+def test_a_file_that_is_written_again_as_another_kind_has_that_kind(written, tmp_path):
+    found = read(written, "dataset")
+    runs = xr.Dataset({name: (dims, np.zeros((1,) * len(dims))) for name, dims in records.REQUIRED["runs"].items()})
+    write(runs.assign_attrs(found.attrs), tmp_path / "runs.nc", "runs", "Runs")
+    attributes = read(tmp_path / "runs.nc", "runs").attrs
+    assert attributes["title"] == "Runs"
+
+
+def test_writing_again_replaces_the_file(dataset, written):
+    write(dataset.isel(sample=[0]), written, "dataset", "One sample")
+    assert read(written, "dataset").sizes["sample"] == 1
+
+
+def test_nothing_but_the_file_is_left(written):
+    assert folder(written) == ["dataset.nc"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.95, 0.999])
+def test_a_truncated_file_is_refused_with_its_path(written, share):
+    whole = written.read_bytes()
+    written.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match="not a readable NetCDF file") as refused:
+        read(written, "dataset")
+    assert str(written) in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"time,angle\n0,1\n", b"\x00" * 1000, b"\x89HDF\r\n\x1a\n", b"CDF\x01"])
+def test_a_file_that_is_no_netcdf_is_refused_with_its_path(tmp_path, content):
+    path = tmp_path / "table.nc"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable NetCDF file") as refused:
+        read(path, "dataset")
+    assert str(path) in str(refused.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused_with_their_path(tmp_path):
+    for path in (tmp_path / "missing.nc", tmp_path):
+        with pytest.raises(UserError, match="no such file") as refused:
+            read(path, "dataset")
+        assert str(path) in str(refused.value)
+
+
+def test_a_foreign_netcdf_file_is_refused_with_its_path(dataset, tmp_path):
+    path = tmp_path / "foreign.nc"
+    dataset.to_netcdf(path, engine="netcdf4")
+    with pytest.raises(UserError, match="expected a hybridsam dataset file, found some other NetCDF file") as refused:
+        read(path, "dataset")
+    assert str(path) in str(refused.value)
+
+
+def test_another_kind_is_refused_with_the_path_and_both_kinds(written):
+    with pytest.raises(UserError, match="expected a hybridsam cube file, found dataset") as refused:
+        read(written, "cube")
+    assert str(written) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda dataset: dataset.drop_vars("split"),
+        lambda dataset: dataset.drop_vars("split").assign_coords(split=("time", ["train"] * 5)),
+    ],
+    ids=["missing", "other dimensions"],
+)
+def test_a_variable_that_is_missing_or_has_other_dimensions_is_named_with_the_path(dataset, path, change):
+    write(change(dataset), path, "dataset", "Changed")
+    with pytest.raises(UserError, match=r"the variable split\(sample\) is missing or has other dimensions") as refused:
+        read(path, "dataset")
+    assert str(path) in str(refused.value)
+
+
+# Whole or not at all
+
+
+def fail(part):
+    part.write_bytes(b"half of it")
+    raise OSError("no space left on device")
+
+
+def interrupt(part):
+    part.write_bytes(b"half of it")
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("writer", "error"), [(fail, OSError), (interrupt, KeyboardInterrupt)])
+def test_a_failing_write_leaves_no_file(path, writer, error):
+    with pytest.raises(error):
+        write_whole(path, writer)
+    assert folder(path) == []
+
+
+@pytest.mark.parametrize(("writer", "error"), [(fail, OSError), (interrupt, KeyboardInterrupt)])
+def test_a_failing_write_leaves_an_earlier_file_as_it_was(written, writer, error):
+    before = written.read_bytes()
+    with pytest.raises(error):
+        write_whole(written, writer)
+    assert written.read_bytes() == before
+    assert folder(written) == ["dataset.nc"]
+
+
+def test_a_dataset_that_netcdf_cannot_hold_leaves_an_earlier_file_as_it_was(dataset, written):
+    before = written.read_bytes()
+    with pytest.raises(TypeError):
+        write(dataset.assign_attrs(truth={"omega": 1.0}), written, "dataset", "Not possible")
+    assert written.read_bytes() == before
+    assert folder(written) == ["dataset.nc"]
+
+
+def test_the_file_appears_only_when_it_is_whole(path):
+    def look(part):
+        part.write_text("whole")
+        assert part.parent == path.parent
+        assert not path.exists()
+
+    write_whole(path, look)
+    assert path.read_text() == "whole"
+
+
+# Fingerprint
+
+
+def test_fingerprint_ignores_attributes_and_the_order_of_variables(dataset):
+    changed = dataset[list(dataset.data_vars)[::-1]].assign_attrs(history="yesterday")
+    changed["state"].attrs["units"] = "furlong"
+    assert fingerprint(changed) == fingerprint(dataset)
+
+
+def change_state(data):
+    data["state"][-1, 0, 1] += 1e-15
+
+
+def change_time(data):
+    data.coords["time"] = data["time"] + 1e-12
+
+
+def change_split(data):
+    data["split"][0] = "test"
+
+
+def change_name(data):
+    data["other"] = data["state"]
+
+
+def swap_samples(data):
+    data["state"][:2] = data["state"].values[1::-1]
+
+
+@pytest.mark.parametrize("change", [change_state, change_time, change_split, change_name, swap_samples])
+def test_fingerprint_changes_with_any_value(dataset, change):
+    changed = dataset.copy(deep=True)
+    change(changed)
+    assert fingerprint(changed) != fingerprint(dataset)
+
+
+def test_fingerprint_changes_with_dimensions_and_text_boundaries():
+    def text(*labels):
+        return xr.Dataset({"label": ("x", np.array(labels, dtype=object))})
+
+    square = xr.Dataset({"a": (("x", "y"), np.ones((2, 2)))})
+    assert fingerprint(square) != fingerprint(square.rename(x="z"))
+    assert fingerprint(text("ab", "c")) != fingerprint(text("a", "bc"))
+
+
+# Provenance
+
+
+def test_configuration_hash_depends_on_what_the_result_depends_on_and_on_nothing_else(dataset):
+    settings = {"module": "m", "model": {"hidden": [8]}, "training": {"iterations": 5}, "title": "A task"}
+    run = {"settings": settings, "dataset": dataset, "method": "sam", "rho": 0.05, "seeds": [0, 1]}
+    other_data = dataset.copy(deep=True)
+    change_state(other_data)
+
+    same = {"rho": "0.050", "dataset": dataset.assign_attrs(history="later"), "settings": settings | {"title": "B"}}
+    changes = [("method", "asam"), ("rho", 0.1), ("seeds", [0, 2]), ("dataset", other_data)]
+    changes += [("settings", settings | {key: {"other": 1}}) for key in ("module", "model", "training")]
+    assert configuration_hash(**(run | same)) == configuration_hash(**run)
+    assert len({configuration_hash(**(run | dict([change]))) for change in [("rho", 0.05), *changes]}) == 8
+
+
+def test_commit_is_unknown_outside_a_repository(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
+    assert records.git_commit() == "unknown"

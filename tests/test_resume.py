@@ -1,0 +1,205 @@
+"""A training that is killed at any moment resumes from its checkpoint and ends at the same bits."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import xarray as xr
+from safetensors import safe_open
+
+import hybridsam
+from hybridsam import records
+
+pytestmark = pytest.mark.slow
+
+STRENGTHS = {"sam": "0.05", "freg": "0.1"}
+SETTINGS = {
+    "module": "hybridsam.tasks.pendulum",
+    "model": {
+        "theta": {"omega": {"unit": "rad s-1", "start": 0.5, "transform": "softplus", "lower": 0.0}},
+        "hidden": [8, 8],
+        "solver": {"method": "rk4", "step": 0.5},
+    },
+    "training": {
+        "iterations": 150,
+        "learning_rate": 1e-3,
+        "learning_rate_final": 1e-5,
+        "theta_rate_factor": 10.0,
+        "clip_norm": 10.0,
+        "perturb": "network",
+        "record_every": 10,
+        "diverged_after": 20,
+        "dtype": "float32",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of two seeds by the command line in a folder with a dataset; a checkpoint after every step."""
+
+    folder: Path
+    method: str
+    source: Path
+
+    @property
+    def run(self):
+        return self.folder / "runs/seeds=0-1.nc"
+
+    @property
+    def weights(self):
+        return self.run.with_suffix(".safetensors")
+
+    @property
+    def checkpoints(self):
+        return self.folder / "checkpoints"
+
+    def start(self, **changes):
+        settings = SETTINGS | {"training": SETTINGS["training"] | changes}
+        command = [sys.executable, "-m", "hybridsam", "train", str(self.folder / "dataset.nc")]
+        command += ["--settings", json.dumps(settings), "--method", self.method, "--rho", STRENGTHS[self.method]]
+        command += ["--seeds", "0-1", "--device", "cpu", "--output", str(self.run)]
+        command += ["--checkpoints", str(self.checkpoints), "--checkpoint-seconds", "0"]
+        environment = os.environ | {"PYTHONPATH": str(self.source)}
+        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+    def finish(self, **changes):
+        """Train to the end; return the log."""
+        process = self.start(**changes)
+        log = process.communicate()[1]
+        assert process.returncode == 0, log
+        return log
+
+    def kill(self, step):
+        """Start and kill the training after that step, while no file is half written."""
+        process = self.start()
+        while self.step() < step or self.is_writing(process):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+
+    def is_writing(self, process):
+        """Whether a file is half written; if not, the process is left stopped."""
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        writing = bool(list(self.checkpoints.glob(".*.part")))
+        if writing:
+            process.send_signal(signal.SIGCONT)
+        return writing
+
+    def step(self):
+        """The step of the checkpoint; 0 if there is none."""
+        for path in self.checkpoints.glob("*.safetensors"):
+            with safe_open(path, "pt") as file:
+                return int(file.metadata()["step"])
+        return 0
+
+    def copy(self, folder):
+        return replace(self, folder=shutil.copytree(self.folder, folder))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A copy of the library, which stays the same also while somebody edits the original."""
+    source = tmp_path_factory.mktemp("src")
+    package = Path(hybridsam.__file__).parent
+    shutil.copytree(package, source / "hybridsam", ignore=shutil.ignore_patterns("__pycache__"))
+    return source
+
+
+@pytest.fixture(scope="module")
+def new_training(dataset, source, tmp_path_factory):
+    """A training that has not begun."""
+
+    def make(method):
+        folder = tmp_path_factory.mktemp(method)
+        records.write(dataset, folder / "dataset.nc", "dataset", "pendulum")
+        return Training(folder, method, source)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def killed(new_training):
+    """A training by sam that was killed on its way; to be copied."""
+    training = new_training("sam")
+    training.kill(40)
+    return training
+
+
+def resumed_at(log):
+    found = re.search(r"resuming at step (\d+)", log)
+    return int(found[1]) if found else 0
+
+
+@pytest.mark.parametrize("method", STRENGTHS)
+def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, method):
+    undisturbed, disturbed = new_training(method), new_training(method)
+    assert resumed_at(undisturbed.finish()) == 0
+    disturbed.kill(40)
+    first = disturbed.step()
+    disturbed.kill(first + 40)  # what has resumed is killed again
+    last = disturbed.step()
+    assert resumed_at(disturbed.finish()) == last > first
+
+    assert disturbed.weights.read_bytes() == undisturbed.weights.read_bytes()
+    with xr.open_dataset(disturbed.run) as one, xr.open_dataset(undisturbed.run) as other:
+        assert set(one.variables) == set(other.variables)
+        different = [name for name in one.variables if one[name].values.tobytes() != other[name].values.tobytes()]
+        different = [name for name in different if not (one[name].dtype.kind == "O" and one[name].equals(other[name]))]
+        assert different == []
+        assert records.fingerprint(one) == records.fingerprint(other)
+        assert one.attrs["configuration_hash"] == other.attrs["configuration_hash"]
+    assert list(disturbed.checkpoints.iterdir()) == []
+
+
+def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
+    assert killed.step() >= 40
+    assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
+    assert len(list(killed.checkpoints.iterdir())) == 1
+
+
+def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
+    training = killed.copy(tmp_path / "copy")
+    log = training.finish(learning_rate=2e-3, iterations=20)
+    assert "resuming" not in log
+    assert "step 0/20" in log
+    assert training.step() == killed.step()
+
+
+def test_a_checkpoint_of_other_code_is_left_alone(killed, tmp_path):
+    training = replace(killed.copy(tmp_path / "copy"), source=shutil.copytree(killed.source, tmp_path / "src"))
+    with open(training.source / "hybridsam/methods.py", "a") as file:
+        file.write("\n# changed\n")
+    log = training.finish()
+    assert "resuming" not in log
+    assert "step 0/150" in log
+    assert training.step() == killed.step()
+
+
+def test_what_a_kill_left_half_written_is_gone_after_the_next_training(killed, tmp_path):
+    training = killed.copy(tmp_path / "copy")
+    [checkpoint] = training.checkpoints.iterdir()
+    checkpoint.with_name(f".{checkpoint.name}.12345.part").write_bytes(checkpoint.read_bytes()[:100])
+    assert resumed_at(training.finish()) == killed.step()
+    assert list(training.checkpoints.iterdir()) == []
+
+
+def test_a_result_that_cannot_be_written_leaves_the_checkpoint(killed, tmp_path):
+    training = killed.copy(tmp_path / "copy")
+    training.run.parent.write_text("a file in the place of the folder for the runs")
+    process = training.start()
+    log = process.communicate()[1]
+    assert process.returncode == 1
+    assert f"hybridsam: File exists: {training.run.parent}" in log
+    assert training.step() >= killed.step()
