@@ -178,11 +178,12 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             chosen = _completed(runs, method, rho)
             row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
             row["diverged"] = table.loc[rho, "diverged"]
+            row["n_paired"] = len(chosen.index.intersection(baseline.index))
             for name in metrics:
-                paired = (chosen[name] - baseline[name]).dropna()
+                difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
                 row |= {f"{name}_mean": chosen[name].mean(), f"{name}_sd": chosen[name].std()}
-                row |= {f"{name}_minus_{BASELINE}": paired.mean(), f"{name}_minus_{BASELINE}_sd": paired.std()}
-            rows.append(row | {"n_paired": len(paired)})
+                row |= {f"{name}_minus_{BASELINE}": difference.mean(), f"{name}_minus_{BASELINE}_sd": difference.std()}
+            rows.append(row)
     return pd.DataFrame(rows).astype({"n": int, "diverged": int})
 
 

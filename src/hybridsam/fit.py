@@ -23,11 +23,11 @@ from hybridsam.simulate import SPLITS
 from hybridsam.train import Checkpoint, State, Training, train
 
 EXAMPLES = 3  # test samples whose predictions are kept
-HISTORY = {
-    "train_loss": "mean squared error on the training data",
-    "validation_loss": "mean squared error on the validation data",
-    "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
-    "grad_norm_phi": "norm of the applied gradient of phi",
+HISTORY = {  # name -> meaning, unit
+    "train_loss": ("mean squared error on the training data", "squared units of the data"),
+    "validation_loss": ("mean squared error on the validation data", "squared units of the data"),
+    "grad_norm_theta": ("norm of the applied gradient of theta (unconstrained)", "1"),
+    "grad_norm_phi": ("norm of the applied gradient of phi", "1"),
 }
 
 logger = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ def _describe(
             "status": variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
             "skipped_updates": variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
             "theta_history": variable(history("theta"), ["step", "parameter"], "theta", "see parameter_units"),
-            **{name: variable(history(name), ["step"], long_name) for name, long_name in HISTORY.items()},
+            **{name: variable(history(name), ["step"], *meaning) for name, meaning in HISTORY.items()},
             "learning_rate": ("step", [training.rate(step) for step in steps], {"long_name": "learning rate of phi"}),
             **_predictions(model, theta, phi, data["test"], dataset, variable),
         },
@@ -150,8 +150,9 @@ def _describe(
             "parameter_units": ("parameter", model.parameters.units),
             "split": list(SPLITS),
             "step": ("step", steps, {"long_name": "gradient steps done", "units": "1"}),
-            **{name: dataset[name].isel(time=slice(1, None)) for name in ("time",)},
-            **{name: dataset[name] for name in ("component", "component_units")},
+            "time": dataset["time"][1:],
+            "component": dataset["component"],
+            "component_units": dataset["component_units"],
         },
     )
 

@@ -54,8 +54,13 @@ def task_settings(task):
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
         sys.exit(f"experiment configuration: tasks: {task!r} is not one of {known} (no file {path})")
     settings = yaml.safe_load(path.read_text())
-    for override in ("all", task):
-        settings = merge(settings, experiment["overrides"].get(override, {}))
+    for name in ("all", task):
+        override = experiment["overrides"].get(name, {})
+        for key in override.get("model", {}):
+            if key not in settings["model"]:  # the schema leaves these keys to the tasks
+                known = ", ".join(settings["model"])
+                sys.exit(f"experiment configuration: overrides.{name}.model.{key}: not in {path}, which has {known}")
+        settings = merge(settings, override)
     return without_sources(check(settings, "task", f"{path} with the overrides of the experiment"))
 
 
