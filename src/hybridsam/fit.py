@@ -56,6 +56,8 @@ def fit(
     model = tasks.load(settings["module"]).build(settings["model"])
     training = build(Training, settings["training"], "training")
     device = _device(device)
+    # A strong penalty makes activations and gradients subnormal, on which a CPU was 7.6 times slower (l2reg 1e-3).
+    torch.set_flush_denormal(True)
     dtype = getattr(torch, training.dtype)
     data = {split: Trajectories.from_dataset(dataset, split, dtype, device) for split in SPLITS}
 
