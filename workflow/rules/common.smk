@@ -61,7 +61,14 @@ def task_settings(task):
                 known = ", ".join(settings["model"])
                 sys.exit(f"experiment configuration: overrides.{name}.model.{key}: not in {path}, which has {known}")
         settings = merge(settings, override)
-    return without_sources(check(settings, "task", f"{path} with the overrides of the experiment"))
+    where = f"{path} with the overrides of the experiment"
+    settings = without_sources(check(settings, "task", where))
+    if not (code := source(settings["module"])) or not code.is_file():
+        sys.exit(f"{where}: module: {settings['module']!r} is no module of hybridsam and no Python file")
+    final, first = settings["training"]["learning_rate_final"], settings["training"]["learning_rate"]
+    if final > first:
+        sys.exit(f"{where}: training.learning_rate_final: {final} is larger than training.learning_rate, {first}")
+    return settings
 
 
 def settings(*sections):
@@ -89,8 +96,6 @@ def blocks_of(seeds, size):
 
 GRID = {method: strengths_of(method) for method in METHODS}
 BLOCKS = blocks_of(experiment["seeds"], experiment["seeds_per_job"])
-for task in TASKS:
-    task_settings(task)  # a mistake in a task file stops everything before anything runs
 
 
 def results(*patterns, **wildcards):
@@ -135,6 +140,10 @@ def library(*modules):
             waiting += imports(file)
     here = Path.cwd()
     return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
+
+
+for task in TASKS:
+    task_settings(task)  # a mistake in a task file stops everything before anything runs
 
 
 wildcard_constraints:
