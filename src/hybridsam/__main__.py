@@ -29,24 +29,22 @@ def train(args: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     from hybridsam import records, settings
-    from hybridsam.fit import fit
+    from hybridsam.fit import checkpoint_for, fit
 
     torch.set_num_threads(args.threads)
     task = settings.load(args.settings)
     dataset = records.read(args.dataset, "dataset")
-    block, weights = fit(
-        task,
-        dataset,
-        args.method,
-        args.rho,
-        parse_seeds(args.seeds),
-        device=args.device,
-        checkpoints=args.checkpoints,
-        checkpoint_seconds=args.checkpoint_seconds,
-    )
-    metadata = {"configuration_hash": block.attrs["configuration_hash"], "seeds": args.seeds, "method": args.method}
+    block_of_runs = (task, dataset, args.method, args.rho, parse_seeds(args.seeds), args.device)
+    checkpoint = None
+    if args.checkpoints:
+        checkpoint = checkpoint_for(*block_of_runs, args.checkpoints, args.checkpoint_seconds)
+    block, weights = fit(*block_of_runs, checkpoint)
+    run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
+    metadata = {"run": json.dumps(run)}  # one entry: several are written in random order
     records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
     records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
+    if checkpoint:
+        checkpoint.discard()
 
 
 def diagnose(args: argparse.Namespace) -> None:

@@ -40,13 +40,12 @@ def fit(
     rho: float,
     seeds: Sequence[int],
     device: str = "auto",
-    checkpoints: Path | None = None,
-    checkpoint_seconds: float = 60.0,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """Train one run for each seed; return the block of runs and the trained weights.
 
     settings: the task file's ``module``, ``model`` and ``training``. dataset: as ``dataset.nc``. device: ``auto`` takes
-    a GPU when there is one. checkpoints: folder for checkpoints, named by everything that the result depends on;
+    a GPU when there is one. checkpoint: of :func:`checkpoint_for`, which the caller discards once the result is safe;
     without it a killed training starts anew. Raises UserError for settings that make no sense.
     """
     chosen = get_method(method)
@@ -61,22 +60,15 @@ def fit(
     dtype = getattr(torch, training.dtype)
     data = {split: Trajectories.from_dataset(dataset, split, dtype, device) for split in SPLITS}
 
-    configuration_hash = records.configuration_hash(settings, dataset, method, rho, seeds)
-    checkpoint = None
-    if checkpoints:
-        key = f"{configuration_hash}-{code_hash(settings['module'])}-torch{torch.__version__}-{device}"
-        checkpoint = Checkpoint(Path(checkpoints) / f"{key}.safetensors", checkpoint_seconds)
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
     state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
-    if checkpoint:
-        checkpoint.discard()
 
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))
     block.attrs = {
         "source": f"hybridsam, task module {settings['module']}",
         "synthetic": dataset.attrs.get("synthetic", "unknown"),
         "configuration": json.dumps(dict(settings)),
-        "configuration_hash": configuration_hash,
+        "configuration_hash": records.configuration_hash(settings, dataset, method, rho, seeds),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "seconds": state.seconds,
         "peak_memory_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -84,6 +76,23 @@ def fit(
     theta, phi = _split(model, state)
     weights = {"theta": theta} | {f"network.{name}": value for name, value in model.network.unflatten(phi).items()}
     return block, {name: value.contiguous().cpu() for name, value in weights.items()}
+
+
+def checkpoint_for(
+    settings: Mapping,
+    dataset: xr.Dataset,
+    method: str,
+    rho: float,
+    seeds: Sequence[int],
+    device: str,
+    folder: Path,
+    every_seconds: float,
+) -> Checkpoint:
+    """The checkpoint of a block: a file in ``folder`` whose name holds everything that the result depends on."""
+    tasks.load(settings["module"])  # so that its code is among the loaded modules
+    configuration = records.configuration_hash(settings, dataset, method, rho, seeds)
+    key = f"{configuration}-{code_hash(settings['module'])}-torch{torch.__version__}-{_device(device)}"
+    return Checkpoint(folder / f"{key}.safetensors", every_seconds)
 
 
 def _device(name: str) -> str:

@@ -275,4 +275,6 @@ class Checkpoint:
         )
 
     def discard(self) -> None:
-        self.path.unlink(missing_ok=True)
+        """Remove the file, and what a save that was killed may have left."""
+        for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*.part")):
+            path.unlink(missing_ok=True)

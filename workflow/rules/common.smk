@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from hybridsam.errors import UserError
 from hybridsam.settings import canonical, merge, numbers, without_sources
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
@@ -41,19 +42,22 @@ def explain(error):
 
 experiment = check(config, "experiment", "experiment configuration")
 TASKS, METHODS = experiment["tasks"], experiment["methods"]
-unused = sorted(set(experiment["overrides"]) - {"all", *TASKS})
-if unused:
-    sys.exit(f"experiment configuration: overrides.{unused[0]}: not one of the tasks {', '.join(TASKS)}")
+TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
+for section, names in {"tasks": TASKS, "overrides": set(experiment["overrides"]) - {"all"}}.items():
+    for name in names:
+        if name not in TASK_FILES:
+            known = ", ".join(TASK_FILES) or f"(no file {experiment['task_files']}/*.yaml)"
+            sys.exit(f"experiment configuration: {section}: {name!r} is not one of {known}")
 
 
 @cache
 def task_settings(task):
     """The task file with the experiment's overrides, checked, without the keys that only document."""
-    path = Path(experiment["task_files"], f"{task}.yaml")
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml")))
-        sys.exit(f"experiment configuration: tasks: {task!r} is not one of {known} (no file {path})")
-    settings = yaml.safe_load(path.read_text())
+    path = TASK_FILES[task]
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        sys.exit(f"{path}: not valid YAML: {error}")
     for name in ("all", task):
         override = experiment["overrides"].get(name, {})
         for key in override.get("model", {}):
@@ -82,7 +86,10 @@ def strengths_of(method):
         return ["0"]
     if method not in experiment["strengths"]:
         sys.exit(f"experiment configuration: strengths.{method}: missing, though methods lists {method}")
-    return [canonical(rho) for rho in experiment["strengths"][method]]
+    try:
+        return [canonical(rho) for rho in experiment["strengths"][method]]
+    except UserError as error:
+        sys.exit(f"experiment configuration: strengths.{method}: {error}")
 
 
 def blocks_of(seeds, size):
@@ -113,16 +120,19 @@ def imports(file):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = [source(name) for name in names if name.split(".")[0] == "hybridsam"]
-    return {file for file in found if file and package in file.parents}
+    found = [source(name) for name in names]
+    # The package's own __init__ holds the version only: a new one changes no result.
+    return {file for file in found if file and package in file.parents and file != package / "__init__.py"}
 
 
 def source(module):
-    """File of a module, given by its dotted name or by its path; None for a name inside a module."""
+    """File of a module of hybridsam, by its dotted name, or of a user's own, by its path; None for anything else."""
     if module.endswith(".py"):
         return Path(module)
-    package = Path(find_spec("hybridsam").origin).parent
-    path = package.joinpath(*module.split(".")[1:])
+    top, *names = module.split(".")
+    if top != "hybridsam":
+        return None
+    path = Path(find_spec("hybridsam").origin).parent.joinpath(*names)
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 

@@ -5,7 +5,7 @@ rule diagnose:
     """Rank of the science-only Jacobian, science-only and least-norm theta."""
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
-        code=lambda wc: library("hybridsam.diagnose", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.diagnose", "hybridsam.records", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/identifiability.csv",
     log:

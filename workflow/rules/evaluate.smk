@@ -1,6 +1,11 @@
 """Needs the run files. Makes cube.nc and selection.csv of each task, and table.csv, table.md, table.html of them all."""
 
 
+localrules:
+    select,
+    make_table,
+
+
 rule collect:
     """Put all runs of a task on labelled axes."""
     input:

@@ -15,7 +15,7 @@ rule figure:
         "results/{experiment}/{task}/figures/{figure}.svg",
         report(
             "results/{experiment}/{task}/figures/{figure}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/figure.rst",
             category="{task}",
             labels={"figure": "{figure}"},
         ),

@@ -7,6 +7,11 @@ TO_HTML = (
 )
 
 
+localrules:
+    index,
+    document,
+
+
 rule page:
     """The page of one task: its notebook, executed."""
     input:
