@@ -33,7 +33,7 @@ import os, sys
 
 def hook(event, arguments):
     file = getattr(arguments[0], "co_filename", "") if event == "exec" else ""
-    if os.sep + "hybridsam" + os.sep in file:
+    if os.path.join("src", "hybridsam", "") in file and "site-packages" not in file:
         with open(os.environ["EXECUTED"], "a") as record:
             record.write(file + "\\n")
 
