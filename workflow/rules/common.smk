@@ -8,6 +8,7 @@ import sys
 from functools import cache
 from importlib.util import find_spec
 from itertools import groupby
+from os.path import relpath
 from pathlib import Path
 
 import jsonschema

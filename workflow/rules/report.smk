@@ -77,7 +77,7 @@ rule document:
     params:
         folder=results(""),
         tasks=TASKS,
-        command=f"snakemake --cores 2 --configfile {' '.join(map(str, workflow.configfiles))} -- docs/results.md",
+        command=f"snakemake --cores 2 --configfile {' '.join(map(relpath, workflow.configfiles))} -- docs/results.md",
     shell:
         "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
         "--output {output:q} 2> {log:q}"
