@@ -7,7 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
-from hybridsam.diagnose import as_table, identify, least_norm_theta, science_jacobian
+from hybridsam.diagnose import as_table, fit_science_only, identify, least_norm_theta, science_jacobian
 from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridODE, Trajectories
 from hybridsam.integrate import Solver
@@ -81,6 +81,16 @@ def test_jacobian_agrees_with_finite_differences():
     )
     jacobian = science_jacobian(model, np.array([omega]), data)
     np.testing.assert_allclose(jacobian[:, 0], (high - low) / (2 * h), atol=1e-6)
+
+
+def test_science_only_fit_is_not_caught_in_the_local_minimum_beside_its_start():
+    model, dataset = shipped("duffing")
+    data = Trajectories.from_dataset(dataset, "train", torch.float64)
+    costs = [
+        (model.predict_science(torch.tensor([[alpha]], dtype=torch.float64), data) - data.targets).square().mean()
+        for alpha in (fit_science_only(model, data)[0], identify(model, dataset).science_only[0])
+    ]
+    assert costs[1] < 0.5 * costs[0]
 
 
 def test_rank_sees_a_product_of_two_parameters():

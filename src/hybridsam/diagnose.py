@@ -1,6 +1,7 @@
 """What can be known about theta before any training."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from scipy.optimize import least_squares
 
 from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridODE, Trajectories
+
+Residual = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,10 @@ class Identifiability:
 def identify(model: HybridODE, dataset: xr.Dataset) -> Identifiability:
     """Diagnose a model on the training data of a dataset."""
     data = Trajectories.from_dataset(dataset, "train", torch.float64)
-    science_only = fit_science_only(model, data)
+    least_norm = least_norm_theta(model, dataset) if "rate_true" in dataset else None
+    science_only = fit_science_only(model, data, least_norm)
     return Identifiability(
-        least_norm=least_norm_theta(model, dataset) if "rate_true" in dataset else None,
+        least_norm=least_norm,
         science_only=science_only,
         singular_values=np.linalg.svd(science_jacobian(model, science_only, data), compute_uv=False),
     )
@@ -58,12 +62,21 @@ def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
     def residual(theta: torch.Tensor) -> torch.Tensor:
         return model.science(model.parameters.named(theta), states) - rates
 
-    return _minimize(model, residual)
+    return _minimize(model, residual)[0]
 
 
-def fit_science_only(model: HybridODE, data: Trajectories) -> np.ndarray:
-    """The theta (parameter,) whose science-only rollout is closest to the data in the mean square."""
-    return _minimize(model, lambda theta: model.predict_science(theta, data) - data.targets)
+def fit_science_only(model: HybridODE, data: Trajectories, guess: np.ndarray | None = None) -> np.ndarray:
+    """The theta (parameter,) whose science-only rollout is closest to the data in the mean square.
+
+    Long rollouts have local minima, so the fit starts from theta's start and from ``guess`` and the better one counts.
+    """
+
+    def residual(theta: torch.Tensor) -> torch.Tensor:
+        return model.predict_science(theta, data) - data.targets
+
+    starts = [None] if guess is None else [None, guess]
+    fits = [_minimize(model, residual, start) for start in starts]
+    return min(fits, key=lambda fit: fit[1])[0]
 
 
 def science_jacobian(model: HybridODE, theta: np.ndarray, data: Trajectories) -> np.ndarray:
@@ -75,21 +88,26 @@ def science_jacobian(model: HybridODE, theta: np.ndarray, data: Trajectories) ->
     return torch.func.jacfwd(predict)(torch.as_tensor(theta)).numpy()
 
 
-def _minimize(model: HybridODE, residual) -> np.ndarray:
-    """Levenberg-Marquardt on unconstrained theta from its start; residual takes natural theta (1, parameter)."""
+def _minimize(model: HybridODE, residual: Residual, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Levenberg-Marquardt on unconstrained theta; natural theta (parameter,) at the minimum, and the cost there.
+
+    residual takes natural theta (1, parameter). start: natural theta (parameter,); without it the model's own.
+    """
 
     def of(raw: torch.Tensor) -> torch.Tensor:
         return residual(model.parameters.constrain(raw[None])).flatten()
 
-    start = model.parameters.initial(1, torch.float64)[0]
+    raw = model.parameters.initial(1, torch.float64)
+    if start is not None:
+        raw = model.parameters.unconstrain(torch.as_tensor(start)[None])
     solution = least_squares(
-        lambda raw: of(torch.as_tensor(raw)).numpy(),
-        start.numpy(),
-        jac=lambda raw: torch.func.jacfwd(of)(torch.as_tensor(raw)).numpy(),
+        lambda values: of(torch.as_tensor(values)).numpy(),
+        raw[0].numpy(),
+        jac=lambda values: torch.func.jacfwd(of)(torch.as_tensor(values)).numpy(),
         method="lm",
         xtol=1e-12,
     )
-    return model.parameters.constrain(torch.as_tensor(solution.x)[None])[0].numpy()
+    return model.parameters.constrain(torch.as_tensor(solution.x)[None])[0].numpy(), float(solution.cost)
 
 
 def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
