@@ -1,8 +1,12 @@
-"""Small pendulum data, models and trainings that the tests share."""
+"""What tests share: small pendulum data, models and trainings, and projects in which Snakemake runs."""
+
+import fcntl
+import os
 
 import pytest
 import torch
 from hypothesis import settings
+from project import Project, copy_repository
 
 from hybridsam.hybrid import Trajectories
 from hybridsam.methods import get_method
@@ -92,3 +96,33 @@ def fit(model, trajectories, training):
         return train(model, get_method(method), rho, seeds, *splits, how, checkpoint)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The project of config/test.yaml, run from end to end once for all processes of pytest; to be left as it is."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    project, log = Project(base / "a finished project"), base / "a finished project.log"
+    with open(base / "a finished project.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not log.exists():
+            copy_repository(project.root)
+            result = project.snakemake("--cores", "2", "all")
+            log.write_text(f"{result.stdout}\nexit code {result.returncode}")
+    assert log.read_text().endswith("exit code 0"), log.read_text()[-5000:]
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A copy of the finished project, to be changed."""
+    return finished.copy(tmp_path / "a project")
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A copy of the repository in which nothing has run."""
+    project = Project(tmp_path / "a fresh project")
+    copy_repository(project.root)
+    return project

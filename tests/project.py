@@ -1,0 +1,137 @@
+"""A copy of the repository in which Snakemake runs, and the jobs that it plans there."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "workflow", "config", "src", "envs", "notebooks", "slurm", "pyproject.toml")
+TASKS = ("pendulum", "duffing")
+TRAINED = ("erm 0", "l2reg 1e-4", "freg 0.1", "sam 0.05", "sam 0.1", "asam 0.1", "fsam 0.05")  # by config/test.yaml
+FIGURES = {"predictions", "theta_training", "errors_rho", "losses"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that Snakemake plans: rule, wildcards without the experiment, inputs and shell command."""
+
+    rule: str
+    wildcards: dict
+    inputs: list
+    command: str
+
+    def __str__(self):
+        return " ".join([self.rule, *self.wildcards.values()])
+
+    @property
+    def task(self):
+        return self.wildcards.get("task")
+
+    @classmethod
+    def parse(cls, text):
+        """From what ``snakemake -n -p`` prints about a job."""
+
+        def entry(name):
+            found = re.search(rf"(?m)^ *{name}: (.*)$", text)
+            return found[1] if found else ""
+
+        wildcards = dict(pair.split("=", 1) for pair in entry("wildcards").split(", ") if pair)
+        wildcards.pop("experiment", None)
+        return cls(text.split(":")[0], wildcards, entry("input").split(", "), entry("Shell command"))
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the repository in which Snakemake runs."""
+
+    root: Path
+
+    @property
+    def results(self):
+        return self.root / "results/test"
+
+    @cached_property
+    def environment(self):
+        """As without activation of the environment that Snakemake is installed in."""
+        ours = str(Path(sys.executable).parent)
+        path = os.pathsep.join(folder for folder in os.environ["PATH"].split(os.pathsep) if folder != ours)
+        return os.environ | {"PYTHONPATH": str(self.root / "src"), "PATH": path}
+
+    def run(self, *command, **options):
+        """Run a command in the project; stdout holds what it wrote to stderr as well."""
+        options = {"env": self.environment, "cwd": self.root, "text": True} | options
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+
+    def snakemake(self, *arguments, configuration="config/test.yaml"):
+        return self.run(sys.executable, "-m", "snakemake", *arguments, "--configfile", configuration)
+
+    def hybridsam(self, *arguments, **options):
+        return self.run(sys.executable, "-m", "hybridsam", *map(str, arguments), **options)
+
+    def plan(self, *arguments, **options):
+        """The jobs that Snakemake would run, but for the targets that only name files."""
+        result = self.snakemake("-n", "-p", *arguments, **options)
+        assert result.returncode == 0, result.stdout
+        jobs = [Job.parse(text) for text in re.split(r"(?m)^(?:local)?rule (?=\w+:$)", result.stdout)[1:]]
+        return [job for job in jobs if job.command not in ("", "None")]
+
+    def configure(self, changes):
+        """Write config/test.yaml with changes, dotted key -> value (None removes the key), to a new file; its name."""
+        experiment = yaml.safe_load((self.root / "config/test.yaml").read_text())
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            mapping = experiment
+            for name in parents:
+                mapping = mapping.setdefault(name, {})
+            mapping[last] = value
+            if value is None:
+                del mapping[last]
+        (self.root / "changed.yaml").write_text(yaml.safe_dump(experiment))
+        return "changed.yaml"
+
+    def edit(self, file, old, new):
+        path = self.root / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    def append(self, file, text):
+        path = self.root / file
+        path.write_text(path.read_text() + text)
+
+    def listing(self):
+        files = [path for path in (self.root / "results").rglob("*") if path.is_file()]
+        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+    def copy(self, root):
+        return Project(Path(shutil.copytree(self.root, root, symlinks=True)))
+
+
+def copy_repository(root):
+    root.mkdir()
+    for part in PARTS:
+        source, ignore = ROOT / part, shutil.ignore_patterns("__pycache__", "*.egg-info", ".ipynb_checkpoints")
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, root / part, symlinks=True, ignore=ignore)
+        else:
+            shutil.copy2(source, root / part, follow_symlinks=False)
+
+
+def names(jobs, rule):
+    return {str(job) for job in jobs if job.rule == rule}
+
+
+def rules(jobs):
+    return {job.rule for job in jobs}
+
+
+def trainings(*tasks, runs=TRAINED, blocks=("0-1",)):
+    return {f"train {task} {run} {block}" for task in tasks for run in runs for block in blocks}

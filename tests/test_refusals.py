@@ -1,0 +1,124 @@
+"""Mistakes in configuration and files: one clear message, and nothing is lost."""
+
+import ctypes
+import json
+import os
+
+import pytest
+import xarray as xr
+import yaml
+from project import TASKS
+
+pytestmark = pytest.mark.slow
+
+MISTAKES = {
+    "unknown key": ("colour", "blue", ["colour", "allowed are", "selection_rule"]),
+    "unknown method": ("methods", ["erm", "adam"], ["methods", "'adam'", "fsam"]),
+    "unknown task": ("tasks", [*TASKS, "pendulun"], ["tasks", "'pendulun'", "pendulum", "duffing"]),
+    "negative rho": ("strengths.sam", [-0.1], ["strengths.sam", "-0.1", "minimum of 0"]),
+    "rho in words": ("strengths.sam", ["much"], ["strengths.sam", "'much'", "number"]),
+    "rho that is no number": ("strengths.sam", [float("nan")], ["strengths.sam", "nan", "zero or larger"]),
+    "seed given twice": ("seeds", [0, 0], ["seeds", "[0, 0]", "unique"]),
+    "no seeds": ("seeds", [], ["seeds", "[]", "non-empty"]),
+    "no iterations": ("overrides.all.training.iterations", 0, ["training.iterations", "0", "minimum of 1"]),
+    "method without strengths": ("strengths.sam", None, ["strengths.sam", "missing"]),
+    "override of an unknown task": ("overrides.wind", {"training": {}}, ["overrides", "'wind'", *TASKS]),
+    "unknown key of the training": ("overrides.all.training.momentum", 0.9, ["training", "momentum", "clip_norm"]),
+    "constant without a unit": ("overrides.duffing.data.g", {"value": 9.81, "source": "O"}, ["data.g", "unit"]),
+    "unknown module": ("overrides.pendulum.module", "hybridsam.tasks.pendel", ["module", "hybridsam.tasks.pendel"]),
+    "module without its package": ("overrides.pendulum.module", "pendulum", ["module", "'pendulum'"]),
+    "unknown key of the model": ("overrides.all.model.hiden", [8], ["overrides.all.model.hiden", "hidden"]),
+    "sigmoid without an upper bound": (
+        "overrides.pendulum.model.theta.omega.transform",
+        "sigmoid",
+        ["theta.omega", "upper"],
+    ),
+    "rising learning rate": (
+        "overrides.all.training.learning_rate_final",
+        1.0,
+        ["training.learning_rate_final", "1.0", "learning_rate"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "value", "words"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_in_the_configuration_stops_before_anything_runs(project, key, value, words):
+    before = project.listing()
+    result = project.snakemake("--cores", "1", "all", configuration=project.configure({key: value}))
+    assert result.returncode != 0
+    assert any(all(word in line for word in words) for line in result.stdout.splitlines()), result.stdout
+    assert "Traceback" not in result.stdout
+    assert project.listing() == before
+
+
+def test_a_truncated_dataset_stops_the_training_and_is_named(project):
+    dataset = project.results / "pendulum/dataset.nc"
+    dataset.write_bytes(dataset.read_bytes()[:1000])
+    run = "results/test/pendulum/runs/erm/rho=0/seeds=0-1.nc"
+    result = project.snakemake("--cores", "1", "--show-failed-logs", run)
+    assert result.returncode != 0
+    log = (project.root / "logs/test/pendulum/erm/rho=0/seeds=0-1.log").read_text()
+    assert "hybridsam: results/test/pendulum/dataset.nc: not a readable NetCDF file" in log
+    assert "Traceback" not in log
+
+
+def test_a_run_file_of_another_configuration_is_refused(project):
+    run, cube = project.results / "pendulum/runs/erm/rho=0/seeds=0-1.nc", project.results / "pendulum/cube.nc"
+    with xr.open_dataset(run) as block:
+        settings = json.loads(block.attrs["configuration"])
+    before, other = cube.read_bytes(), json.dumps(settings | {"training": settings["training"] | {"iterations": 2}})
+    training = project.hybridsam(
+        *("train", project.results / "pendulum/dataset.nc", "--settings", other, "--method", "erm", "--rho", "0"),
+        *("--seeds", "0-1", "--output", run),
+    )
+    assert training.returncode == 0, training.stdout
+
+    collecting = project.hybridsam(
+        *("collect", project.results / "pendulum/runs", "--dataset", project.results / "pendulum/dataset.nc"),
+        *("--settings", json.dumps(settings), "--output", cube),
+    )
+    assert collecting.returncode == 2
+    assert collecting.stdout.startswith(f"hybridsam: {run}: this run file was made with another configuration")
+    assert len(collecting.stdout.splitlines()) == 1
+    assert cube.read_bytes() == before
+
+
+def test_settings_that_make_no_sense_train_nothing(finished, tmp_path):
+    theta = {"omega": {"unit": "rad s-1", "start": 0.5, "transform": "sigmoid", "lower": 0.0}}
+    with xr.open_dataset(finished.results / "pendulum/runs/erm/rho=0/seeds=0-1.nc") as block:
+        settings = json.loads(block.attrs["configuration"])
+    settings["model"]["theta"] = theta
+    result = finished.hybridsam(
+        *("train", finished.results / "pendulum/dataset.nc", "--settings", json.dumps(settings), "--method", "erm"),
+        *("--rho", "0", "--seeds", "0", "--output", tmp_path / "run.nc"),
+    )
+    assert result.returncode == 2
+    [line] = result.stdout.splitlines()
+    assert line.startswith("hybridsam: theta.omega.upper: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_is_named_and_left_empty(fresh, tmp_path):
+    folder = tmp_path / "read only"
+    folder.mkdir(mode=0o555)
+    settings = {"module": "hybridsam.tasks.pendulum", "data": small_pendulum_data(fresh)}
+    result = fresh.hybridsam(
+        *("simulate", "--settings", json.dumps(settings), "--output", folder / "dataset.nc"), preexec_fn=obey_modes
+    )
+    assert result.returncode == 1
+    [line] = result.stdout.splitlines()
+    assert line.startswith("hybridsam: Permission denied: ")
+    assert str(folder) in line
+    assert list(folder.iterdir()) == []
+
+
+def small_pendulum_data(project):
+    data = yaml.safe_load((project.root / "config/tasks/pendulum.yaml").read_text())["data"]
+    return data | {name: {"value": 2} for name in ("train", "validation", "test", "steps")}
+
+
+def obey_modes():
+    """Let permissions hold for root as for everyone else: give up the right to write anywhere (CAP_DAC_OVERRIDE)."""
+    drop_from_bounding_set, write_anywhere = 24, 1
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(drop_from_bounding_set, write_anywhere, 0, 0, 0)

@@ -1,0 +1,129 @@
+"""What a change makes the workflow run again: what depends on it, and nothing else."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from project import FIGURES, TASKS, names, rules, trainings
+
+pytestmark = pytest.mark.slow
+
+RECORD_WHAT_IS_EXECUTED = """
+import os, sys
+
+def hook(event, arguments):
+    file = getattr(arguments[0], "co_filename", "") if event == "exec" else ""
+    if os.path.join("src", "hybridsam", "") in file and "site-packages" not in file:
+        with open(os.environ["EXECUTED"], "a") as record:
+            record.write(file + "\\n")
+
+sys.addaudithook(hook)
+"""
+
+
+def test_files_that_are_only_touched_run_nothing(project):
+    for folder in ("src", "config", "notebooks", "workflow"):
+        for path in (project.root / folder).rglob("*"):
+            path.touch()
+    assert project.plan("all") == []
+
+
+def test_a_changed_plot_redraws_the_figures_and_the_report_only(project):
+    project.append("src/hybridsam/plots.py", "\nCHANGED = True\n")
+    jobs = project.plan("all")
+    assert rules(jobs) == {"figure", "page", "index"}
+    assert names(jobs, "figure") == {f"figure {task} {name}" for task in TASKS for name in FIGURES}
+
+
+def test_the_code_of_a_task_runs_that_task_again_and_no_other(project):
+    project.append("src/hybridsam/tasks/pendulum.py", "\nCHANGED = True\n")
+    jobs = project.plan("all")
+    assert names(jobs, "simulate") == {"simulate pendulum"}
+    assert names(jobs, "train") == trainings("pendulum")
+    assert rules(job for job in jobs if job.task == "duffing") <= {"page"}  # which shows the table of all tasks
+
+
+def test_the_code_of_the_methods_trains_everything_and_simulates_nothing(project):
+    project.append("src/hybridsam/methods.py", "\nCHANGED = True\n")
+    jobs = project.plan("all")
+    assert names(jobs, "simulate") == set()
+    assert names(jobs, "train") == trainings(*TASKS)
+
+
+def test_a_new_version_number_trains_nothing(project):
+    project.edit("src/hybridsam/__init__.py", '__version__ = "', '__version__ = "1')
+    assert {"simulate", "train"} & rules(project.plan("all")) == set()
+
+
+def test_a_constant_of_the_data_runs_its_task_again(project):
+    project.edit("config/tasks/pendulum.yaml", "omega: {value: 1.0471975511965976", "omega: {value: 1.25")
+    jobs = project.plan("all")
+    assert names(jobs, "simulate") == {"simulate pendulum"}
+    assert names(jobs, "train") == trainings("pendulum")
+    assert rules(job for job in jobs if job.task == "duffing") <= {"page"}  # which shows the table of all tasks
+
+
+def test_notes_sources_and_comments_run_nothing(project):
+    project.edit("config/tasks/pendulum.yaml", 'source: S, note: "', 'source: O, note: "in other words, ')
+    project.append("config/tasks/duffing.yaml", "# a comment\n")
+    project.append("config/test.yaml", "# a comment\n")
+    assert project.plan("all") == []
+
+
+def test_a_setting_of_the_training_trains_its_task_and_simulates_nothing(project):
+    changed = project.configure({"overrides.duffing.training.learning_rate": 2e-3})
+    jobs = project.plan("all", configuration=changed)
+    assert names(jobs, "simulate") == set()
+    assert names(jobs, "train") == trainings("duffing")
+
+
+def test_a_new_seed_trains_its_own_block_only(project):
+    jobs = project.plan("all", configuration=project.configure({"seeds": [0, 1, 2]}))
+    assert names(jobs, "simulate") == set()
+    assert names(jobs, "train") == trainings(*TASKS, blocks=["2-2"])
+    assert names(jobs, "collect") == {f"collect {task}" for task in TASKS}
+
+
+def test_a_new_strength_trains_its_own_blocks_only(project):
+    jobs = project.plan("all", configuration=project.configure({"strengths.sam": [0.05, 0.1, 0.2]}))
+    assert names(jobs, "simulate") == set()
+    assert names(jobs, "train") == trainings(*TASKS, runs=["sam 0.2"])
+
+
+def test_blocks_have_no_gaps_and_at_most_the_configured_size(fresh):
+    seeds = fresh.configure({"seeds": [6, 0, 5, 2, 1], "seeds_per_job": 2})
+    assert names(fresh.plan("table", configuration=seeds), "train") == trainings(*TASKS, blocks=["0-1", "2-2", "5-6"])
+
+
+def test_an_incomplete_experiment_is_laid_over_the_default_one(fresh):
+    (fresh.root / "partial.yaml").write_text("experiment: partial\nmethods: [erm, sam]\nstrengths: {sam: [0.3]}\n")
+    expected = trainings(*TASKS, runs=["erm 0", "sam 0.3"], blocks=["0-2"])
+    assert names(fresh.plan("table", configuration="partial.yaml"), "train") == expected
+
+
+def test_a_task_in_a_file_of_ones_own_is_an_input_of_its_jobs(fresh):
+    shutil.copy(fresh.root / "src/hybridsam/tasks/pendulum.py", fresh.root / "my_pendulum.py")
+    jobs = fresh.plan("all", configuration=fresh.configure({"overrides.pendulum.module": "my_pendulum.py"}))
+    with_my_code = {str(job) for job in jobs if {"my_pendulum.py", "src/hybridsam/hybrid.py"} <= set(job.inputs)}
+    assert with_my_code >= {"simulate pendulum", "diagnose pendulum", *trainings("pendulum")}
+
+
+def test_every_file_of_code_that_a_job_executes_is_among_its_inputs(project, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(RECORD_WHAT_IS_EXECUTED)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    first = {job.rule: job for job in reversed(project.plan("--forceall", "all", "docs/results.md"))}
+    assert set(first) >= {"simulate", "diagnose", "train", "collect", "select", "make_table", "figure", "page", "index"}
+    undeclared = {}
+    for rule, job in first.items():
+        record = tmp_path / f"{rule}.txt"
+        tracing = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{project.root / 'src'}", "EXECUTED": str(record), "PATH": path}
+        result = project.run("bash", "-c", job.command, env=os.environ | tracing)
+        assert result.returncode == 0, f"{rule}: {result.stdout}"
+        executed = {os.path.relpath(file, project.root) for file in record.read_text().splitlines()}
+        assert executed, rule
+        undeclared[rule] = {
+            file for file in executed - set(job.inputs) if Path(file).stem not in ("__init__", "__main__")
+        }
+    assert {rule: files for rule, files in undeclared.items() if files} == {}
