@@ -1,6 +1,8 @@
 """What tests share: small pendulum data, models and trainings, and projects in which Snakemake runs."""
 
+import contextlib
 import fcntl
+import io
 import os
 
 import pytest
@@ -8,7 +10,6 @@ import torch
 from hypothesis import settings
 from project import Project, copy_repository
 
-from hybridsam.hybrid import Trajectories
 from hybridsam.methods import get_method
 from hybridsam.tasks import pendulum
 from hybridsam.train import Training, train
@@ -62,9 +63,9 @@ def dataset():
 
 
 @pytest.fixture(scope="session")
-def trajectories(dataset):
+def trajectories(dataset, model):
     """The trajectories of one split."""
-    return lambda split="train", dtype=torch.float64: Trajectories.from_dataset(dataset, split, dtype)
+    return lambda split="train", dtype=torch.float64: model.data(dataset, split, dtype)
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +97,15 @@ def fit(model, trajectories, training):
         return train(model, get_method(method), rho, seeds, *splits, how, checkpoint)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chamber():
+    """The simulators of the package causalchamber: wind tunnel and light tunnel. Importing them prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import causalchamber.simulators.lt as lt
+        import causalchamber.simulators.wt.main as wt
+    return wt, lt
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,10 @@ import pytest
 import torch
 import xarray as xr
 
-from hybridsam.diagnose import as_table, fit_science_only, identify, least_norm_theta, science_jacobian
+from hybridsam.data import trajectories
+from hybridsam.diagnose import NO_NETWORK, as_table, fit_science_only, identify, least_norm_theta, science_jacobian
 from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.hybrid import HybridODE
 from hybridsam.integrate import Solver
 from hybridsam.methods import METHODS
 from hybridsam.networks import MLP
@@ -74,10 +75,11 @@ def test_least_norm_theta_needs_the_true_rate_of_change():
 
 def test_jacobian_agrees_with_finite_differences():
     model, dataset = shipped("pendulum")
-    data = Trajectories.from_dataset(dataset.isel(sample=slice(0, 3)), "train", torch.float64)
+    data = trajectories(dataset.isel(sample=slice(0, 3)), "train", torch.float64)
     omega, h = 1.1, 1e-5
     low, high = (
-        model.predict_science(torch.tensor([[v]], dtype=torch.float64), data).flatten() for v in (omega - h, omega + h)
+        model.predict_science(torch.tensor([[v]], dtype=torch.float64), NO_NETWORK, data).flatten()
+        for v in (omega - h, omega + h)
     )
     jacobian = science_jacobian(model, np.array([omega]), data)
     np.testing.assert_allclose(jacobian[:, 0], (high - low) / (2 * h), atol=1e-6)
@@ -85,9 +87,11 @@ def test_jacobian_agrees_with_finite_differences():
 
 def test_science_only_fit_is_not_caught_in_the_local_minimum_beside_its_start():
     model, dataset = shipped("duffing")
-    data = Trajectories.from_dataset(dataset, "train", torch.float64)
+    data = trajectories(dataset, "train", torch.float64)
     costs = [
-        (model.predict_science(torch.tensor([[alpha]], dtype=torch.float64), data) - data.targets).square().mean()
+        (model.predict_science(torch.tensor([[alpha]], dtype=torch.float64), NO_NETWORK, data) - data.targets)
+        .square()
+        .mean()
         for alpha in (fit_science_only(model, data)[0], identify(model, dataset).science_only[0])
     ]
     assert costs[1] < 0.5 * costs[0]
@@ -127,7 +131,7 @@ def test_functional_regularisation_reaches_the_least_norm_theta(start):
     changes = {"data": {name: {"value": value} for name, value in small.items()}}
     changes["model"] = {"hidden": [32, 32], "theta": {"omega": {"start": start}}, "solver": {"step": 0.5}}
     model, dataset = shipped("pendulum", **changes)
-    data, validation = (Trajectories.from_dataset(dataset, split) for split in ("train", "validation"))
+    data, validation = (trajectories(dataset, split) for split in ("train", "validation"))
     training = Training(700, 1e-2, 1e-5, 10, 10, "network", 700, 20, "float32")
     seeds = range(4)
     state = train(model, METHODS["freg"], [0.1] * len(seeds), seeds, data, validation, training)

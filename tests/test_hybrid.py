@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.data import Samples
+from hybridsam.hybrid import HybridODE
 from hybridsam.integrate import Solver
 from hybridsam.networks import MLP
 from hybridsam.parameters import Parameter, Parameters
@@ -37,23 +38,25 @@ def network_by_hand(model, phi, x):
 
 def test_prediction_has_every_time_after_the_first(model, theta, phi, trajectories):
     data = trajectories()
-    assert data.states.shape == (4, 5, 2)
-    assert model.predict(theta, phi, data).shape == (3, *data.targets.shape) == (3, 4, 4, 2)
-    assert torch.equal(data.targets, data.states[:, 1:])
+    assert data.inputs["states"].shape == (1, 4, 5, 2)
+    assert data.targets.shape == (1, 4, 4, 2)
+    assert model.predict(theta, phi, data).shape == (3, 4, 4, 2)
+    assert torch.equal(data.targets, data.inputs["states"][:, :, 1:])
 
 
-def test_trajectories_are_those_of_their_split(dataset):
+def test_trajectories_are_those_of_their_split(dataset, trajectories):
     for split, n in (("train", 4), ("validation", 3), ("test", 2)):
-        data = Trajectories.from_dataset(dataset, split, torch.float64)
-        np.testing.assert_array_equal(data.states, dataset["state"].values[dataset["split"].values == split])
-        assert data.states.shape == (n, 5, 2)
-        assert data.times == [0.0, 0.5, 1.0, 1.5, 2.0]
+        data = trajectories(split)
+        states = data.inputs["states"]
+        np.testing.assert_array_equal(states[0], dataset["state"].values[dataset["split"].values == split])
+        assert states.shape == (1, n, 5, 2)
+        assert data.times == (0.0, 0.5, 1.0, 1.5, 2.0)
 
 
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
 def test_a_network_of_zeros_leaves_the_science(build, theta, phi, trajectories, method):
     model, data = build(solver={"method": method}), trajectories()
-    science = model.predict_science(theta, data)
+    science = model.predict_science(theta, phi, data)
     torch.testing.assert_close(model.predict(theta, 0 * phi, data), science, rtol=1e-12, atol=1e-14)
     assert not torch.allclose(model.predict(theta, phi, data), science, atol=1e-3)
 
@@ -67,7 +70,7 @@ def test_prediction_solves_science_plus_network(build, theta, phi, trajectories,
         def field(t, x, omega=omega, weights=phi[member]):
             return np.array([x[1], -(omega**2) * np.sin(x[0])]) + network_by_hand(model, weights, x)
 
-        for sample, states in enumerate(data.states[:2].numpy()):
+        for sample, states in enumerate(data.inputs["states"][0, :2].numpy()):
             solution = solve_ivp(field, (0, 2), states[0], t_eval=data.times[1:], rtol=1e-9, atol=1e-9)
             np.testing.assert_allclose(prediction[member, sample], solution.y.T, rtol=0, atol=5e-6)
 
@@ -82,17 +85,19 @@ def test_prediction_in_single_precision_is_close_to_that_in_double(build, theta,
 
 def test_prediction_starts_from_the_observed_initial_state_alone(model, theta, phi, trajectories):
     data = trajectories()
-    later = Trajectories(data.times, torch.cat([data.states[:, :1], data.states[:, 1:] + 1], 1))
-    earlier = Trajectories(data.times, torch.cat([data.states[:, :1] + 1, data.states[:, 1:]], 1))
+    states = data.inputs["states"]
+    later = Samples({"states": torch.cat([states[:, :, :1], states[:, :, 1:] + 1], 2)}, data.targets, data.times)
+    earlier = Samples({"states": torch.cat([states[:, :, :1] + 1, states[:, :, 1:]], 2)}, data.targets, data.times)
     prediction = model.predict(theta, phi, data)
     assert torch.equal(model.predict(theta, phi, later), prediction)
     assert (model.predict(theta, phi, earlier) - prediction).abs().max() > 0.1
 
 
-def test_penalty_is_the_mean_square_of_the_network_over_all_observed_states(model, phi, trajectories):
+def test_penalty_is_the_mean_square_of_the_network_over_all_observed_states(model, theta, phi, trajectories):
     data = trajectories()
-    by_hand = [np.mean(np.sum(network_by_hand(model, one, data.states.numpy()) ** 2, axis=-1)) for one in phi]
-    np.testing.assert_allclose(model.penalty(phi, data), by_hand, rtol=1e-12)
+    states = data.inputs["states"][0].numpy()
+    by_hand = [np.mean(np.sum(network_by_hand(model, one, states) ** 2, axis=-1)) for one in phi]
+    np.testing.assert_allclose(model.penalty(theta, phi, data, None), by_hand, rtol=1e-12)
 
 
 def test_gradients_are_those_of_finite_differences():
@@ -100,9 +105,9 @@ def test_gradients_are_those_of_finite_differences():
     model = HybridODE(pendulum.science, parameters, MLP((2, 3, 2)), Solver(step=0.25))
     generator = torch.Generator().manual_seed(0)
     states = torch.randn(2, 3, 2, dtype=torch.float64, generator=generator)
-    data = Trajectories([0.0, 0.5, 0.8], states)
+    data = Samples({"states": states[None]}, states[None, :, 1:], (0.0, 0.5, 0.8))
     theta = torch.tensor([[0.7], [1.3]], dtype=torch.float64, requires_grad=True)
     phi = torch.stack([model.network.initial(generator) for _ in range(2)]).double().requires_grad_()
     assert torch.autograd.gradcheck(lambda theta, phi: model.predict(theta, phi, data), (theta, phi))
-    assert torch.autograd.gradcheck(lambda phi: model.penalty(phi, data), (phi,))
-    assert torch.autograd.gradcheck(lambda theta: model.predict_science(theta, data), (theta,))
+    assert torch.autograd.gradcheck(lambda phi: model.penalty(theta, phi, data, None), (phi,))
+    assert torch.autograd.gradcheck(lambda theta: model.predict_science(theta, phi, data), (theta,))

@@ -185,10 +185,12 @@ def three_members(hybrid):
 def test_a_member_of_a_block_equals_the_member_alone(hybrid, three_members, trajectories):
     theta, phi = three_members
     data = trajectories()
-    together, science = hybrid.predict(theta, phi, data), hybrid.predict_science(theta, data)
+    together, science = hybrid.predict(theta, phi, data), hybrid.predict_science(theta, phi, data)
     for i in range(3):
         torch.testing.assert_close(together[[i]], hybrid.predict(theta[[i]], phi[[i]], data), rtol=1e-13, atol=1e-14)
-        torch.testing.assert_close(science[[i]], hybrid.predict_science(theta[[i]], data), rtol=1e-13, atol=1e-14)
+        torch.testing.assert_close(
+            science[[i]], hybrid.predict_science(theta[[i]], phi[[i]], data), rtol=1e-13, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("bad", [torch.nan, 1e300])

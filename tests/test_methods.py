@@ -291,7 +291,7 @@ def test_methods_without_a_penalty_minimize_the_mean_squared_error(model, trajec
 @pytest.mark.parametrize("name", ["l2reg", "freg"])
 def test_penalties_are_added_in_proportion_to_each_members_strength(model, trajectories, name):
     data, raw, phi = trajectories(), model.parameters.initial(3, torch.float64), random(3, len(model.network))
-    penalty = (phi**2).sum(1) if name == "l2reg" else model.penalty(phi, data)
+    penalty = (phi**2).sum(1) if name == "l2reg" else model.penalty(None, phi, data, None)
     error = mean_squared_error(model, model.parameters.constrain(raw), phi, data)
     close(objective(model, get_method(name), RHO, data)(raw, phi), error + RHO * penalty)
 
@@ -299,7 +299,7 @@ def test_penalties_are_added_in_proportion_to_each_members_strength(model, traje
 def test_mean_squared_error_averages_over_samples_times_and_components(model, trajectories):
     data, phi = trajectories(), random(2, len(model.network)) / 10
     theta = torch.tensor([[0.5], [1.0]], dtype=torch.float64)
-    prediction, states = model.predict(theta, phi, data).numpy(), data.states.numpy()
+    prediction, states = model.predict(theta, phi, data).numpy(), data.inputs["states"][0].numpy()
     by_hand = [np.mean((prediction[i] - states[:, 1:]) ** 2) for i in range(2)]
     np.testing.assert_allclose(mean_squared_error(model, theta, phi, data), by_hand, rtol=1e-12)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
+from hybridsam.data import trajectories
 from hybridsam.errors import UserError
-from hybridsam.hybrid import Trajectories
 from hybridsam.simulate import SPLITS, simulate_ode
 from hybridsam.tasks import duffing, pendulum
 
@@ -72,9 +72,11 @@ STIFFNESS = {"alpha": {"unit": "s-2", "start": 1.0}, "beta": {"unit": "m-2 s-2",
 )
 def test_science_at_the_truth_gives_the_data_when_nothing_is_missing(task, constants, model, truth):
     dataset = task.simulate(constants | {"noise": 0.0})
-    data = Trajectories.from_dataset(dataset, "train", torch.float64)
-    prediction = task.build(MODEL | model).predict_science(torch.tensor([[truth]], dtype=torch.float64), data)
-    torch.testing.assert_close(prediction[0], data.targets, rtol=0, atol=1e-7)
+    data = trajectories(dataset, "train", torch.float64)
+    prediction = task.build(MODEL | model).predict_science(
+        torch.tensor([[truth]], dtype=torch.float64), torch.empty(1, 0), data
+    )
+    torch.testing.assert_close(prediction, data.targets, rtol=0, atol=1e-7)
 
 
 def test_unknown_term_of_duffing_is_refused():

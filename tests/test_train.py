@@ -60,10 +60,16 @@ def test_adam_clipping_and_cosine_equal_those_of_torch(fit, model, trajectories,
         assert min(norms) < clip_norm < max(norms)
 
 
+def beginning(w):
+    """The state before any update, with w for the moments too."""
+    n = len(w)
+    return State(w, w, w, torch.zeros(n).double(), torch.zeros(n, dtype=torch.int64), torch.empty(n, 0))
+
+
 def test_each_member_is_clipped_by_its_own_norm(training):
     w = torch.zeros(2, 3, dtype=torch.float64)
     g = torch.tensor([[3.0, 0.0, 4.0], [300.0, 0.0, 400.0]], dtype=torch.float64)
-    state = State(w, w, w, updates=torch.zeros(2, dtype=torch.float64), skipped=torch.zeros(2, dtype=torch.int64))
+    state = beginning(w)
     adam_step(state, torch.ones(2), g, training(clip_norm=10.0), torch.ones(3))
     expected = torch.tensor([[3.0, 0.0, 4.0], [6.0, 0.0, 8.0]], dtype=torch.float64)
     torch.testing.assert_close(state.m, 0.1 * expected)
@@ -183,7 +189,7 @@ def test_a_member_that_breaks_while_training_keeps_its_last_finite_weights(fit, 
 def test_a_diverged_member_stays_as_it_is_even_if_its_loss_is_finite_again(training):
     g, how = torch.ones(2, 3, dtype=torch.float64), training(diverged_after=2)
     zeros = torch.zeros(2, 3, dtype=torch.float64)
-    state = State(zeros, zeros, zeros, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.int64))
+    state = beginning(zeros)
     for loss in (1.0, torch.inf, torch.nan, 1.0, torch.nan):
         adam_step(state, torch.tensor([1.0, loss]), g, how, torch.ones(3))
     assert state.skipped.tolist() == [0, 2] and state.updates.tolist() == [5, 1]
@@ -192,7 +198,7 @@ def test_a_diverged_member_stays_as_it_is_even_if_its_loss_is_finite_again(train
 def test_a_gradient_that_is_not_finite_is_skipped_although_the_loss_is_finite(training):
     g = torch.tensor([[1.0, 1.0], [1.0, torch.nan], [torch.inf, 1.0]], dtype=torch.float64)
     zeros = torch.zeros(3, 2, dtype=torch.float64)
-    state = State(zeros, zeros, zeros, torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64))
+    state = beginning(zeros)
     adam_step(state, torch.ones(3), g, training(), torch.ones(2))
     assert state.skipped.tolist() == [0, 1, 1]
     assert state.w[0].ne(0).all() and state.w[1:].eq(0).all()

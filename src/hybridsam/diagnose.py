@@ -10,10 +10,16 @@ import torch
 import xarray as xr
 from scipy.optimize import least_squares
 
+from hybridsam.data import Samples, in_split
 from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.hybrid import HybridMap, HybridModel, HybridODE
+
+STATES = ("state_true", "rate_true")
+NO_NETWORK = torch.empty(1, 0)
 
 Residual = Callable[[torch.Tensor], torch.Tensor]
+
+MOST = 1_000_000  # residuals that a diagnosis looks at: the first training samples, as many as that allows
 
 
 @dataclass(frozen=True)
@@ -23,29 +29,47 @@ class Identifiability:
     least_norm: the theta for which the network has least to add; functional regularisation converges to it, and
         sharpness-aware minimization moves towards it as rho grows. None where the true rate of change is unknown.
     science_only: the theta that fits the training data best without a network.
-    singular_values: of the Jacobian of the science-only prediction with respect to theta, at science_only.
+    singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only;
+        directions (parameter, parameter) are its right singular vectors, one a row.
     """
 
     least_norm: np.ndarray | None
     science_only: np.ndarray
     singular_values: np.ndarray
+    directions: np.ndarray
 
     @property
     def rank(self) -> int:
         """Number of directions of theta that the science-only prediction depends on."""
         return int((self.singular_values > 1e-8 * self.singular_values.max()).sum())
 
+    @property
+    def condition(self) -> float:
+        """Ratio of the largest singular value to the smallest; infinite where the rank is deficient."""
+        full = self.rank == len(self.singular_values)
+        return float(self.singular_values.max() / self.singular_values.min()) if full else np.inf
 
-def identify(model: HybridODE, dataset: xr.Dataset) -> Identifiability:
-    """Diagnose a model on the training data of a dataset."""
-    data = Trajectories.from_dataset(dataset, "train", torch.float64)
-    least_norm = least_norm_theta(model, dataset) if "rate_true" in dataset else None
+    @property
+    def identifiable(self) -> np.ndarray:
+        """(parameter,) whether a parameter can be told from the science-only prediction, whatever the others are."""
+        return (np.abs(self.directions[self.rank :]) < 1e-6).all(0)
+
+
+def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
+    """Diagnose a model on the training data of a dataset.
+
+    A model whose science is not observed, such as motion behind images, is diagnosed by its attribute ``hidden``: the
+    model of that motion, whose states a simulated dataset holds too.
+    """
+    model = getattr(model, "hidden", model)
+    data = model.data(dataset, "train", torch.float64, "cpu")
+    data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
+    least_norm = least_norm_theta(model, dataset) if isinstance(model, HybridODE) and "rate_true" in dataset else None
     science_only = fit_science_only(model, data, least_norm)
-    return Identifiability(
-        least_norm=least_norm,
-        science_only=science_only,
-        singular_values=np.linalg.svd(science_jacobian(model, science_only, data), compute_uv=False),
-    )
+    if isinstance(model, HybridMap):
+        least_norm = science_only  # a network that fits the data changes least where the science alone fits best
+    _, singular_values, directions = np.linalg.svd(science_jacobian(model, science_only, data), full_matrices=False)
+    return Identifiability(least_norm, science_only, singular_values, directions)
 
 
 def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
@@ -56,8 +80,9 @@ def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
     """
     if "rate_true" not in dataset:
         raise UserError("least-norm theta: the dataset has no variable rate_true (true rate of change)")
-    train = dataset.isel(sample=(dataset["split"] == "train").values)
-    states, rates = (torch.as_tensor(train[name].values).flatten(0, 1)[None] for name in ("state_true", "rate_true"))
+    train = in_split(dataset, "train")
+    few = train.isel(sample=slice(max(1, MOST // train["rate_true"][0].size)))
+    states, rates = (torch.as_tensor(few[name].values).double().flatten(0, 1)[None] for name in STATES)
 
     def residual(theta: torch.Tensor) -> torch.Tensor:
         return model.science(model.parameters.named(theta), states) - rates
@@ -65,30 +90,30 @@ def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
     return _minimize(model, residual)[0]
 
 
-def fit_science_only(model: HybridODE, data: Trajectories, guess: np.ndarray | None = None) -> np.ndarray:
-    """The theta (parameter,) whose science-only rollout is closest to the data in the mean square.
+def fit_science_only(model: HybridModel, data: Samples, guess: np.ndarray | None = None) -> np.ndarray:
+    """The theta (parameter,) whose science-only prediction is closest to the data in the mean square.
 
     Long rollouts have local minima, so the fit starts from theta's start and from ``guess`` and the better one counts.
     """
 
     def residual(theta: torch.Tensor) -> torch.Tensor:
-        return model.predict_science(theta, data) - data.targets
+        return model.predict_science(theta, NO_NETWORK, data) - data.targets
 
     starts = [None] if guess is None else [None, guess]
     fits = [_minimize(model, residual, start) for start in starts]
     return min(fits, key=lambda fit: fit[1])[0]
 
 
-def science_jacobian(model: HybridODE, theta: np.ndarray, data: Trajectories) -> np.ndarray:
+def science_jacobian(model: HybridModel, theta: np.ndarray, data: Samples) -> np.ndarray:
     """Derivative of the science-only prediction with respect to theta, (samples * times * components, parameter)."""
 
     def predict(values: torch.Tensor) -> torch.Tensor:
-        return model.predict_science(values[None], data).flatten()
+        return model.predict_science(values[None], NO_NETWORK, data).flatten()
 
     return torch.func.jacfwd(predict)(torch.as_tensor(theta)).numpy()
 
 
-def _minimize(model: HybridODE, residual: Residual, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
     """Levenberg-Marquardt on unconstrained theta; natural theta (parameter,) at the minimum, and the cost there.
 
     residual takes natural theta (1, parameter). start: natural theta (parameter,); without it the model's own.
@@ -123,7 +148,8 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
             "true": [truth.get(name, np.nan) for name in names],
             "science_only": found.science_only,
             "least_norm": np.nan if found.least_norm is None else found.least_norm,
+            "identifiable": found.identifiable,
             "rank": found.rank,
-            "condition": found.singular_values.max() / found.singular_values.min(),
+            "condition": found.condition,
         }
     )

@@ -15,19 +15,23 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam import records, tasks
+from hybridsam.data import Samples
 from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.hybrid import HybridModel
 from hybridsam.methods import get_method, mean_squared_error
+from hybridsam.networks import RunningStatistics
 from hybridsam.settings import build, canonical
-from hybridsam.simulate import SPLITS
-from hybridsam.train import Checkpoint, State, Training, train
+from hybridsam.splits import SPLITS
+from hybridsam.train import Checkpoint, State, Training, constrained, train
 
 EXAMPLES = 3  # test samples whose predictions are kept
-HISTORY = {  # name -> meaning, unit
-    "train_loss": ("mean squared error on the training data", "squared units of the data"),
-    "validation_loss": ("mean squared error on the validation data", "squared units of the data"),
-    "grad_norm_theta": ("norm of the applied gradient of theta (unconstrained)", "1"),
-    "grad_norm_phi": ("norm of the applied gradient of phi", "1"),
+LOSSES = {
+    "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
+    "validation_loss": "mean squared error on the validation data",
+}
+GRADIENTS = {
+    "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
+    "grad_norm_phi": "norm of the applied gradient of phi",
 }
 
 logger = logging.getLogger(__name__)
@@ -58,7 +62,7 @@ def fit(
     # A strong penalty makes activations and gradients subnormal, on which a CPU was 7.6 times slower (l2reg 1e-3).
     torch.set_flush_denormal(True)
     dtype = getattr(torch, training.dtype)
-    data = {split: Trajectories.from_dataset(dataset, split, dtype, device) for split in SPLITS}
+    data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
 
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
     state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
@@ -73,9 +77,10 @@ def fit(
         "seconds": state.seconds,
         "peak_memory_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    theta, phi = _split(model, state)
-    weights = {"theta": theta} | {f"network.{name}": value for name, value in model.network.unflatten(phi).items()}
-    return block, {name: value.contiguous().cpu() for name, value in weights.items()}
+    theta, phi = constrained(model, state)
+    layers = model.network.unflatten(phi) | model.network.unflatten_running(state.running)
+    weights = {"theta": theta} | {f"network.{name}": values for name, values in layers.items()}
+    return block, {name: values.contiguous().cpu() for name, values in weights.items()}
 
 
 def checkpoint_for(
@@ -114,26 +119,24 @@ def code_hash(module: str) -> str:
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
 
 
-def _split(model: HybridODE, state: State) -> tuple[Tensor, Tensor]:
-    n_theta = len(model.parameters)
-    return model.parameters.constrain(state.w[:, :n_theta]), state.w[:, n_theta:]
-
-
 @torch.no_grad()
 def _describe(
-    model: HybridODE,
+    model: HybridModel,
     state: State,
     training: Training,
-    data: Mapping[str, Trajectories],
+    data: Mapping[str, Samples],
     dataset: xr.Dataset,
     run: tuple[str, float, Sequence[int]],
 ) -> xr.Dataset:
     """The final iterate and the history of a block on the axes (method, rho, seed, ...)."""
-    theta, phi = _split(model, state)
+    theta, phi = constrained(model, state)
+    running = RunningStatistics(state.running)
     method, rho, seeds = run
-    y_error = torch.stack([mean_squared_error(model, theta, phi, data[split]) for split in SPLITS], 1)
+    at_once = training.batch_size or len(data["train"])
+    errors = [mean_squared_error(model, theta, phi, data[split], running, at_once) for split in SPLITS]
     diverged = (state.skipped >= training.diverged_after).cpu().numpy()
     steps = np.array(training.recorded_steps)
+    error_units = squared_units(dataset, model.target, data["train"])
 
     def variable(values: Tensor | np.ndarray, dims: Sequence[str], long_name: str, units: str = "1") -> tuple:
         array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
@@ -142,16 +145,16 @@ def _describe(
     def history(name: str) -> Tensor:
         return state.history[name].movedim(0, 1)
 
-    return xr.Dataset(
+    block = xr.Dataset(
         {
             "theta": variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
-            "y_error": variable(y_error, ["split"], "mean squared error", "squared units of the data"),
+            "y_error": variable(torch.stack(errors, 1), ["split"], "mean squared error", error_units),
             "status": variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
             "skipped_updates": variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
             "theta_history": variable(history("theta"), ["step", "parameter"], "theta", "see parameter_units"),
-            **{name: variable(history(name), ["step"], *meaning) for name, meaning in HISTORY.items()},
+            **{name: variable(history(name), ["step"], meaning, error_units) for name, meaning in LOSSES.items()},
+            **{name: variable(history(name), ["step"], meaning) for name, meaning in GRADIENTS.items()},
             "learning_rate": ("step", [training.rate(step) for step in steps], {"long_name": "learning rate of phi"}),
-            **_predictions(model, theta, phi, data["test"], dataset, variable),
         },
         coords={
             "method": [method],
@@ -161,21 +164,33 @@ def _describe(
             "parameter_units": ("parameter", model.parameters.units),
             "split": list(SPLITS),
             "step": ("step", steps, {"long_name": "gradient steps done", "units": "1"}),
-            "time": dataset["time"][1:],
-            "component": dataset["component"],
-            "component_units": dataset["component_units"],
         },
     )
-
-
-def _predictions(model, theta, phi, test: Trajectories, dataset: xr.Dataset, variable) -> dict:
-    """The whole model and its science part on the first test samples, beside their number in the dataset."""
-    few = Trajectories(test.times, test.states[:EXAMPLES])
-    numbers = np.flatnonzero(dataset["split"].values == "test")[:EXAMPLES]
-    dims = ["example", "time", "component"]
-    units = dataset["state"].attrs.get("units", "1")
-    return {
-        "prediction": variable(model.predict(theta, phi, few), dims, "prediction of the whole model", units),
-        "prediction_science": variable(model.predict_science(theta, few), dims, "science part alone", units),
-        "sample": ("example", numbers, {"long_name": "number of the sample in dataset.nc"}),
+    few = next(data["test"].chunks(EXAMPLES))
+    predictions = {
+        "prediction": ("prediction of the whole model", model.predict(theta, phi, few, running)),
+        "prediction_science": ("science part alone", model.predict_science(theta, phi, few, running)),
     }
+    dims = [str(name) for name in dataset[model.target].dims[1:]]
+    units = dataset[model.target].attrs.get("units", "1")
+    for name, (meaning, values) in predictions.items():
+        block[name] = variable(few.in_units(values), ["example", *dims], meaning, units)
+    numbers = np.flatnonzero(dataset["split"].values == "test")[:EXAMPLES]
+    block["sample"] = ("example", numbers, {"long_name": "number of the sample in dataset.nc"})
+    for label, coordinate in dataset[model.target].coords.items():
+        if set(coordinate.dims) <= set(dims):  # a prediction of a time series leaves out the first time
+            last = {dim: slice(-block.sizes[dim], None) for dim in coordinate.dims}
+            block = block.assign_coords({label: coordinate.isel(last)})
+    return block
+
+
+def squared_units(dataset: xr.Dataset, target: str, data: Samples) -> str:
+    """The unit of a mean squared error, which may mix several: ``rad2, (rad s-1)2``; ``1`` for standard units."""
+    if data.standard:
+        return "1"
+    variable = dataset[target]
+    several = "component_units" in variable.coords
+    units = dict.fromkeys(
+        variable["component_units"].values.tolist() if several else [variable.attrs.get("units", "1")]
+    )
+    return ", ".join(f"({unit})2" if " " in unit else f"{unit}2" if unit != "1" else "1" for unit in units)

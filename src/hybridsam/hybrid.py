@@ -1,45 +1,44 @@
 """Hybrid models: a scientific model with parameters theta, joined to a neural network with parameters phi."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.errors import UserError
+from hybridsam.data import Samples, in_split, tensor, trajectories
 from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
+from hybridsam.networks import Network, RunningStatistics
 from hybridsam.parameters import Parameters
 
-Science = Callable[[dict[str, Tensor], Tensor], Tensor]
+Theta = dict[str, Tensor]
 
 
-@dataclass(frozen=True)
-class Trajectories:
-    """Observed time series: times (time,), states (sample, time, component)."""
+class HybridModel(Protocol):
+    """What training, evaluation and diagnosis need of a model.
 
-    times: list[float]
-    states: Tensor
+    theta (member, parameter) is in natural units, phi (member, n). Predictions are (member, sample, ...), in the
+    standard units of the data's targets. target: the variable of the dataset that is predicted.
+    """
 
-    @classmethod
-    def from_dataset(
-        cls, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu"
-    ) -> "Trajectories":
-        """The samples of one split of a dataset file (variable ``state``)."""
-        states = dataset["state"].isel(sample=(dataset["split"] == split).values)
-        if not states.size:
-            raise UserError(f"dataset: no samples in the split {split!r}")
-        if not all(start < end for start, end in pairwise(dataset["time"].values)):
-            raise UserError("dataset: the variable time does not increase")
-        tensor = torch.as_tensor(states.values, dtype=dtype, device=device)
-        return cls(dataset["time"].values.tolist(), tensor)
+    parameters: Parameters
+    network: Network
+    target: str
 
-    @property
-    def targets(self) -> Tensor:
-        """What a prediction is compared with: all states after the initial one, (sample, time - 1, component)."""
-        return self.states[:, 1:]
+    def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
+        """The samples of one split."""
+
+    def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The whole model."""
+
+    def predict_science(
+        self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None
+    ) -> Tensor:
+        """The science part alone, as far as it can be seen in the units of the prediction."""
+
+    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
+        """R of functional regularisation, (member,): how much the network does, given the model's prediction."""
 
 
 class HybridODE:
@@ -47,39 +46,109 @@ class HybridODE:
 
         dx/dt = f(x; theta) + g(x; phi),   y = x(t_1), ..., x(t_T)
 
-    science: f, called as f(theta, x) with theta a mapping from name to (member, 1) and x (member, sample, component);
-        it is plain PyTorch on ``x.unbind(-1)`` or ``x[..., i]`` and returns the shape of x.
-    network: g, from component to component.
+    science: f, called as f(theta, x) with theta a mapping from name to (member, 1) and x (member, sample, component),
+        or (member, sample, y, x, component) for fields on a grid; it is plain PyTorch on ``x.unbind(-1)`` or
+        ``x[..., i]`` and returns the shape of x.
+    network: g, from x to the shape of x.
 
     Rollouts start from the observed initial state.
     """
 
-    def __init__(self, science: Science, parameters: Parameters, network: MLP, solver: Solver) -> None:
+    target = "state"
+
+    def __init__(
+        self, science: Callable[[Theta, Tensor], Tensor], parameters: Parameters, network: Network, solver: Solver
+    ) -> None:
         self.science = science
         self.parameters = parameters
         self.network = network
         self.solver = solver
 
-    def predict(self, theta: Tensor, phi: Tensor, data: Trajectories) -> Tensor:
-        """The whole model: theta (member, parameter), phi (member, n) -> (member, sample, time - 1, component)."""
+    def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
+        """Trajectories; targets are the states after the initial one, (1, sample, time - 1, ..., component)."""
+        return trajectories(dataset, split, dtype, device)
+
+    def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The whole model, (member, sample, time - 1, ..., component)."""
         if self.solver.adaptive and len(theta) > 1:  # one error estimate for all members would couple them
-            members = zip(theta.split(1), phi.split(1), strict=True)
-            return torch.cat([self.predict(one_theta, one_phi, data) for one_theta, one_phi in members])
+            return torch.cat([self.predict(theta[[i]], phi[[i]], data.of_member(i)) for i in range(len(theta))])
         named, layers = self.parameters.named(theta), self.network.unflatten(phi)
         return self._rollout(lambda t, x: self.science(named, x) + self.network(layers, x), len(theta), data)
 
-    def predict_science(self, theta: Tensor, data: Trajectories) -> Tensor:
-        """The science part alone, without the network; shapes as in :meth:`predict`."""
+    def predict_science(
+        self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
+    ) -> Tensor:
+        """The rollout of f alone; shapes as in :meth:`predict`."""
         if self.solver.adaptive and len(theta) > 1:
-            return torch.cat([self.predict_science(one, data) for one in theta.split(1)])
+            return torch.cat([self.predict_science(theta[[i]], phi, data.of_member(i)) for i in range(len(theta))])
         named = self.parameters.named(theta)
         return self._rollout(lambda t, x: self.science(named, x), len(theta), data)
 
-    def penalty(self, phi: Tensor, data: Trajectories) -> Tensor:
-        """R of functional regularisation, (member,): mean over all observed states of ||g(x)||^2 (Yin et al. 2021)."""
-        states = data.states.flatten(0, 1).expand(len(phi), -1, -1)
-        return self.network(self.network.unflatten(phi), states).square().sum(2).mean(1)
+    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
+        """Mean over all observed states of ||g(x)||^2 (Yin et al. 2021); over the pixels too where x is a field."""
+        states = data.inputs["states"].flatten(1, 2)
+        states = states.expand(len(phi), *states.shape[1:])
+        return self.network(self.network.unflatten(phi), states).square().sum(-1).flatten(1).mean(1)
 
-    def _rollout(self, field: Callable[[float, Tensor], Tensor], members: int, data: Trajectories) -> Tensor:
-        initial = data.states[:, 0].expand(members, -1, -1)
-        return self.solver.rollout(field, initial, data.times)
+    def _rollout(self, field: Callable[[float, Tensor], Tensor], members: int, data: Samples) -> Tensor:
+        initial = data.inputs["states"][:, :, 0]
+        return self.solver.rollout(field, initial.expand(members, *initial.shape[1:]), data.times)
+
+
+class HybridMap:
+    """A law seen through a network: y = g(f(u; theta), u; phi), where g = f if the law said everything.
+
+    science: f, called as f(theta, u) with theta a mapping from name to (member, 1) and u a mapping from the names of
+        the inputs to (member or 1, sample, ...); returns (member, sample, ...) in the units of the target.
+    inputs: names of the variables of the dataset that are u.
+    beside: the inputs that g sees beside f's output, in the last axis, each with the factor that brings it to order 1.
+    standardise: whether g's input f and its output y are standardised, both with the mean and standard deviation of
+        the training targets, for each component where there are several.
+    """
+
+    def __init__(
+        self,
+        science: Callable[[Theta, dict[str, Tensor]], Tensor],
+        parameters: Parameters,
+        network: Network,
+        target: str,
+        inputs: tuple[str, ...],
+        beside: Mapping[str, float],
+        standardise: bool,
+    ) -> None:
+        self.science = science
+        self.parameters = parameters
+        self.network = network
+        self.target = target
+        self.inputs = inputs
+        self.beside = beside
+        self.standardise = standardise
+
+    def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
+        """Inputs and, as targets, the variable ``target`` in standard units."""
+        chosen = in_split(dataset, split)
+        inputs = {name: tensor(chosen[name], dtype, device) for name in self.inputs}
+        targets = tensor(chosen[self.target], dtype, device)
+        if not self.standardise:
+            return Samples(inputs, targets)
+        known = in_split(dataset, "train")[self.target]
+        over = [name for name in known.dims if name != "component"]
+        mean, scale = (tensor(values, dtype, device) for values in (known.mean(over), known.std(over)))
+        return Samples(inputs, (targets - mean) / scale, mean=mean, scale=scale)
+
+    def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The whole model, shaped like the targets."""
+        science = self.predict_science(theta, phi, data)
+        seen = [data.inputs[name] * factor for name, factor in self.beside.items()]
+        seen = [values.expand(len(theta), *values.shape[1:]) for values in seen]
+        return self.network(self.network.unflatten(phi), torch.cat([science, *seen], -1))
+
+    def predict_science(
+        self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
+    ) -> Tensor:
+        """f in the standard units of the targets."""
+        return (self.science(self.parameters.named(theta), data.inputs) - data.mean) / data.scale
+
+    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
+        """Mean square of what the network changes, h - f (Takeishi & Kalousis 2023, the reduction being f itself)."""
+        return (prediction - self.predict_science(theta, phi, data)).square().flatten(1).mean(1)

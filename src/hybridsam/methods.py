@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hybridsam.data import Samples
 from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.hybrid import HybridModel
+from hybridsam.networks import RunningStatistics
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 Perturbation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -128,20 +130,40 @@ def hybrid_gradient(
     return torch.where(perturbed_values.isfinite(), values, perturbed_values), g_theta, g_phi
 
 
-def objective(model: HybridODE, method: Method, rho: Tensor, data: Trajectories) -> Objective:
+def objective(
+    model: HybridModel, method: Method, rho: Tensor, data: Samples, running: RunningStatistics | None = None
+) -> Objective:
     """What a method minimizes, (theta unconstrained, phi) -> (member,): mean squared error plus its penalty."""
 
-    def values(theta: Tensor, phi: Tensor) -> Tensor:
-        error = mean_squared_error(model, model.parameters.constrain(theta), phi, data)
+    def values(raw: Tensor, phi: Tensor) -> Tensor:
+        theta = model.parameters.constrain(raw)
+        prediction = model.predict(theta, phi, data, running)
+        error = _mean_square(prediction - data.targets)
         if method.penalty == "phi":
             return error + rho * phi.square().sum(1)
         if method.penalty == "network":
-            return error + rho * model.penalty(phi, data)
+            return error + rho * model.penalty(theta, phi, data, prediction)
         return error
 
     return values
 
 
-def mean_squared_error(model: HybridODE, theta: Tensor, phi: Tensor, data: Trajectories) -> Tensor:
-    """(member,) mean over samples, times and components; theta in natural units."""
-    return (model.predict(theta, phi, data) - data.targets).square().flatten(1).mean(1)
+def mean_squared_error(
+    model: HybridModel,
+    theta: Tensor,
+    phi: Tensor,
+    data: Samples,
+    running: RunningStatistics | None = None,
+    at_once: int = 0,
+) -> Tensor:
+    """(member,) mean over samples, times and components; theta in natural units.
+
+    at_once: how many samples are predicted together, to bound memory; 0: all.
+    """
+    parts = list(data.chunks(at_once or len(data)))
+    errors = [_mean_square(model.predict(theta, phi, part, running) - part.targets) * len(part) for part in parts]
+    return torch.stack(errors).sum(0) / len(data)
+
+
+def _mean_square(difference: Tensor) -> Tensor:
+    return difference.square().flatten(1).mean(1)

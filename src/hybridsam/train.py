@@ -3,20 +3,19 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from math import cos, pi
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from hybridsam.checkpoint import Checkpoint, State
+from hybridsam.data import Samples
 from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE, Trajectories
+from hybridsam.hybrid import HybridModel
 from hybridsam.methods import PERTURBED, Method, hybrid_gradient, mean_squared_error, objective
-from hybridsam.records import write_whole
+from hybridsam.networks import RunningStatistics
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba 2015)
 PURPOSES = ("initialisation", "batch order")
@@ -32,7 +31,8 @@ class Training:
     iterations: gradient steps. learning_rate: of phi, annealed by one cosine to learning_rate_final.
     theta_rate_factor: learning rate of theta over that of phi. clip_norm: largest norm of the applied gradient.
     perturb: ``network`` (the paper) or ``all`` (ablation). record_every: iterations between records.
-    diverged_after: skipped updates after which a run counts as diverged. dtype: ``float32`` or ``float64``.
+    diverged_after: skipped updates after which a run counts as diverged. dtype: ``float32`` or ``float64``. batch_size:
+    samples in a mini-batch; 0: all samples at once.
     """
 
     iterations: int
@@ -44,6 +44,7 @@ class Training:
     record_every: int
     diverged_after: int
     dtype: str
+    batch_size: int = 0
 
     def __post_init__(self) -> None:
         for key in ("iterations", "learning_rate", "theta_rate_factor", "clip_norm", "record_every", "diverged_after"):
@@ -53,6 +54,8 @@ class Training:
             raise UserError(f"training.learning_rate_final: {self.learning_rate_final} is not in [0, learning_rate]")
         if self.perturb not in PERTURBED:
             raise UserError(f"training.perturb: {self.perturb!r} is not one of {', '.join(PERTURBED)}")
+        if self.batch_size < 0:
+            raise UserError(f"training.batch_size: {self.batch_size} is not a number of samples, or 0 for all")
         if self.dtype not in ("float32", "float64"):
             raise UserError(f"training.dtype: {self.dtype!r} is not one of float32, float64")
 
@@ -67,32 +70,34 @@ class Training:
         return sorted({*range(0, self.iterations, self.record_every), self.iterations})
 
 
-@dataclass
-class State:
-    """Everything that training changes; saved whole, it resumes to the same bits.
-
-    w, m, v: (member, n) unconstrained theta followed by phi, and Adam's two moments. updates: (member,) updates done.
-    skipped: (member,) updates skipped because a loss or gradient was not finite.
-    """
-
-    w: Tensor
-    m: Tensor
-    v: Tensor
-    updates: Tensor
-    skipped: Tensor
-    step: int = 0
-    seconds: float = 0.0
-    history: dict[str, Tensor] = field(default_factory=dict)
-
-
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """The random numbers of one member for one purpose; a function of the member's seed alone."""
-    words = np.random.SeedSequence([seed, PURPOSES.index(purpose)]).generate_state(1, np.uint64)
+def generator(seed: int, purpose: str, *part: int) -> torch.Generator:
+    """The random numbers of one member for one purpose (and part of it); a function of the member's seed alone."""
+    words = np.random.SeedSequence([seed, PURPOSES.index(purpose), *part]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
 
 
+class BatchOrder:
+    """Which samples each member sees at a step: a new permutation each epoch, cut into batches of equal size.
+
+    What does not fill a batch is left out of that epoch. Depends on a member's seed and the step alone, so that a
+    resumed training sees the same batches.
+    """
+
+    def __init__(self, seeds: Sequence[int], samples: int, batch_size: int) -> None:
+        self.seeds, self.samples, self.size = seeds, samples, min(batch_size, samples)
+        self.epoch, self.order = -1, torch.empty(0)
+
+    def at(self, step: int) -> Tensor:
+        """(member, batch) numbers of samples."""
+        epoch, position = divmod(step, self.samples // self.size)
+        if epoch != self.epoch:
+            draws = [generator(seed, "batch order", epoch) for seed in self.seeds]
+            self.epoch, self.order = epoch, torch.stack([torch.randperm(self.samples, generator=g) for g in draws])
+        return self.order[:, position * self.size : (position + 1) * self.size]
+
+
 def initial_state(
-    model: HybridODE, seeds: Sequence[int], training: Training, device: torch.device | str = "cpu"
+    model: HybridModel, seeds: Sequence[int], training: Training, device: torch.device | str = "cpu"
 ) -> State:
     """Start of training: theta at its start, phi drawn from each member's own seed."""
     dtype = getattr(torch, training.dtype)
@@ -109,46 +114,51 @@ def initial_state(
         v=torch.zeros_like(w),
         updates=torch.zeros(members, dtype=torch.float64, device=device),
         skipped=torch.zeros(members, dtype=torch.int64, device=device),
+        running=model.network.initial_running().to(w).repeat(members, 1),
         history={name: torch.full((n_records, members, *s), torch.nan, dtype=dtype) for name, s in shapes.items()},
     )
 
 
 def train(
-    model: HybridODE,
+    model: HybridModel,
     method: Method,
     rho: Sequence[float],
     seeds: Sequence[int],
-    data: Trajectories,
-    validation: Trajectories,
+    data: Samples,
+    validation: Samples,
     training: Training,
-    checkpoint: "Checkpoint | None" = None,
+    checkpoint: Checkpoint | None = None,
 ) -> State:
     """Train one member for each pair of rho and seed, all at once; return the final state.
 
     A member equals the same run alone, and a member whose losses or gradients are not finite disturbs no other.
     """
-    device = data.states.device
+    device = data.targets.device
     state = (checkpoint and checkpoint.load(device)) or initial_state(model, seeds, training, device)
     n_theta = len(model.parameters)
     strength = torch.as_tensor(rho, dtype=state.w.dtype, device=device)
-    loss = objective(model, method, strength, data)
     is_weight = model.network.is_weight().to(device)
     relative_rate = torch.ones_like(state.w[0])
     relative_rate[:n_theta] = training.theta_rate_factor
+    batches = BatchOrder(seeds, len(data), training.batch_size) if training.batch_size else None
     records = {step: i for i, step in enumerate(training.recorded_steps)}
     progress = Progress(state, training, model.parameters.names)
 
     while True:
         theta, phi = state.w[:, :n_theta], state.w[:, n_theta:]
+        batch = data.batch(batches.at(state.step).to(device)) if batches else data
+        running = RunningStatistics(state.running, training=True)
+        loss = objective(model, method, strength, batch, running)
         values, g_theta, g_phi = hybrid_gradient(
             loss, theta, phi, method.perturbation, strength, is_weight, training.perturb
         )
         if state.step in records:
-            record(state, records[state.step], model, data, validation, g_theta, g_phi)
+            record(state, records[state.step], model, batch, validation, g_theta, g_phi)
             progress.show(state, records[state.step])
         if state.step == training.iterations or bool((state.skipped >= training.diverged_after).all()):
             return state
-        adam_step(state, values, torch.cat([g_theta, g_phi], 1), training, relative_rate)
+        active = adam_step(state, values, torch.cat([g_theta, g_phi], 1), training, relative_rate)
+        state.running = torch.where(active.unsqueeze(1), running.moved(), state.running)
         state.step += 1
         state.seconds = progress.seconds()
         if checkpoint:
@@ -156,8 +166,11 @@ def train(
 
 
 @torch.no_grad()
-def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relative_rate: Tensor) -> None:
-    """One Adam step of every member whose loss and gradient are finite, after clipping its gradient's norm."""
+def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relative_rate: Tensor) -> Tensor:
+    """One Adam step of every member whose loss and gradient are finite, after clipping its gradient's norm.
+
+    Returns which members took it, (member,).
+    """
     norm = g.norm(dim=1)
     finite = values.isfinite() & norm.isfinite()
     running = state.skipped < training.diverged_after
@@ -175,30 +188,37 @@ def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relat
     keep = active.unsqueeze(1)
     state.w, state.m, state.v = (torch.where(keep, new, old) for new, old in ((w, state.w), (m, state.m), (v, state.v)))
     state.updates = updates
+    return active
 
 
 @torch.no_grad()
 def record(
     state: State,
     row: int,
-    model: HybridODE,
-    data: Trajectories,
-    validation: Trajectories,
+    model: HybridModel,
+    batch: Samples,
+    validation: Samples,
     g_theta: Tensor,
     g_phi: Tensor,
 ) -> None:
     """Keep the losses (mean squared errors), theta and the norms of the applied gradients at this step."""
-    n_theta = len(model.parameters)
-    theta, phi = model.parameters.constrain(state.w[:, :n_theta]), state.w[:, n_theta:]
+    theta, phi = constrained(model, state)
+    running = RunningStatistics(state.running)
     now = {
-        "train_loss": mean_squared_error(model, theta, phi, data),
-        "validation_loss": mean_squared_error(model, theta, phi, validation),
+        "train_loss": mean_squared_error(model, theta, phi, batch, running),
+        "validation_loss": mean_squared_error(model, theta, phi, validation, running, at_once=len(batch)),
         "theta": theta,
         "grad_norm_theta": g_theta.norm(dim=1),
         "grad_norm_phi": g_phi.norm(dim=1),
     }
     for name, value in now.items():
         state.history[name][row] = value.cpu()
+
+
+def constrained(model: HybridModel, state: State) -> tuple[Tensor, Tensor]:
+    """theta (member, parameter) in natural units, phi (member, n)."""
+    n_theta = len(model.parameters)
+    return model.parameters.constrain(state.w[:, :n_theta]), state.w[:, n_theta:]
 
 
 class Progress:
@@ -230,51 +250,3 @@ class Progress:
             f"{rate * len(state.w):.1f} member-iterations/s  {left}"
             + (f"  {diverged} of {len(state.w)} diverged" if diverged else "")
         )
-
-
-class Checkpoint:
-    """A file from which a killed training resumes to the bit-identical result.
-
-    The caller puts a hash of everything that the result depends on into the path.
-    """
-
-    TENSORS = tuple(f.name for f in fields(State) if f.type is Tensor)
-
-    def __init__(self, path: Path, every_seconds: float = 60.0) -> None:
-        self.path, self.every_seconds = Path(path), every_seconds
-        self.saved = time.monotonic()
-
-    def save_when_due(self, state: State) -> None:
-        if time.monotonic() - self.saved >= self.every_seconds:
-            self.save(state)
-            self.saved = time.monotonic()
-
-    def save(self, state: State) -> None:
-        tensors = {name: getattr(state, name) for name in self.TENSORS}
-        tensors |= {f"history.{name}": values for name, values in state.history.items()}
-        metadata = {"step": str(state.step), "seconds": str(state.seconds)}
-        write_whole(self.path, lambda part: save_file(tensors, part, metadata))
-
-    def load(self, device: torch.device | str) -> State | None:
-        """The saved state, or None where there is none."""
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, "pt") as file:
-                metadata, names = file.metadata(), file.keys()
-                tensors = {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
-            logger.warning(f"{self.path}: damaged checkpoint ({error}); training starts anew")
-            return None
-        logger.info(f"resuming at step {metadata['step']} from {self.path}")
-        return State(
-            **{name: tensors[name].to(device) for name in self.TENSORS},
-            step=int(metadata["step"]),
-            seconds=float(metadata["seconds"]),
-            history={name.removeprefix("history."): t for name, t in tensors.items() if name.startswith("history.")},
-        )
-
-    def discard(self) -> None:
-        """Remove the file, and what a save that was killed may have left."""
-        for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*.part")):
-            path.unlink(missing_ok=True)
