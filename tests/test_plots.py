@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from docutils.core import publish_string
+from jinja2 import Environment, StrictUndefined
 from matplotlib.colors import to_hex
 
 from hybridsam import __main__, evaluate, figures, looks, records, report
@@ -37,7 +40,12 @@ def make_dataset(truth: bool = True, synthetic: str = "yes") -> xr.Dataset:
             "component_units": ("component", UNITS),
             "split": ("sample", np.repeat(SPLITS, 2)),
         },
-        attrs={"synthetic": synthetic, "truth": json.dumps(TRUTH if truth else {}), "noise": 0.05},
+        attrs={
+            "synthetic": synthetic,
+            "target": "state",
+            "truth": json.dumps(TRUTH if truth else {}),
+            "noise": 0.05,
+        },
     )
 
 
@@ -49,21 +57,25 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
     loss = np.exp(-STEPS / 20) + rng.uniform(1e-3, 2e-3, (*shape, 1))
     gone = np.isin(seeds, diverged)
     theta[:, :, gone, :, 6:], loss[:, :, gone, 5:] = np.nan, 1e12
-    test = dataset.isel(sample=np.flatnonzero(dataset["split"] == "test"), time=slice(1, None))
-    prediction = test["state"].values + 0.1 * rng.standard_normal((*shape, *test["state"].shape))
+    numbers = np.flatnonzero(dataset["split"] == "test")[:3]
+    test = dataset[dataset.attrs["target"]].isel(sample=numbers)
+    test = test.isel(time=slice(1, None)) if {"time", "component"} <= set(test.dims) else test  # as of an ODE
+    prediction = test.values * (1 + 0.1 * rng.standard_normal((*shape, *test.shape)))
     y_error = np.where(gone[:, None], np.inf, 10 ** rng.uniform(-2.5, -0.5, (*shape, 3)))
-    long = ("example", "time", "component")
+    long, units = ("example", *test.dims[1:]), {"units": "m2, (m s-1)2"}
+    labels = {name: labels for name, labels in test.coords.items() if "sample" not in labels.dims}
     return xr.Dataset(
         {
             "theta": ((*RUN, "parameter"), theta[..., -1]),
-            "y_error": ((*RUN, "split"), y_error),
+            "y_error": ((*RUN, "split"), y_error, units),
             "status": (RUN, np.where(gone, "diverged", "completed").astype(object)[None, None]),
             "theta_history": ((*RUN, "step", "parameter"), theta.swapaxes(-1, -2)),
-            "train_loss": ((*RUN, "step"), loss),
-            "validation_loss": ((*RUN, "step"), 1.3 * loss),
+            "train_loss": ((*RUN, "step"), loss, units),
+            "validation_loss": ((*RUN, "step"), 1.3 * loss, units),
             "learning_rate": ("step", 0.01 / (1 + STEPS)),
             "prediction": ((*RUN, *long), prediction),
             "prediction_science": ((*RUN, *long), prediction + 0.3),
+            "sample": ("example", numbers),
         },
         coords={
             "method": [method],
@@ -73,9 +85,7 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
             "parameter_units": ("parameter", ["N m-1", "kg"]),
             "split": SPLITS,
             "step": STEPS,
-            "time": TIMES[1:],
-            "component": COMPONENTS,
-            "component_units": ("component", UNITS),
+            **labels,
         },
         attrs={
             "synthetic": dataset.attrs["synthetic"],
@@ -89,12 +99,12 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
 
 
 def make_results(
-    folder: Path, seeds: int = 3, diverged: dict | None = None, truth: bool = True, **options
+    folder: Path, seeds: int = 3, diverged: dict | None = None, grid: dict = GRID, dataset: xr.Dataset | None = None
 ) -> figures.Results:
-    """The files of a task. diverged: (method, rho) -> seeds; options: grid (method -> strengths), synthetic."""
-    dataset = make_dataset(truth, options.get("synthetic", "yes"))
+    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> strengths."""
+    dataset = make_dataset() if dataset is None else dataset
     blocks = {}
-    for method, strengths in options.get("grid", GRID).items():
+    for method, strengths in grid.items():
         for rho in strengths:
             block = make_block(dataset, method, rho, list(range(seeds)), (diverged or {}).get((method, rho), []))
             path = folder / f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
@@ -111,10 +121,10 @@ CASES = {
     "some_diverged": {"diverged": {("sam", 0.05): [1], ("sam", 0.2): [0, 1, 2], ("erm", 0.0): [2]}},
     "all_diverged": {"diverged": {("sam", rho): [0, 1, 2] for rho in GRID["sam"]} | {("erm", 0.0): [0, 1, 2]}},
     "everything_diverged": {"diverged": {(m, rho): [0, 1, 2] for m in GRID for rho in GRID[m]}},
-    "unknown_truth": {"truth": False},
+    "unknown_truth": {"dataset": make_dataset(truth=False)},
     "one_rho_without_erm": {"grid": {"sam": [0.05]}},
     "only_erm": {"grid": {"erm": [0.0]}},
-    "twin": {"synthetic": "twin"},
+    "twin": {"dataset": make_dataset(synthetic="twin")},
 }
 
 
@@ -132,9 +142,8 @@ def results(tmp_path_factory):
 
 
 def drawn(name: str, results: figures.Results):
-    table_of, plot = figures.FIGURES[name]
-    table = table_of(results)
-    return table, plot(table, results.title)
+    table = figures.tabulate(name, results)
+    return table, figures.FIGURES[name][1](table, results.title)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -162,6 +171,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
         np.testing.assert_allclose(lines[:-1], runs["theta_history"].transpose("seed", "step"))
         np.testing.assert_allclose(lines[-1], completed["theta_history"].mean("seed"))
         assert any(np.allclose(line.get_ydata(), TRUTH["k"]) for line in axis.get_lines())
+    assert figure.legends[0].get_texts()[0].get_text() == "true value"
     values = table[(table["statistic"] == "run") & (table["method"] == "sam") & (table["parameter"] == "mass")]
     runs = cube["theta_history"].sel({"method": "sam", "rho": selected.loc["sam", "rho"], "parameter": "mass"})
     np.testing.assert_allclose(
@@ -242,7 +252,7 @@ def test_a_figure_is_written_to_the_same_bytes_twice(results, tmp_path):
     for output in outputs:
         assert output.read_bytes() == (tmp_path / "first" / output.name).read_bytes(), output.name
     table = pd.read_csv(tmp_path / "first" / "errors_rho.csv")
-    np.testing.assert_allclose(table["value"], figures.errors_rho(results("some_diverged"))["value"])
+    np.testing.assert_allclose(table["value"], figures.tabulate("errors_rho", results("some_diverged"))["value"])
 
 
 def test_mistakes_are_named(results, tmp_path):
@@ -266,7 +276,7 @@ def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
         return __main__.main()
 
     assert command("validation") == 0
-    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(figures.losses(made))
+    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(figures.tabulate("losses", made))
     assert command("best") == 2
     assert "rule: 'best' is not in" in capsys.readouterr().err
 
@@ -301,6 +311,16 @@ def test_notebooks_are_committed_clean(notebook):
     assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
 
 
-def test_every_figure_has_a_caption_for_the_snakemake_report():
-    caption = (ROOT / "workflow/report/figure.rst").read_text()
-    assert [name for name in figures.FIGURES if f'snakemake.wildcards.figure == "{name}"' not in caption] == []
+@pytest.mark.parametrize("figure", figures.FIGURES)
+@pytest.mark.parametrize("task", ["pendulum", "wind_tunnel", "light_tunnel", "light_sensors", "my_own"])
+def test_every_figure_has_a_caption_for_the_snakemake_report(figure, task):
+    """It names the task, the rule and n, and says first what a synthetic twin is."""
+    snakemakes = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = snakemakes.from_string((ROOT / "workflow/report/figure.rst").read_text())
+    for data in ("simulated", "twin", "measured"):
+        wildcards, params = SimpleNamespace(task=task, figure=figure), SimpleNamespace(rule="oracle", data=data)
+        text = template.render(snakemake=SimpleNamespace(wildcards=wildcards, params=params))
+        assert text.strip().startswith("**SYNTHETIC TWIN**") == (data == "twin")
+        assert f"Task **{task}**: " in text and ("n = 1" in text or "n stands" in text or "n for each" in text)
+        assert figure == "errors_rho" or "*oracle*" in text
+        publish_string(text, settings_overrides={"halt_level": 2})  # raises on a fault of the markup

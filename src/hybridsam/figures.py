@@ -5,18 +5,18 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from hybridsam import evaluate, plots, records
+from hybridsam import evaluate, pictures, plots, predictions, records
 from hybridsam.errors import UserError
 from hybridsam.looks import FORMATS, in_order, save
 
 METRICS = {"theta_error": "θ-error", "y_error": "y-error (test MSE)"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
-EXAMPLE = 0  # of the test samples whose predictions the run files keep
+TWIN = evaluate.ORIGINS["twin"]
+STANDARD = "standard units"  # of errors of a model whose targets are standardised
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,31 @@ class Results:
         rows = self.selection[self.selection["rule"] == self.rule].set_index("method")
         return rows.loc[in_order(rows.index), ["rho", "n", "diverged", "rule"]].reset_index()
 
+    @cached_property
+    def shown_runs(self) -> dict[str, xr.Dataset]:
+        """method -> its first completed run at the selected strength, predictions (sample, ...); none if all diverged.
+
+        Read from the run files; sample is numbered as in the dataset.
+        """
+        found = {}
+        for method, rho in zip(self.selected["method"], self.selected["rho"], strict=True):
+            runs = self.cube.sel({"method": method, "rho": rho})
+            for seed in runs["seed"].values[runs["status"].values == "completed"][:1]:
+                block = records.read(self.folder / runs["file"].sel(seed=seed).item(), "runs")
+                run = block.sel({"method": method, "rho": rho, "seed": seed})
+                found[method] = run.set_coords("sample").swap_dims({"example": "sample"})
+        return found
+
+    @property
+    def data(self) -> str:
+        """Where the data come from: simulated, measured, or SYNTHETIC TWIN."""
+        found = self.dataset.attrs.get("synthetic", "unknown")
+        return evaluate.ORIGINS.get(found, found)
+
     @property
     def title(self) -> str:
         """Title of every figure; the marking of a synthetic twin comes first."""
-        return "SYNTHETIC TWIN: " * (self.dataset.attrs.get("synthetic") == "twin") + task_title(self.cube)
+        return f"{TWIN}: " * (self.data == TWIN) + task_title(self.cube)
 
 
 def load(dataset: Path, cube: Path, selection: Path, rule: str) -> Results:
@@ -63,34 +84,14 @@ def read_selection(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
 
 
-def predictions(results: Results) -> pd.DataFrame:
-    """Data, truth, full model and science part for one test sample: of each method its first completed run."""
-    number = np.flatnonzero(results.dataset["split"].values == "test")[EXAMPLE]
-    sample = results.dataset.isel(sample=number)
-    measured = {"data": sample["state"]} | ({"truth": sample["state_true"]} if "state_true" in sample else {})
-    frames = []
-    for method, rho, *_ in results.selected.itertuples(index=False):
-        series = measured | _first_prediction(results, method, rho)
-        for name, array in series.items():
-            frame = array.reset_coords(drop=True).to_dataframe("value").reset_index()
-            seed = array.attrs.get("seed", pd.NA)
-            frames.append(frame.assign(method=method, rho=rho, seed=seed, sample=number, series=name))
-    table = pd.concat(frames, ignore_index=True).merge(results.selected, on=["method", "rho"], sort=False)
-    units = results.dataset["component_units"].to_series()
-    return table.assign(unit=table["component"].map(units)).astype({"seed": "Int64"})
+def predicted(results: Results) -> pd.DataFrame:
+    """What the models predict for test samples: of each method its first completed run; see hybridsam.predictions."""
+    return predictions.table(results.dataset, results.selected, results.shown_runs)
 
 
-def _first_prediction(results: Results, method: str, rho: float) -> dict[str, xr.DataArray]:
-    """Predictions of the first completed run, from its run file; nothing if all diverged."""
-    runs = results.cube.sel({"method": method, "rho": rho})
-    completed = runs["seed"].values[runs["status"].values == "completed"]
-    if not len(completed):
-        return {}
-    seed = completed[0]
-    block = records.read(results.folder / runs["file"].sel(seed=seed).item(), "runs")
-    run = block.sel({"method": method, "rho": rho, "seed": seed}).isel(example=EXAMPLE)
-    named = {"full model": run["prediction"], "science part": run["prediction_science"]}
-    return {name: array.assign_attrs(seed=int(seed)) for name, array in named.items()}
+def draw_predicted(table: pd.DataFrame, title: str) -> Figure:
+    """The figure for the kind of target that the table shows."""
+    return PREDICTED[table["kind"].iloc[0]](table, title)
 
 
 def theta_training(results: Results) -> pd.DataFrame:
@@ -105,7 +106,7 @@ def losses(results: Results) -> pd.DataFrame:
     table = _histories(results, list(LOSSES)).rename(columns=LOSSES)
     keys = [name for name in table if name not in LOSSES.values()]
     long = table.melt(keys, list(LOSSES.values()), "split", "value")
-    return _with_means(long.assign(unit=squared_units(results.dataset)))
+    return _with_means(long.assign(unit=_error_unit(results)))
 
 
 def _histories(results: Results, names: Sequence[str]) -> pd.DataFrame:
@@ -129,7 +130,8 @@ def _with_means(runs: pd.DataFrame) -> pd.DataFrame:
 def errors_rho(results: Results) -> pd.DataFrame:
     """Errors of every run, and for each strength their mean over completed runs with its 95 % Student t interval."""
     runs = evaluate.runs_table(results.cube)
-    metrics = [name for name in METRICS if name in runs]
+    metrics = [name for name in evaluate.metrics_of(results.cube) if name in METRICS or name not in evaluate.METRICS]
+    metrics.sort(key="y_error".__eq__)  # last
     runs = runs.astype({"method": str}).melt(["method", "rho", "seed", "status"], metrics, "metric", "value")
     rows = []
     for (metric, method, rho), group in runs.groupby(["metric", "method", "rho"]):
@@ -138,37 +140,53 @@ def errors_rho(results: Results) -> pd.DataFrame:
         row |= {"interval": evaluate.interval(completed), "diverged": int((group["status"] == "diverged").sum())}
         rows.append(row)
     table = pd.concat([runs.assign(statistic="run"), pd.DataFrame(rows).assign(statistic="mean")], ignore_index=True)
-    units = {"theta_error": theta_unit(results.cube), "y_error": squared_units(results.dataset)}
-    named = {"label": table["metric"].map(METRICS), "unit": table["metric"].map(units)}
-    return table.assign(**named).astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
+    own = {name: results.cube[name].attrs for name in metrics}
+    units = {name: about.get("units", "1") for name, about in own.items()} | {"y_error": _error_unit(results)}
+    meanings = {name: about.get("long_name", METRICS.get(name, name)) for name, about in own.items()}
+    columns = {"label": _label, "unit": units, "meaning": meanings}
+    table = table.assign(**{column: table["metric"].map(of_metric) for column, of_metric in columns.items()})
+    return table.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
 
 
-def theta_unit(cube: xr.Dataset) -> str:
-    """The unit of theta, or of its parts where they differ."""
-    return ", ".join(dict.fromkeys(cube["parameter_units"].values.tolist()))
+def _label(metric: str) -> str:
+    """``theta_gauge_free_error`` -> ``gauge-free θ-error``."""
+    own = metric.removeprefix("theta_").removesuffix("_error").replace("_", "-")
+    return METRICS.get(metric, f"{own} θ-error")
 
 
-def squared_units(dataset: xr.Dataset) -> str:
-    """The unit of a mean squared error over all components, which may mix several: ``rad2, (rad s-1)2``."""
-    units = dict.fromkeys(dataset["component_units"].values.tolist())
-    return ", ".join(f"({unit})2" if " " in unit else f"{unit}2" if unit != "1" else "1" for unit in units)
+def _error_unit(results: Results) -> str:
+    """The unit of errors and losses; standard units where they are those of standardised targets."""
+    unit = results.cube["y_error"].attrs.get("units", "1")
+    own = set(predictions.units_of(predictions.target_of(results.dataset)).values())
+    return STANDARD if unit == "1" and own != {"1"} else unit
 
 
+PREDICTED: dict[str, Callable[[pd.DataFrame, str], Figure]] = {  # kind of target -> how it is drawn
+    "time series": pictures.time_series,
+    "readings": pictures.readings,
+    "fields": pictures.fields,
+    "frames": pictures.frames,
+    "images": pictures.images,
+}
 FIGURES: dict[str, tuple[Callable[[Results], pd.DataFrame], Callable[[pd.DataFrame, str], Figure]]] = {
-    "predictions": (predictions, plots.predictions),
+    "predictions": (predicted, draw_predicted),
     "theta_training": (theta_training, plots.theta_training),
     "errors_rho": (errors_rho, plots.errors_rho),
     "losses": (losses, plots.losses),
 }
 
 
-def write(name: str, results: Results, outputs: Sequence[Path]) -> None:
-    """Write one figure as .pdf, .svg or .png and its table as .csv; equal results give equal bytes."""
+def tabulate(name: str, results: Results) -> pd.DataFrame:
+    """The table that a figure is drawn from; its column data says where the data come from."""
     if name not in FIGURES:
         raise UserError(f"figure: {name!r} is not one of {', '.join(FIGURES)}")
-    table_of, plot = FIGURES[name]
-    table = table_of(results)
-    figure = plot(table, results.title)
+    return FIGURES[name][0](results).assign(data=results.data)
+
+
+def write(name: str, results: Results, outputs: Sequence[Path]) -> None:
+    """Write one figure as .pdf, .svg or .png and its table as .csv; equal results give equal bytes."""
+    table = tabulate(name, results)
+    figure = FIGURES[name][1](table, results.title)
     for path in outputs:
         if path.suffix == ".csv":
             records.write_whole(path, partial(table.to_csv, index=False))
@@ -178,17 +196,33 @@ def write(name: str, results: Results, outputs: Sequence[Path]) -> None:
             raise UserError(f"{path}: a figure is written as {', '.join(FORMATS)} or .csv")
 
 
+ONE_RUN = (
+    "Each method is shown at the strength that {rule} chooses, by its first completed run (n = 1; {diverged}), so no "
+    "interval is drawn."
+)
 CAPTIONS = {
-    "predictions": "One test sample: data (dots), truth without noise (thin line, where known), full model (solid) and "
-    "science part alone (dashed), at the strength that {rule} chooses. Of each method one run is shown, the first "
-    "completed one (n = 1; {diverged}); so there is no interval. A line that runs far from the data leaves its panel.",
+    "time series": "One test sample ({data}): data ({dots}), {truth}full model (thick, with markers) and science part "
+    f"alone (dashed). {ONE_RUN} A line that runs far from the data leaves its panel.",
+    "readings": "{samples} ({data}), a line each for every component, with the measured value on the left: prediction "
+    "over measured value on a logarithmic axis, of the full model (filled) and of the science part alone (circles). "
+    f"Vertical line: as measured. Triangles at the edge: beyond the axis, or not positive. {ONE_RUN}",
+    "fields": "One test sample ({data}) at the last time, {time}. Left: truth without noise (where known), data and "
+    "their difference. Other columns: full model, science part alone, and difference of the full model to the truth "
+    "(to the data where no truth is known). Each component has one colour scale for its values, which fits "
+    "data and truth and at most half their range on both sides, and one for differences (red: above, blue: below); the "
+    "pointed end of a scale is for values beyond it. " + ONE_RUN,
+    "frames": "Images of one test sample ({data}) at the times above the columns: in the first row the data, below "
+    "them of each method the full model (left) and the science part alone (right), in one scale, which fits the data. "
+    + ONE_RUN,
+    "images": "{samples} ({data}){settings}. Columns: data, and for {methods} the science part alone and the full "
+    f"model. Values below 0 or above 1 are clipped for display. {ONE_RUN}",
     "theta_training": "θ against the training step at the strength that {rule} chooses. Thin lines: every run; "
-    "thick line: mean of the completed runs ({n} for each method; {diverged}). No interval is drawn. Dashed: true "
-    "value, where known.",
-    "errors_rho": "Errors on the test data at the final iterate against the strength, for every strength that was run. "
-    "Points: single runs; markers: mean of the completed runs ({n} for each strength); bars: {interval}. Crosses on "
-    "the upper edge count diverged runs ({diverged}), which no mean contains. Dashed line and band: erm, in the same "
-    "way.",
+    "thick line: mean of the completed runs ({n} for each method; {diverged}). No interval is drawn. Dashed: "
+    "{true} value, where known.",
+    "errors_rho": "Errors on the test data ({data}) at the final iterate against the strength, for every strength that "
+    "was run. {meanings}Points: single runs; markers: mean of the completed runs ({n} for each strength); bars: "
+    "{interval}. Crosses on the upper edge count diverged runs ({diverged}), which no mean contains. Dashed line and "
+    "band: erm, in the same way.",
     "losses": "Loss against the training step at the strength that {rule} chooses: validation (solid) and training "
     "(dotted). Thin lines: every run; thick lines: mean of the completed runs ({n} for each method; {diverged}). No "
     "interval is drawn.",
@@ -200,12 +234,41 @@ def caption(name: str, table: pd.DataFrame) -> str:
     counts = table.dropna(subset=["n"]).drop_duplicates(["method", "rho"])
     low, high, gone = (int(number) for number in (counts["n"].min(), counts["n"].max(), counts["diverged"].sum()))
     interval = "its 95 % Student t interval over seeds" + ", which fewer than two runs do not have" * (low < 2)
-    return CAPTIONS[name].format(
-        rule=f"the rule “{table['rule'].iloc[0]}”" if "rule" in table else "",
+    kind = table["kind"].iloc[0] if "kind" in table else name
+    text = CAPTIONS[kind].format(
+        rule=f"the rule “{table['rule'].dropna().iloc[0]}”" if "rule" in table else "",
         n=span(low, high),
         diverged=f"{gone} diverged" if gone else "none diverged",
         interval=interval if high > 1 else "none, as that takes two completed runs",
+        data=table["data"].iloc[0].lower(),
+        **_details(kind, table),
     )
+    return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text
+
+
+def _details(kind: str, table: pd.DataFrame) -> dict[str, str]:
+    """What the captions of this kind say besides."""
+    if kind == "time series":
+        truth = "truth without noise (thin black line), " * bool((table["series"] == "truth").any())
+        return {"dots": "thin line" if table["time"].nunique() > pictures.MANY else "dots", "truth": truth}
+    if kind == "theta_training":
+        return {"true": "true" if table["data"].iloc[0] == evaluate.ORIGINS["yes"] else "published"}
+    if kind == "fields":
+        time, unit = table.dropna(subset=["time"])[["time", "time_unit"]].iloc[0]
+        return {"time": f"{time:g} {unit}"}
+    if kind in ("readings", "images"):
+        number = table["sample"].nunique()
+        details = {"samples": f"{number} test samples" if number > 1 else "One test sample"}
+        if kind == "images":
+            light = ", with the light source's settings (red, green, blue, of 255) and the polarisers' angles"
+            details["settings"] = light if table["setting"].fillna("").any() else ""
+            details["methods"] = " and ".join(in_order(table["method"].dropna()))
+        return details
+    if kind == "errors_rho":
+        own = table[table["metric"].str.startswith("theta")].drop_duplicates("metric")
+        meanings = "; ".join(f"{row.label}: {row.meaning}" for row in own.itertuples())
+        return {"meanings": f"{meanings}. " if meanings else ""}
+    return {}
 
 
 def span(low: int, high: int) -> str:

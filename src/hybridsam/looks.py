@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocat
 from hybridsam.settings import canonical
 
 Panels = dict[tuple[str, str | None], Axes]
-Look = dict[str, Any]  # keywords of Axes.plot
+Look = dict[str, Any]  # keywords of Axes.plot, or of a text
 
 METHODS = {  # colour (seaborn's palette "colorblind") and marker
     "erm": ("#0173B2", "o"),
@@ -55,13 +55,17 @@ FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equ
     ".svg": {"Date": None},
     ".png": {},
 }
+FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; grey keeps their order, or their strength
 THIN, THICK = 0.6, 1.8
 DASHED: Any = (0, (4, 1.5))
 DOTTED: Any = (0, (1, 1))
 DATA: Look = {"color": "black", "linestyle": "", "marker": ".", "markersize": 3}
 TRUTH: Look = {"color": "black", "linewidth": THIN}
+DENSE_DATA: Look = {"color": "black", "linewidth": 0.5}
 SCIENCE: Look = {"color": "0.35", "linewidth": 1.1, "linestyle": DASHED}
+SCIENCE_POINTS: Look = {"color": "0.35", "linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "white"}
 TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
+BESIDE: Look = {"rotation": 0, "ha": "right", "va": "center"}  # the label of a low row
 START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
 
 
@@ -99,19 +103,49 @@ def in_order(methods: Iterable[str]) -> list[str]:
 
 
 def with_unit(name: str, unit: str) -> str:
-    """The label of an axis: ``angular velocity (rad s⁻¹)``; a name that ends its line is kept on it."""
+    """The label of an axis: ``angular velocity (rad s⁻¹)``; a name that ends its line stays on it. 1 is left out."""
+    if unit == "1":
+        return name.rstrip("\n")
     superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
     raised = re.sub(r"(?<=[A-Za-z)])-?[0-9]+", lambda power: power[0].translate(superscripts), unit)
     return f"{name}({raised})" if name.endswith("\n") else f"{name} ({raised})"
 
 
-def panels(
-    rows: Sequence[str], columns: Sequence[str], title: str, height: float = 1.45, sharex: Literal["all", "col"] = "all"
-) -> tuple[Figure, Panels]:
-    """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row."""
-    width = WIDTH if len(columns) > 2 else WIDTH * 0.6
-    figure = Figure(figsize=(width, height * len(rows) + 1.25), layout="constrained")
+def heading(run: pd.Series, last: str) -> str:
+    """What stands above the panels of a method: its name, its strength, ``last`` and the number of diverged runs."""
+    kind = "baseline" if run["method"] == BASELINE else "λ" if run["method"] in PENALTIES else "ρ"
+    strength = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
+    return f"{run['method']}\n{strength}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
+
+
+def run_heading(panel: pd.DataFrame) -> str:
+    """The heading of a method of which one run is shown, from rows of that method."""
+    seed = panel["seed"].dropna()
+    return heading(panel.iloc[0], f"seed {seed.iloc[0]}" if len(seed) else "none completed")
+
+
+def empty_figure(
+    title: str, height: float, width: float = WIDTH, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
+    """A figure with its title; sizes in inches. layout: compressed for panels of fixed aspect."""
+    figure = Figure(figsize=(width, height), layout=layout)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def panels(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    height: float = 1.45,
+    sharex: Literal["all", "col"] = "all",
+    wide: bool = False,
+) -> tuple[Figure, Panels]:
+    """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row.
+
+    height: of a row. wide: take the whole width even for one or two columns.
+    """
+    figure = empty_figure(title, height * len(rows) + 1.25, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
     grid = figure.subplots(len(rows), len(columns), sharex=sharex, sharey="row", squeeze=False)
     axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
     for axis in axes.values():
@@ -125,10 +159,10 @@ def label_below(axes: Panels, last_row: str, label: str) -> None:
         axis.set_xlabel(label if row == last_row else "")
 
 
-def legend(figure: Figure, handles: list) -> None:
+def legend(figure: Figure, handles: list, columns: int | None = None) -> None:
     """The legend below all panels; a handle may be a tuple of handles drawn on each other and named by the last."""
     labels = [(handle[-1] if isinstance(handle, tuple) else handle).get_label() for handle in handles]
-    columns = 1 if figure.get_figwidth() < WIDTH else 4 if len(handles) <= 4 else 3
+    columns = columns or (1 if figure.get_figwidth() < WIDTH else 4 if len(handles) <= 4 else 3)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
@@ -157,6 +191,19 @@ def log_scale(axis: Axes, ratio: float) -> None:
     axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
     axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def ratio_scale(axis: Axes, ratios: pd.Series, most: float = 10.0) -> tuple[float, float]:
+    """A logarithmic x axis for all of the ratios that are within a factor ``most`` of 1; returns its ends."""
+    seen = _finite(ratios, log=True)
+    low, high = (float(10**end) for end in np.clip([seen.min(initial=-0.1), seen.max(initial=0.1)], -1, 1))
+    axis.set_xscale("log")
+    axis.set_xlim(low / 1.1, high * 1.1)
+    apart = next(factor for factor in (1.25, 2, 4, 10) if high / low < factor**4 or factor == 10)
+    axis.set_xticks([tick for tick in apart ** np.arange(-3.0, 4) if low <= tick <= high])
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return low, high
 
 
 def _finite(series: pd.Series, log: bool) -> np.ndarray:

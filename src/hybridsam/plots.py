@@ -1,5 +1,6 @@
 """Every figure, one function each: a tidy table in, a Matplotlib figure out; nothing is read or computed here."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -8,22 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
 from hybridsam.looks import (
     BASELINE,
+    BESIDE,
     DASHED,
-    DATA,
     DOTTED,
     PENALTIES,
-    SCIENCE,
     START,
     THICK,
     THIN,
     TRUE_VALUE,
-    TRUTH,
-    Look,
     every_third,
+    heading,
     in_order,
     label_below,
     legend,
@@ -36,55 +36,40 @@ from hybridsam.looks import (
 )
 from hybridsam.settings import canonical
 
-
-@styled
-def predictions(table: pd.DataFrame, title: str) -> Figure:
-    """The states of one test sample against time: a column a method, a row a component.
-
-    table: method, rho, seed, diverged, component, unit, time (s), series (data, truth, full model, science
-    part), value.
-    The axis of a row fits data and truth; a model that runs far away leaves the panel.
-    """
-    components = list(table["component"].unique())
-    figure, axes = panels(components, in_order(table["method"]), title)
-    for (component, method), panel in table.groupby(["component", "method"]):
-        _prediction(axes[component, method], panel)
-        seed = panel["seed"].dropna()
-        heading = _heading(panel.iloc[0], f"seed {seed.iloc[0]}" if len(seed) else "no run completed")
-        axes[component, method].set_title(heading if component == components[0] else "")
-    for component in components:
-        rows = table[table["component"] == component]
-        measured = rows["series"].isin(["data", "truth"])
-        limit(axes[component, None], rows["value"][measured], rows["value"][~measured], reach=0.5)
-        axes[component, None].set_ylabel(with_unit(f"{component}\n", rows["unit"].iloc[0]))
-    label_below(axes, components[-1], "time (s)")
-    legend(figure, _prediction_handles(bool((table["series"] == "truth").any())))
-    return figure
+PAGE = 7.9  # in: height of all rows of panels on one page
+LOW = 1.0  # in: a row below this has no room for an upright label
 
 
 @styled
 def theta_training(table: pd.DataFrame, title: str) -> Figure:
-    """Theta against the training step: a column a method, a row a parameter.
+    """Theta against the training step: a column a method, a row a parameter; many rows are low, to fit on a page.
 
-    table: method, rho, n, diverged, parameter, unit, true (or NaN), step, seed, status, statistic (run, mean), value.
+    table: method, rho, n, diverged, parameter, unit, true (or NaN), step, seed, status, statistic (run, mean), value,
+    data (simulated, or where the data come from).
     """
     parameters = list(table["parameter"].unique())
-    figure, axes = panels(parameters, in_order(table["method"]), title)
+    height = max(0.45, min(1.45, PAGE / len(parameters)))
+    figure, axes = panels(parameters, in_order(table["method"]), title, height)
     for (parameter, method), panel in table.groupby(["parameter", "method"]):
         axis = axes[parameter, method]
         _runs_and_mean(axis, panel, "-")
         start = panel.loc[panel["step"] == panel["step"].min(), "value"]
         axis.plot(panel["step"].min(), start.iloc[0], clip_on=False, zorder=5, **START)
         axis.axhline(panel["true"].iloc[0], **TRUE_VALUE)
-        axis.set_title(_heading(panel.iloc[0], f"n = {panel['n'].iloc[0]}") if parameter == parameters[0] else "")
+        axis.set_title(heading(panel.iloc[0], f"n = {panel['n'].iloc[0]}") if parameter == parameters[0] else "")
     for parameter in parameters:
         rows = table[table["parameter"] == parameter]
         completed = rows["status"] != "diverged"
         limit(axes[parameter, None], pd.concat([rows["value"][completed], rows["true"]]), rows["value"][~completed])
-        axes[parameter, None].set_ylabel(with_unit(parameter, rows["unit"].iloc[0]))
+        if height > LOW:
+            axes[parameter, None].set_ylabel(with_unit(parameter, rows["unit"].iloc[0]))
+        else:
+            axes[parameter, None].set_ylabel(with_unit(f"{parameter}\n", rows["unit"].iloc[0]), **BESIDE)
+            axes[parameter, None].yaxis.set_major_locator(MaxNLocator(2))
     label_below(axes, parameters[-1], "training step")
     known = bool(table["true"].notna().any())
-    handles = [Line2D([], [], label="true value", **TRUE_VALUE)] * known + [Line2D([], [], label="start", **START)]
+    name = "true value" if table["data"].iloc[0] == "simulated" else "published value"
+    handles = [Line2D([], [], label=name, **TRUE_VALUE)] * known + [Line2D([], [], label="start", **START)]
     legend(figure, handles + _run_handles(table))
     return figure
 
@@ -99,7 +84,7 @@ def losses(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = panels(["loss"], in_order(table["method"]), title, height=1.7)
     for (method, split), panel in table.groupby(["method", "split"]):
         axes["loss", method].set_yscale("log")
-        axes["loss", method].set_title(_heading(panel.iloc[0], f"n = {panel['n'].iloc[0]}"))
+        axes["loss", method].set_title(heading(panel.iloc[0], f"n = {panel['n'].iloc[0]}"))
         _runs_and_mean(axes["loss", method], panel, dashes[split])
     completed = table["status"] != "diverged"
     limit(axes["loss", None], table["value"][completed], table["value"][~completed])
@@ -131,57 +116,45 @@ def errors_rho(table: pd.DataFrame, title: str) -> Figure:
         _error_scale(axes[metric, None], rows)
         axes[metric, None].set_ylabel(with_unit(f"{rows['label'].iloc[0]}\n", rows["unit"].iloc[0]))
     for method in methods:
-        axes[metrics[-1], method].set_xlabel("penalty weight" if method in PENALTIES else "ρ" * (method != BASELINE))
+        axes[metrics[-1], method].set_xlabel("penalty weight λ" if method in PENALTIES else "ρ" * (method != BASELINE))
     legend(figure, _error_handles(table))
     return figure
 
 
 @styled
 def theta_summary(table: pd.DataFrame, title: str) -> Figure:
-    """Relative error of theta at the selected strengths: a panel a rule, a group a task, a marker a method.
+    """Relative error of theta at the selected strengths: a row a rule, a group a task, a marker a method.
 
     table: rule, task, method, mean, sd (NaN for a single run); dimensionless, on a logarithmic axis.
     """
     rules, tasks = list(table["rule"].unique()), list(table["task"].unique())
     methods = in_order(table["method"])
-    figure, axes = panels(["error"], rules, title, height=1.7)
+    figure, axes = panels(rules, ["error"], title, height=1.3, wide=len(tasks) > 3)
     for (rule, method), rows in table.groupby(["rule", "method"]):
         colour, marker = look(method)
         beside = 0.12 * (methods.index(method) - (len(methods) - 1) / 2)
         place = rows["task"].map(tasks.index) + beside
-        axes["error", rule].errorbar(place, rows["mean"], rows["sd"], c=colour, marker=marker, ls="", elinewidth=1)
+        axes[rule, "error"].errorbar(place, rows["mean"], rows["sd"], c=colour, marker=marker, ls="", elinewidth=1)
+    ratio = table["mean"].max() / table["mean"].min()
     for rule in rules:
-        axis = axes["error", rule]
-        axis.set(title=rule.replace("_", " "), xlim=(-0.5, len(tasks) - 0.5))
-        axis.set_xticks(range(len(tasks)), tasks, rotation=90 if len(tasks) > 2 else 0)
-    log_scale(axes["error", None], table["mean"].max() / table["mean"].min())
-    axes["error", None].set_ylabel("relative error of θ (1)")
-    legend(figure, [Line2D([], [], color=look(m)[0], marker=look(m)[1], ls="", label=m) for m in methods])
+        axis = axes[rule, "error"]
+        axis.set_xticks(range(len(tasks)), [_in_lines(task) for task in tasks])
+        axis.set_xticks([i + 0.5 for i in range(len(tasks) - 1)], minor=True)  # between the groups
+        axis.tick_params(axis="x", which="minor", length=0)
+        axis.grid(axis="x", visible=False)
+        axis.grid(axis="x", which="minor", visible=True)
+        axis.set(title=rule.replace("_", " "), xlim=(-0.5, len(tasks) - 0.5), ylabel="relative\nerror of θ")
+        log_scale(axis, ratio)
+    ends = np.array([axes[rule, None].get_ylim() for rule in rules])
+    for rule in rules:
+        axes[rule, None].set_ylim(ends.min(), ends.max())
+    legend(figure, [Line2D([], [], color=look(m)[0], marker=look(m)[1], ls="", label=m) for m in methods], len(methods))
     return figure
 
 
-def _heading(run: pd.Series, last: str) -> str:
-    kind = "baseline" if run["method"] == BASELINE else "weight" if run["method"] in PENALTIES else "ρ"
-    strength = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
-    return f"{run['method']}\n{strength}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
-
-
-def _prediction(axis: Axes, panel: pd.DataFrame) -> None:
-    colour, marker = look(panel["method"].iloc[0])
-    full: Look = {"color": colour, "linewidth": THICK, "marker": marker}
-    for series, how in {"science part": SCIENCE, "full model": full, "truth": TRUTH, "data": DATA}.items():
-        line = panel[panel["series"] == series]
-        every = every_third(line) if series == "full model" else None
-        axis.plot(line["time"], line["value"], markevery=every, **how)
-
-
-def _prediction_handles(truth_is_known: bool) -> list[Line2D]:
-    return [
-        Line2D([], [], label="data", **DATA),
-        *[Line2D([], [], label="truth without noise", **TRUTH)] * truth_is_known,
-        Line2D([], [], color="0.5", linewidth=THICK, label="full model (in the method's colour)"),
-        Line2D([], [], label="science part alone", **SCIENCE),
-    ]
+def _in_lines(task: str) -> str:
+    """The name of a task in lines of about twelve characters, broken after underscores and spaces."""
+    return "\n".join(fill(line.replace("_", "_ "), 12).replace("_ ", "_") for line in task.split("\n"))
 
 
 def _runs_and_mean(axis: Axes, panel: pd.DataFrame, dash) -> None:

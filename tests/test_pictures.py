@@ -1,0 +1,306 @@
+"""The figure of predictions for every kind of target: the right numbers, the right way up, for every kind of result."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
+
+from hybridsam import figures, looks, predictions, records
+from hybridsam.errors import UserError
+
+SAMPLES = 9  # three in each split
+TESTED = [6, 7, 8]
+SPACE = np.linspace(-1, 1, 8)
+
+
+def dataset_of(dims: tuple, values: np.ndarray, name: str = "thing", synthetic: str = "yes", **about) -> xr.Dataset:
+    """A dataset whose target has these dimensions besides sample. about: coords, units, data_vars."""
+    attributes = {"long_name": f"what is seen of the {name}", "units": about.get("units", "1")}
+    return xr.Dataset(
+        {name: (("sample", *dims), values, attributes)} | about.get("data_vars", {}),
+        coords={"split": ("sample", np.repeat(SPLITS, 3))} | about.get("coords", {}),
+        attrs={"synthetic": synthetic, "target": name, "truth": json.dumps({"k": 2.0, "mass": 0.5})},
+    )
+
+
+def window() -> xr.Dataset:
+    time = np.arange(200)
+    values = np.sign(np.sin(time / 30 + np.arange(SAMPLES)[:, None])) * 20
+    values = values + np.random.default_rng(0).standard_normal(values.shape)
+    about = {"long_name": "measurement in the window", "units": "1"}
+    coords = {"time": ("time", time, about)}
+    return dataset_of(("time",), values, "pressure", "twin", units="Pa", coords=coords)
+
+
+def sensors() -> xr.Dataset:
+    values = 10 ** np.random.default_rng(0).uniform(2, 4.3, (SAMPLES, 6))
+    names = [f"{kind}_{place}" for place in (1, 2, 3) for kind in ("ir", "vis")]
+    coords = {"component": names, "component_units": ("component", ["counts"] * 6)}
+    return dataset_of(("component",), values, "reading", "no", units="counts", coords=coords)
+
+
+def reacting() -> xr.Dataset:
+    time = np.arange(4) * 0.5
+    wave = np.sin(np.arange(SAMPLES)[:, None, None, None] + 2 * SPACE[:, None] + SPACE + time[:, None, None])
+    clean = np.stack([wave, 3 + 2 * wave**2], -1)
+    axis = {name: (name, SPACE, {"units": "m"}) for name in ("y", "x")}
+    coords = axis | {
+        "time": ("time", time, {"long_name": "time", "units": "s"}),
+        "component": ["u", "v"],
+        "component_units": ("component", ["1", "mol m-3"]),
+    }
+    dims = ("time", "y", "x", "component")
+    noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
+    true = {"state_true": (("sample", *dims), clean)}
+    return dataset_of(dims, noisy, "state", coords=coords, data_vars=true)
+
+
+def film() -> xr.Dataset:
+    time = np.arange(20) * 0.1
+    angle = 0.6 * np.cos(3 * time + np.arange(SAMPLES)[:, None])[..., None, None]
+    blob = np.exp(-((SPACE - np.sin(angle)) ** 2 + (SPACE[:, None] + np.cos(angle)) ** 2) / 0.05)
+    axis = {name: (name, SPACE) for name in ("y", "x")}
+    coords = axis | {"time": ("time", time, {"long_name": "time", "units": "s"}), "channel": ["brightness"]}
+    return dataset_of(("time", "y", "x", "channel"), blob[..., None], "image", coords=coords)
+
+
+def camera() -> xr.Dataset:
+    """Images whose first row is red and bright, the others dark."""
+    values = 0.1 + 0.2 * np.random.default_rng(0).random((SAMPLES, 16, 16, 3))
+    values[:, 0, :, 0] = 1
+    angles = {name: ("sample", 10.0 * np.arange(SAMPLES) * i) for i, name in enumerate(("pol_1", "pol_2"))}
+    light = {"brightness": (("sample", "colour"), np.tile([255.0, 128, 0], (SAMPLES, 1)))}
+    coords = {"channel": ["red", "green", "blue"], "colour": ["red", "green", "blue"]}
+    return dataset_of(("y", "x", "channel"), values, "image", "twin", coords=coords, data_vars=angles | light)
+
+
+KINDS = {"time series": window, "readings": sensors, "fields": reacting, "frames": film, "images": camera}
+RESULTS = {
+    "normal": {},
+    "one_diverged": {"diverged": {("sam", rho): [0, 1] for rho in GRID["sam"]} | {("erm", 0.0): [0]}},
+    "everything_diverged": {"diverged": {(method, rho): [0, 1] for method in GRID for rho in GRID[method]}},
+    "only_erm": {"grid": {"erm": [0.0]}},
+    "all_methods": {"grid": GRID | {"freg": [0.1], "asam": [0.2]}},
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Kind of target, kind of result -> the files of a task, made once."""
+    made: dict[tuple, figures.Results] = {}
+
+    def make(kind: str, case: str = "normal") -> figures.Results:
+        if (kind, case) not in made:
+            folder = tmp_path_factory.mktemp("results")
+            made[kind, case] = make_results(folder, seeds=2, dataset=KINDS[kind](), **RESULTS[case])
+        return made[kind, case]
+
+    return make
+
+
+def pixels_of(axis) -> np.ndarray:
+    return axis.get_images()[0].get_array()
+
+
+def predicted(results: figures.Results, method: str, name: str = "prediction") -> xr.DataArray:
+    """Predictions of a method's first completed run at its selected strength, from the run file."""
+    row = results.selected.set_index("method").loc[method]
+    runs = results.cube.sel({"method": method, "rho": row["rho"]})
+    seed = runs["seed"].values[runs["status"].values == "completed"][0]
+    block = records.read(results.folder / runs["file"].sel(seed=seed).item(), "runs")
+    return block[name].sel({"method": method, "rho": row["rho"], "seed": seed})
+
+
+@pytest.mark.parametrize("case", ["one_diverged", "everything_diverged", "only_erm"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
+    """Nothing carries text below 8 pt or is left out by the layout; the twins are marked, what is missing says so."""
+    table, figure = drawn("predictions", results(kind, case))
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(match=lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
+    assert min(text.get_fontsize() for text in texts) >= 8
+    words = [text.get_text() for text in texts]
+    completed = {"one_diverged": 1 if kind != "images" else 2, "everything_diverged": 0, "only_erm": 1}[case]
+    assert any("seed" in word for word in words) == (completed > 0)
+    assert any("none completed" in word for word in words) == (
+        case != "only_erm" and (case, kind) != ("one_diverged", "images")
+    )
+    twin = kind in ("time series", "images")
+    assert figure.get_suptitle().startswith("SYNTHETIC TWIN: ") == twin
+    caption = figures.caption("predictions", table)
+    assert caption.startswith("SYNTHETIC TWIN: ") == twin and "n = 1" in caption
+    assert table["kind"].unique().tolist() == [kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
+    """Read back, the table draws the same; and its caption is the same."""
+    figures.write("predictions", results(kind), [tmp_path / "a.csv"])
+    table = figures.tabulate("predictions", results(kind))
+    again = pd.read_csv(tmp_path / "a.csv")
+    assert figures.caption("predictions", again) == figures.caption("predictions", table)
+    numbers = table.select_dtypes("float").columns
+    np.testing.assert_array_equal(again[numbers], table[numbers])
+    assert (tmp_path / "a.csv").stat().st_size < 1_000_000
+
+
+def test_a_window_is_drawn_against_its_own_coordinate(results):
+    """One row, named for the variable; dense data are a line, and the axis says what it counts."""
+    table, figure = drawn("predictions", results("time series"))
+    assert len(figure.axes) == len(GRID)
+    axis = figure.axes[0]
+    assert axis.get_ylabel() == "what is seen of the\npressure\n(Pa)"
+    assert axis.get_xlabel() == "measurement in\nthe window"
+    science, full, data = (line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()))
+    np.testing.assert_allclose(data, results("time series").dataset["pressure"][6])
+    np.testing.assert_allclose(full, predicted(results("time series"), "erm")[0])
+    np.testing.assert_allclose(science, full + 0.3)
+    assert "thin line" in figures.caption("predictions", table)
+
+
+def test_readings_are_drawn_as_ratios(results):
+    """Of three samples; a ratio of 20 or -1 is a triangle on the edge of the axis."""
+    made = results("readings")
+    table = figures.tabulate("predictions", made)
+    rows = table[(table["method"] == "erm") & (table["series"] == "full model")]
+    measured = made.dataset["reading"][TESTED].values
+    np.testing.assert_allclose(rows["ratio"].to_numpy().reshape(3, 6), predicted(made, "erm").values / measured)
+    np.testing.assert_allclose(rows["measured"].to_numpy().reshape(3, 6), measured)
+
+    table.loc[rows.index[:2], "ratio"] = [20.0, -1.0]
+    axis = figures.FIGURES["predictions"][1](table, "title").axes[0]
+    beyond = {line.get_marker(): line for line in axis.get_lines() if line.get_marker() in "<>"}
+    assert beyond[">"].get_xdata() == pytest.approx([10]) and beyond["<"].get_ydata()[0] == 3.6
+    assert axis.get_ylabel().endswith("measured (counts)")
+
+
+def test_fields_show_the_last_time_and_differences(results):
+    """Every panel of a component has its scale; the row on top is that of the largest y."""
+    made = results("fields")
+    table, figure = drawn("predictions", made)
+    grid = np.array(figure.axes[: 6 * (1 + len(GRID))]).reshape(6, -1)
+    truth = made.dataset["state_true"][6, -1, ::-1, :, 1].values
+    full = predicted(made, "sam")[0, -1, ::-1, :, 1].values
+    sam = 1 + looks.in_order(GRID).index("sam")
+    np.testing.assert_allclose(pixels_of(grid[3, 0]), truth, rtol=1e-3)
+    np.testing.assert_allclose(pixels_of(grid[3, sam]), full, rtol=1e-3)
+    np.testing.assert_allclose(pixels_of(grid[4, sam]), full + 0.3, rtol=1e-3)
+    np.testing.assert_allclose(pixels_of(grid[5, sam]), full - truth, rtol=1e-3, atol=1e-6)
+    limits = {row: {axis.get_images()[0].get_clim() for axis in grid[row]} for row in range(6)}
+    assert all(len(found) == 1 for found in limits.values()) and limits[3] == limits[4] != limits[0]
+    ((low, high),) = limits[5]
+    assert low == -high and high == pytest.approx(
+        np.abs(table.filter(like="x=")[table["series"].str.contains("−") & (table["component"] == "v")]).max(axis=None)
+    )
+    labels = {axis.get_ylabel() for axis in figure.axes[grid.size :]}
+    assert labels == {"u", "difference\nof u", "v (mol m⁻³)", "difference\nof v (mol m⁻³)"}
+
+
+def test_fields_without_truth_are_compared_with_the_data(tmp_path):
+    made = make_results(tmp_path, seeds=1, grid={"sam": [0.05]}, dataset=reacting().drop_vars("state_true"))
+    table, figure = drawn("predictions", made)
+    assert set(table["series"]) == {"data", "full model", "science part", "full model − data"}
+    assert not figure.axes[2].get_images() and figure.axes[0].get_title() == "t = 1.5 s\n2 m × 2 m"
+
+
+def test_fields_of_which_nothing_is_known_but_the_data(tmp_path):
+    """No truth and no completed run: the places of the methods are there and empty."""
+    dataset = reacting().drop_vars("state_true")
+    made = make_results(tmp_path, seeds=1, grid={"sam": [0.05]}, diverged={("sam", 0.05): [0]}, dataset=dataset)
+    _, figure = drawn("predictions", made)
+    figure.draw_without_rendering()
+    assert [axis.texts[0].get_text() for axis in figure.axes[:12] if axis.texts] == ["none"] * 6
+
+
+def test_frames_stand_upright(results):
+    """Six of twenty times; the bob hangs below the pivot, so the lower half of each frame is the brighter one."""
+    made = results("frames")
+    table, figure = drawn("predictions", made)
+    assert table["time"].dropna().unique() == pytest.approx([0, 0.4, 0.8, 1.1, 1.5, 1.9])
+    grid = np.array(figure.axes[: (1 + len(GRID)) * 13]).reshape(-1, 13)
+    assert [axis.get_title().strip() for axis in grid[0, :6]] == ["0 s", "0.4 s", "0.8 s", "1.1 s", "1.5 s", "1.9 s"]
+    for axis in grid[0, [*range(6), *range(7, 13)]]:
+        assert pixels_of(axis)[4:].sum() > 2 * pixels_of(axis)[:4].sum()
+    last = made.dataset["image"][6, 19, ::-1, :, 0].values
+    np.testing.assert_allclose(pixels_of(grid[0, 12]), last, rtol=1e-3)
+    np.testing.assert_allclose(pixels_of(grid[1, 5]), predicted(made, "erm")[0, 19, ::-1, :, 0], rtol=1e-3)
+    np.testing.assert_allclose(
+        pixels_of(grid[1, 12]), predicted(made, "erm", "prediction_science")[0, 19, ::-1, :, 0], rtol=1e-3
+    )
+
+
+def test_images_have_their_first_row_on_top_and_are_clipped(results):
+    """erm beside fsam, three samples with the settings of the light."""
+    made = results("images")
+    table, figure = drawn("predictions", made)
+    assert set(table["method"].dropna()) == {"erm", "fsam"}
+    grid = np.array(figure.axes).reshape(3, 5)
+    assert [axis.get_title().split("\n")[0] for axis in grid[0]] == ["data", "erm", "erm", "fsam", "fsam"]
+    assert grid[2, 0].get_ylabel() == "test sample 8\nR 255, G 128, B 0\npolarisers 0° and 80°"
+    image = pixels_of(grid[1, 0])
+    np.testing.assert_allclose(image, made.dataset["image"][7], atol=1e-4)
+    assert (image[0, :, 0] == 1).all() and image[1:].max() < 0.5 and image.shape == (16, 16, 3)
+    science = predicted(made, "fsam", "prediction_science")[1].values
+    assert science.max() > 1 and pixels_of(grid[1, 3]).max() == 1
+    np.testing.assert_allclose(pixels_of(grid[1, 3]), science.clip(0, 1), atol=1e-4)
+    assert table.filter(like="x=").max(axis=None) > 1 and "clipped" in figures.caption("predictions", table)
+
+
+def test_images_compare_what_was_run(tmp_path):
+    """Without fsam the last method stands in its place, without erm the first."""
+    made = make_results(tmp_path, seeds=1, grid={"sam": [0.05], "l2reg": [1e-4], "freg": [0.1]}, dataset=camera())
+    assert set(figures.tabulate("predictions", made)["method"].dropna()) == {"l2reg", "sam"}
+
+
+def test_every_table_says_where_the_data_come_from(results):
+    for kind, origin in (("images", "SYNTHETIC TWIN"), ("readings", "measured"), ("frames", "simulated")):
+        for name in figures.FIGURES:
+            table = figures.tabulate(name, results(kind))
+            assert set(table["data"]) == {origin}
+            assert figures.caption(name, table).startswith("SYNTHETIC TWIN: ") == (kind == "images")
+
+
+def test_errors_in_standard_units_say_so(results):
+    """A mean squared error without unit, of a target that has one; what is dimensionless has no unit on its axis."""
+    made = results("readings")
+    cube = made.cube.copy()
+    cube["y_error"] = cube["y_error"].assign_attrs(units="1")
+    cube["theta_error"] = cube["theta_error"].assign_attrs(units="1", long_name="1 − cosine similarity")
+    cube["theta_ratio_error"] = cube["theta_error"].assign_attrs(units="1", long_name="error of a ratio")
+    table, figure = drawn("errors_rho", replace(made, cube=cube))
+    labels = {axis.get_ylabel() for axis in figure.axes} - {""}
+    assert labels == {"θ-error", "ratio θ-error", "y-error (test MSE)\n(standard units)"}
+    caption = figures.caption("errors_rho", table)
+    assert "θ-error: 1 − cosine similarity; ratio θ-error: error of a ratio. " in caption
+    assert drawn("losses", replace(made, cube=cube))[1].axes[0].get_ylabel().endswith("(standard units)")
+
+
+def test_many_parameters_fit_on_a_page(results):
+    """Fifteen rows, each named beside its panels."""
+    made = results("readings", "only_erm")
+    names = [f"p_{i}" for i in range(15)]
+    cube = made.cube.drop_vars("theta_true").isel(parameter=[0] * 15).assign_coords(parameter=names)
+    _, figure = drawn("theta_training", replace(made, cube=cube))
+    figure.draw_without_rendering()
+    assert figure.get_figheight() < 9.5 and figure.axes[-1].get_ylabel() == "p_14\n(N m⁻¹)"
+
+
+def test_a_target_that_no_figure_shows_is_named(tmp_path):
+    odd = make_dataset()
+    odd = odd.assign_coords(wavelength=("component", [1, 2])).swap_dims(component="wavelength")
+    with pytest.raises(UserError, match=r"no figure shows a target \(time, wavelength\); allowed are time; "):
+        predictions.table(odd, pd.DataFrame(), {})
+    with pytest.raises(UserError, match="target is 'voltage'; it must name one of state, state_true"):
+        predictions.table(odd.assign_attrs(target="voltage"), pd.DataFrame(), {})
+
+
+def test_images_are_written_to_the_same_bytes_twice(results, tmp_path):
+    for folder in ("first", "second"):
+        outputs = [tmp_path / folder / f"a{ending}" for ending in (".png", ".svg", ".pdf")]
+        figures.write("predictions", results("images", "only_erm"), outputs)
+    for output in outputs:
+        assert output.read_bytes() == (tmp_path / "first" / output.name).read_bytes(), output.name
