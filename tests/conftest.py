@@ -8,7 +8,7 @@ import os
 import pytest
 import torch
 from hypothesis import settings
-from project import Project, copy_repository
+from project import Project, copy_repository, copy_with_all_tasks
 
 from hybridsam.methods import get_method
 from hybridsam.tasks import pendulum
@@ -110,14 +110,25 @@ def chamber():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """The project of config/test.yaml, run from end to end once for all processes of pytest; to be left as it is."""
+    """The project of config/test.yaml, run from end to end; to be left as it is."""
+    return run_once(tmp_path_factory, "a finished project", copy_repository)
+
+
+@pytest.fixture(scope="session")
+def all_tasks(tmp_path_factory):
+    """The project with all_tasks.yaml as its config/test.yaml, run from end to end; to be left as it is."""
+    return run_once(tmp_path_factory, "a project of all tasks", copy_with_all_tasks)
+
+
+def run_once(tmp_path_factory, name, prepare):
+    """A project that ``prepare`` makes and the workflow finishes, once for all processes of pytest."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    project, log = Project(base / "a finished project"), base / "a finished project.log"
-    with open(base / "a finished project.lock", "w") as lock:
+    project, log = Project(base / name), base / f"{name}.log"
+    with open(base / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not log.exists():
-            copy_repository(project.root)
+            prepare(project.root)
             result = project.snakemake("--cores", "2", "all")
             log.write_text(f"{result.stdout}\nexit code {result.returncode}")
     assert log.read_text().endswith("exit code 0"), log.read_text()[-5000:]

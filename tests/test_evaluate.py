@@ -13,17 +13,14 @@ from hypothesis import strategies as st
 from hybridsam.errors import UserError
 from hybridsam.evaluate import (
     RULES,
-    as_html,
-    as_markdown,
     collect,
-    formatted,
     interval,
     runs_table,
     select,
     strengths,
-    table_one,
 )
 from hybridsam.records import RUN
+from hybridsam.tables import as_html, as_markdown, formatted, table_one
 
 TRUTH = {"a": 1.0, "b": 2.0}
 SPLITS = ["train", "validation", "test"]
@@ -169,7 +166,7 @@ def test_a_method_of_which_all_runs_diverged_is_still_reported():
     assert (row["n"], row["diverged"]) == (0, 3)
     assert np.isnan(row["theta_error_mean"])
     table = table_one({"task": select(cube)})
-    assert formatted(table, "validation").loc["sam", ("task", "θ-error")] == "–"
+    assert formatted(table, "validation").loc[("task", "sam"), "θ-error"] == "–"
 
 
 def test_differences_to_erm_are_paired_by_seed():
@@ -215,9 +212,49 @@ def test_table_one_has_a_row_a_method_and_states_mean_and_spread():
     selection = select(cube_of(ERM, runs_with("sam", 0.1, [2.0, 2.5, 3.0], [0.1, 0.3, 0.5])))
     table = table_one({"first": selection, "second": selection})
     frame = formatted(table, "validation")
-    assert frame.index.tolist() == ["erm", "sam"]
-    assert frame.loc["sam", ("second", "θ-error")] == "0.3 ± 0.2"
-    assert frame.loc["sam", ("first", "rho")] == "0.1"
+    assert frame.index.tolist() == [("first", "erm"), ("first", "sam"), ("second", "erm"), ("second", "sam")]
+    assert frame.loc[("second", "sam"), "θ-error"] == "0.3 ± 0.2"
+    assert frame.loc[("first", "sam"), "rho"] == "0.1"
     for rendered in (as_markdown(table), as_html(table)):
         assert rendered.count("0.3 ± 0.2") == 2 * 3
         assert "oracle" in rendered
+
+
+def of_origin(synthetic):
+    """The selection of a task whose data are of that origin."""
+    return select(cube_of(ERM.assign_attrs(synthetic=synthetic)))
+
+
+def test_twins_and_measured_data_are_refused_in_one_table():
+    mixed = {"wind": of_origin("twin"), "light": of_origin("no"), "pendulum": of_origin("yes")}
+    with pytest.raises(UserError, match=r"synthetic twins \(wind\) and measured data \(light\)"):
+        table_one(mixed)
+    for left_out in ("wind", "light"):
+        assert len(table_one({task: frame for task, frame in mixed.items() if task != left_out}))
+
+
+def test_a_table_with_a_twin_says_so_in_every_row_of_it_and_in_its_head():
+    table = table_one({"wind": of_origin("twin"), "pendulum": of_origin("yes")})
+    assert table.set_index("task").loc["wind", "data"].unique().tolist() == ["SYNTHETIC TWIN"]
+    assert formatted(table, "validation").index.get_level_values("task").tolist() == [
+        "SYNTHETIC TWIN: wind",
+        "pendulum",
+    ]
+    for rendered in (as_markdown(table), as_html(table)):
+        assert rendered.index("SYNTHETIC TWIN: the data of wind") < rendered.index("SYNTHETIC TWIN: wind")
+    assert "SYNTHETIC" not in as_markdown(table_one({"light": of_origin("no")}))
+
+
+def test_a_task_measures_errors_of_theta_in_its_own_way():
+    def theta_metrics(theta, truth):
+        return {"theta_error": (theta["a"] - truth["a"], "signed"), "theta_ratio": (theta["b"] / truth["b"], "ratio")}
+
+    paths = {Path("task/runs/0.nc"): ERM}
+    cube = collect(paths, {Path("task/runs/0.nc"): "h"}, dataset(), Path("task"), theta_metrics)
+    theta = cube["theta"].sel({"method": "erm", "rho": 0.0})
+    np.testing.assert_allclose(cube["theta_error"].values[0, 0], theta.sel(parameter="a") - 1.0)
+    runs, row = runs_table(cube), select(cube).iloc[0]
+    np.testing.assert_allclose(runs["theta_ratio"], theta.sel(parameter="b") / 2.0)
+    assert row["theta_ratio_mean"] == pytest.approx(runs["theta_ratio"].mean())
+    assert row["theta_error_meaning"] == "signed"
+    assert "θ-error of task: signed." in as_markdown(table_one({"task": select(cube)}))

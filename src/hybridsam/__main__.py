@@ -1,4 +1,4 @@
-"""Command line: ``python -m hybridsam simulate | train | collect | select | table | figure | results``.
+"""Command line: ``python -m hybridsam simulate | convert | train | collect | select | table | figure …``.
 
 Modules are imported inside the commands, so that a rule of the workflow depends only on the code that its command runs.
 """
@@ -22,6 +22,48 @@ def simulate(args: argparse.Namespace) -> None:
     dataset = tasks.load(task["module"]).simulate(settings.constants(task["data"]))
     dataset.attrs["constants"] = json.dumps(task["data"])
     records.write(dataset, args.output, "dataset", f"{task['module']}: data")
+
+
+def download(args: argparse.Namespace) -> None:
+    from hybridsam import chambers, settings
+
+    chambers.download(_archive(settings.load(args.archives), args.name), args.output)
+
+
+def twin(args: argparse.Namespace) -> None:
+    from hybridsam import settings, tasks
+
+    task = settings.load(args.settings)
+    if args.output.name != task["archive"]:
+        raise UserError(f"output: {args.output} must be called {task['archive']}, as the archive that it stands for")
+    tasks.load(task["twin_module"]).simulate(settings.constants(task["twin"]), args.output)
+
+
+def convert(args: argparse.Namespace) -> None:
+    from hybridsam import chambers, records, settings, tasks
+
+    task = settings.load(args.settings)
+    archive = _archive(settings.load(args.archives), task["archive"])
+    folder = chambers.open_archive(args.source, archive)
+    dataset = tasks.load(task["module"]).convert(folder, settings.constants(task["data"]))
+    synthetic = chambers.is_twin(folder)
+    dataset.attrs |= {
+        "source": f"SYNTHETIC TWIN of {archive.name}, simulated" if synthetic else f"measured, {archive.url}",
+        "synthetic": "twin" if synthetic else "no",
+        "attribution": archive.attribution,
+        "licence": archive.licence,
+        "constants": json.dumps(task["data"]),
+    }
+    records.write(dataset, args.output, "dataset", f"{task['module']}: data")
+
+
+def _archive(table, name: str):
+    from hybridsam import chambers
+
+    known = chambers.archives(table)
+    if name not in known:
+        raise UserError(f"archive: {name!r} is not one of {', '.join(known)}")
+    return known[name]
 
 
 def train(args: argparse.Namespace) -> None:
@@ -58,7 +100,7 @@ def diagnose(args: argparse.Namespace) -> None:
 
 
 def collect(args: argparse.Namespace) -> None:
-    from hybridsam import evaluate, records, settings
+    from hybridsam import evaluate, records, settings, tasks
 
     task = settings.load(args.settings)
     dataset = records.read(args.dataset, "dataset")
@@ -77,8 +119,10 @@ def collect(args: argparse.Namespace) -> None:
         blocks[path] = records.read(path, "runs")
         seeds = parse_seeds(match["seeds"])
         expected[path] = records.configuration_hash(task, dataset, match["method"], match["rho"], seeds)
-    cube = evaluate.collect(blocks, expected, dataset, args.output.parent)
+    theta_metrics = getattr(tasks.load(task["module"]), "metrics", None)
+    cube = evaluate.collect(blocks, expected, dataset, args.output.parent, theta_metrics)
     cube.attrs["task_title"] = task.get("title", task["module"])
+    cube.attrs["changes"] = json.dumps(task.get("changes", {}))
     records.write(cube, args.output, "cube", f"{cube.attrs['task_title']}: all runs")
 
 
@@ -92,13 +136,13 @@ def select(args: argparse.Namespace) -> None:
 def table(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from hybridsam import evaluate, records
+    from hybridsam import records, tables
 
-    tables = evaluate.table_one({Path(path).parent.name: pd.read_csv(path) for path in args.selections})
+    table = tables.table_one({Path(path).parent.name: pd.read_csv(path) for path in args.selections})
     writers = {
-        ".csv": lambda part: tables.to_csv(part, index=False),
-        ".md": lambda part: part.write_text(evaluate.as_markdown(tables)),
-        ".html": lambda part: part.write_text(evaluate.as_html(tables)),
+        ".csv": lambda part: table.to_csv(part, index=False),
+        ".md": lambda part: part.write_text(tables.as_markdown(table)),
+        ".html": lambda part: part.write_text(tables.as_html(table)),
     }
     for path in args.output:
         records.write_whole(path, writers[path.suffix])
@@ -152,6 +196,24 @@ def parser() -> argparse.ArgumentParser:
 
     c = command(simulate, "simulate a task's data")
     settings_option(c)
+    c.add_argument("--output", type=Path, required=True, help="dataset.nc to write")
+
+    def archives_option(to: argparse.ArgumentParser) -> None:
+        to.add_argument("--archives", default="config/archives.yaml", help="table of the archives of measured data")
+
+    c = command(download, "fetch and verify an archive of measured data")
+    c.add_argument("name", help="of the archive, such as wt_walks_v1")
+    archives_option(c)
+    c.add_argument("--output", type=Path, required=True, help="zip file to write")
+
+    c = command(twin, "simulate a SYNTHETIC TWIN of an archive: the same files, for want of the measurements")
+    settings_option(c)
+    c.add_argument("--output", type=Path, required=True, help="folder to write, called as the archive")
+
+    c = command(convert, "turn an archive, or its twin, into a task's data")
+    c.add_argument("source", type=Path, help="the archive: its zip file, or a folder with its files")
+    settings_option(c)
+    archives_option(c)
     c.add_argument("--output", type=Path, required=True, help="dataset.nc to write")
 
     c = command(train, "train one block of runs: a method, a strength, some seeds")

@@ -1,4 +1,4 @@
-"""From runs to numbers: the cube of a task, errors against the truth, the selection rules, Table 1."""
+"""From runs to numbers: the cube of a task, errors against the truth, the selection rules."""
 
 import json
 import os
@@ -16,16 +16,27 @@ from hybridsam.records import RUN
 
 METRICS = ("theta_error", "theta_relative_error", "y_error", "y_error_over_noise", "validation_error")
 BASELINE = "erm"
+PASSED_ON = ("constants", "attribution", "licence")  # attributes from the dataset to the cube
+ORIGINS = {"yes": "simulated", "twin": "SYNTHETIC TWIN", "no": "measured"}  # of the data, by the attribute synthetic
+
+THETA_ERROR = "Euclidean distance of theta from the truth"
+
+Arrays = dict[str, np.ndarray]
+ThetaMetrics = Callable[[Arrays, dict[str, float]], dict[str, tuple[np.ndarray, str]]]
 
 
 def collect(
-    blocks: Mapping[Path, xr.Dataset], expected: Mapping[Path, str], dataset: xr.Dataset, folder: Path
+    blocks: Mapping[Path, xr.Dataset],
+    expected: Mapping[Path, str],
+    dataset: xr.Dataset,
+    folder: Path,
+    theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
     """All blocks of a task on the axes (method, rho, seed); combinations that were not run have status ``missing``.
 
     blocks: path -> block of runs. expected: path -> hash of the configuration that the path stands for; a block with
     another hash is refused. folder: where the cube will lie. Predictions stay in the run files, to which the variable
-    ``file`` holds the path from there.
+    ``file`` holds the path from there. theta_metrics: see :func:`add_errors`.
     """
     if not blocks:
         raise UserError("collect: no run files were found")
@@ -60,13 +71,13 @@ def collect(
         {name: (variable.dims, values[name], variable.attrs) for name, variable in per_run.items()},
         coords=axes | {name: first[name].variable for name in shared},
         attrs={name: first.attrs[name] for name in ("synthetic", "source", "configuration")}
-        | {"constants": dataset.attrs.get("constants", "{}")}
+        | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
         | {f"runs_{name}": _distinct(blocks, name) for name in ("git_commit", "device", "versions")},
     )
     cube["file"] = (RUN, file, {"long_name": "file of the run, seen from the folder of this file"})
     cube["seconds"] = (RUN, seconds, {"long_name": "training time, a run's share of its block's", "units": "s"})
     cube["learning_rate"] = first["learning_rate"]
-    return add_errors(cube, dataset)
+    return add_errors(cube, dataset, theta_metrics)
 
 
 def _distinct(blocks: Mapping[Path, xr.Dataset], attribute: str) -> str:
@@ -80,11 +91,13 @@ def _missing(name: str, variable: xr.DataArray, shape: tuple[int, ...]) -> np.nd
     return np.full(full, np.nan)
 
 
-def add_errors(cube: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
+def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetrics | None = None) -> xr.Dataset:
     """Add theta_error, theta_relative_error and y_error_over_noise where the dataset says what is true.
 
     theta_error: Euclidean norm of the difference, in natural units. theta_relative_error: mean of |difference / truth|.
-    y_error_over_noise: root of y_error over the standard deviation of the measurement noise.
+    y_error_over_noise: root of y_error over the standard deviation of the measurement noise. theta_metrics: of a task
+    that measures errors of theta in a way of its own, (name -> values, name -> truth) to name -> (values, meaning);
+    what it calls ``theta_error`` replaces the distance.
     """
     truth = json.loads(dataset.attrs.get("truth", "{}"))
     names = cube["parameter"].values.tolist()
@@ -93,24 +106,32 @@ def add_errors(cube: xr.Dataset, dataset: xr.Dataset) -> xr.Dataset:
         difference = cube["theta"] - true
         cube["theta_true"] = true.assign_attrs(long_name="true theta", units="see parameter_units")
         distance = (difference**2).sum("parameter", skipna=False) ** 0.5
-        cube["theta_error"] = distance.assign_attrs(
-            long_name="Euclidean distance of theta from the truth", units="natural units of theta"
-        )
+        units = ", ".join(dict.fromkeys(cube["parameter_units"].values.tolist()))
+        cube["theta_error"] = distance.assign_attrs(long_name=THETA_ERROR, units=units)
         relative = abs(difference / true).mean("parameter", skipna=False)
         cube["theta_relative_error"] = relative.assign_attrs(long_name="mean relative error of theta", units="1")
+        if theta_metrics:
+            values = {name: cube["theta"].sel(parameter=name).values for name in names}
+            for name, (error, meaning) in theta_metrics(values, truth).items():
+                cube[name] = (RUN, error, {"long_name": meaning, "units": "1"})
     if dataset.attrs.get("noise", 0) > 0:
         scaled = cube["y_error"] ** 0.5 / dataset.attrs["noise"]
         cube["y_error_over_noise"] = scaled.assign_attrs(long_name="RMSE over noise standard deviation", units="1")
     return cube
 
 
+def metrics_of(cube: xr.Dataset) -> list[str]:
+    """Names of the errors that a cube holds for each run, those of a task's own last."""
+    own = [str(name) for name in cube.data_vars if str(name).startswith("theta_") and cube[name].dims == RUN]
+    return [*[name for name in METRICS if name in cube], *[name for name in own if name not in METRICS]]
+
+
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
     """One row a run that was configured: method, rho, seed, status, file and the metrics on the test data."""
     columns = {"status": cube["status"], "file": cube["file"]}
     columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
-    for name in METRICS:
-        if name in cube:
-            columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
+    for name in metrics_of(cube):
+        columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}
     table = pd.DataFrame(frames).reset_index()
     table["method"] = pd.Categorical(table["method"], cube["method"].values.tolist(), ordered=True)
@@ -162,13 +183,13 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 def select(cube: xr.Dataset) -> pd.DataFrame:
     """The strength that each rule chooses for each method, always on the final iterate, and the errors there.
 
-    One row a method and rule: rho, completed runs n, diverged, and for every metric its mean and standard deviation
-    over seeds, and the mean difference to erm over the seeds that both completed, with its standard deviation and
-    number.
+    One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean and
+    standard deviation over seeds, and the mean difference to erm over the seeds that both completed, with its standard
+    deviation and number.
     """
     runs = runs_table(cube)
     rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
-    metrics = [name for name in METRICS if name in runs]
+    metrics = [name for name in runs if name in METRICS or name.startswith("theta_")]
     baseline = _completed(runs, BASELINE, None)
     rows = []
     for method in cube["method"].values.tolist():
@@ -177,6 +198,9 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             rho = RULES[rule](table)
             chosen = _completed(runs, method, rho)
             row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
+            row["data"] = ORIGINS[cube.attrs["synthetic"]]
+            if "theta_error" in cube:
+                row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
             row["diverged"] = table.loc[rho, "diverged"]
             row["n_paired"] = len(chosen.index.intersection(baseline.index))
             for name in metrics:
@@ -200,61 +224,3 @@ def interval(values: ArrayLike, level: float = 0.95) -> float:
     if len(sample) < 2:
         return float("nan")
     return float(stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample))
-
-
-def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """The selections of all tasks, one below the other, with the task in front."""
-    return pd.concat([frame.assign(task=task) for task, frame in selections.items()], ignore_index=True)[
-        lambda frame: ["task", *[name for name in frame.columns if name != "task"]]
-    ]
-
-
-def formatted(table: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Table 1 of the paper for one rule: a row a method, theta error and y error of each task as mean ± sd."""
-    chosen = table[table["rule"] == rule]
-    columns: dict[tuple[str, str], pd.Series] = {}
-    for task, rows in chosen.groupby("task", sort=False):
-        rows = rows.set_index("method")
-        for name, title in (("theta_error", "θ-error"), ("y_error", "y-error")):
-            columns[task, title] = rows.apply(_mean_and_sd, axis=1, name=name)
-        columns[task, "rho"] = rows["rho"].map("{:g}".format)
-        columns[task, "n"] = rows.apply(
-            lambda r: f"{r['n']}" + (f" ({r['diverged']} diverged)" * bool(r["diverged"])), axis=1
-        )
-    return pd.DataFrame(columns).reindex(chosen["method"].unique()).fillna("–")
-
-
-def _mean_and_sd(row: pd.Series, name: str) -> str:
-    mean, sd = row.get(f"{name}_mean", np.nan), row.get(f"{name}_sd", np.nan)
-    if np.isnan(mean):
-        return "–"
-    return f"{mean:.3g}" + (f" ± {sd:.2g}" if not np.isnan(sd) else "")
-
-
-RULE_TITLES = {
-    "validation": "Strength with the lowest validation error (the default rule)",
-    "one_standard_error": "Largest strength within one standard error of the lowest validation error",
-    "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
-}
-TABLE_NOTE = (
-    "Mean ± standard deviation over seeds at the final iterate, on test data; y-error is the mean squared error over "
-    "all states and times. rho is the chosen strength, n the number of completed runs."
-)
-
-
-def as_markdown(table: pd.DataFrame) -> str:
-    """Table 1 for each selection rule, in Markdown."""
-    parts = [TABLE_NOTE]
-    for rule in table["rule"].unique():
-        frame = formatted(table, rule)
-        frame.columns = [" ".join(column) for column in frame.columns]
-        parts.append(f"**{RULE_TITLES[rule]}**\n\n{frame.to_markdown()}")
-    return "\n\n".join(parts) + "\n"
-
-
-def as_html(table: pd.DataFrame) -> str:
-    """Table 1 for each selection rule, as a fragment of HTML."""
-    parts = [f"<p>{TABLE_NOTE}</p>"]
-    for rule in table["rule"].unique():
-        parts.append(f"<h3>{RULE_TITLES[rule]}</h3>\n{formatted(table, rule).to_html(border=0)}")
-    return "\n".join(parts) + "\n"

@@ -59,13 +59,19 @@ def fit(
     model = tasks.load(settings["module"]).build(settings["model"])
     training = build(Training, settings["training"], "training")
     device = _device(device)
-    # A strong penalty makes activations and gradients subnormal, on which a CPU was 7.6 times slower (l2reg 1e-3).
-    torch.set_flush_denormal(True)
     dtype = getattr(torch, training.dtype)
+    if model.target not in dataset:
+        raise UserError(f"dataset: no variable {model.target}, which the model predicts")
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
+    _check_shapes(model, data["train"])
 
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
-    state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
+    # A strong penalty makes activations and gradients subnormal, on which a CPU was 7.6 times slower (l2reg 1e-3).
+    torch.set_flush_denormal(True)
+    try:
+        state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
+    finally:
+        torch.set_flush_denormal(False)
 
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))
     block.attrs = {
@@ -120,6 +126,23 @@ def code_hash(module: str) -> str:
 
 
 @torch.no_grad()
+def _check_shapes(model: HybridModel, data: Samples) -> None:
+    """Predict two samples; raises UserError unless the prediction has the shape of the targets."""
+    few = next(data.chunks(2))
+    theta = model.parameters.constrain(model.parameters.initial(1).to(few.targets))
+    phi, running = torch.zeros(1, len(model.network)), model.network.initial_running().unsqueeze(0)
+    targets = tuple(few.targets.shape[2:])
+    advice = "sizes in the model section must be those of the data"
+    try:
+        prediction = model.predict(theta, phi.to(theta), few, RunningStatistics(running.to(theta)))
+    except (RuntimeError, IndexError) as error:
+        raise UserError(f"model: cannot predict targets of shape {targets}; {advice} ({error})") from error
+    if prediction.shape[1:] != few.targets.shape[1:]:
+        found = tuple(prediction.shape[2:])
+        raise UserError(f"model: predicts shape {found}, the targets have {targets}; {advice}")
+
+
+@torch.no_grad()
 def _describe(
     model: HybridModel,
     state: State,
@@ -134,7 +157,8 @@ def _describe(
     method, rho, seeds = run
     at_once = training.batch_size or len(data["train"])
     errors = [mean_squared_error(model, theta, phi, data[split], running, at_once) for split in SPLITS]
-    diverged = (state.skipped >= training.diverged_after).cpu().numpy()
+    lost = ~errors[0].isfinite()  # however short the training was
+    diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
     steps = np.array(training.recorded_steps)
     error_units = squared_units(dataset, model.target, data["train"])
 

@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
@@ -15,8 +16,6 @@ import xarray as xr
 from hybridsam import evaluate, figures, plots, records
 from hybridsam.errors import UserError
 from hybridsam.looks import in_order, save, with_unit
-
-ORIGINS = {"yes": "simulated", "no": "measured", "twin": "SYNTHETIC TWIN of measured data"}
 
 
 def experiment_folder(results: str, experiment: str) -> Path:
@@ -28,27 +27,83 @@ def experiment_folder(results: str, experiment: str) -> Path:
     raise UserError(f"report: no folder {results}/{experiment} in {Path.cwd()} or above it")
 
 
-def cubes(folder: Path) -> dict[str, xr.Dataset]:
-    """task -> cube, in the order of table.csv."""
-    tasks = pd.read_csv(folder / "table.csv")["task"].unique()
+def tables(folder: Path, names: str) -> dict[str, pd.DataFrame]:
+    """name -> table, for names separated by spaces."""
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in names.split()}
+
+
+def cubes(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, xr.Dataset]:
+    """task -> cube, in the order of the tables."""
+    tasks = [task for table in tables.values() for task in table["task"].unique()]
     return {task: records.read(folder / task / "cube.nc", "cube") for task in tasks}
 
 
-def sizes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """One row a task: what was learnt from what, how long."""
+def origin(cube: xr.Dataset) -> str:
+    """Where the data of a task come from: simulated, SYNTHETIC TWIN or measured."""
+    return evaluate.ORIGINS[cube.attrs["synthetic"]]
+
+
+def head(experiment: str, cubes: Mapping[str, xr.Dataset], left_out: str) -> str:
+    """Heading of the entry page, as HTML; it says first what is a synthetic twin, and which tasks were left out."""
+    twins = ", ".join(task for task, cube in cubes.items() if origin(cube) == "SYNTHETIC TWIN")
+    lines = [f"<h1>Experiment {html.escape(experiment)}</h1>"]
+    if twins:
+        lines.append(
+            f"<p><strong>SYNTHETIC TWIN: {twins}.</strong> The data of these tasks are not measurements: a simulator "
+            "that is more complete than the fitted science stands in for them.</p>"
+        )
+    if left_out:
+        lines.append(f"<p>Left out, for want of their measured data: {html.escape(', '.join(left_out.split()))}.</p>")
+    return "".join(lines)
+
+
+def sizes(folder: Path, cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """One row a task: what was learnt from what, how long, and how much of theta can be told at all."""
     rows = {}
     for task, cube in cubes.items():
         settings = json.loads(cube.attrs["configuration"])
+        rank = int(identifiability(folder / task)["rank"].iloc[0])
         rows[task] = {
             "title": figures.task_title(cube),
-            "data": ORIGINS.get(cube.attrs["synthetic"], cube.attrs["synthetic"]),
-            "θ": ", ".join(cube["parameter"].values.tolist()),
-            "hidden layers": ", ".join(map(str, settings["model"].get("hidden", []))),
+            "data": origin(cube),
+            "parameters θ": cube.sizes["parameter"],
+            "identifiable directions": f"{rank} of {cube.sizes['parameter']}",
             "iterations": settings["training"]["iterations"],
             "seeds": cube.sizes["seed"],
             "training time": f"{float(cube['seconds'].sum()) / 3600:.2g} h",
         }
     return pd.DataFrame(rows).T
+
+
+def changes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """What the experiment changes in the task files, which hold the paper's sizes: a row a task and setting."""
+    rows = [
+        {
+            "task": task,
+            "setting": name.removesuffix(".value"),
+            "task file": before,
+            "here": here,
+            "ratio": _ratio(before, here),
+        }
+        for task, cube in cubes.items()
+        for name, (before, here) in json.loads(cube.attrs.get("changes", "{}")).items()
+    ]
+    return pd.DataFrame(rows, columns=["task", "setting", "task file", "here", "ratio"]).set_index(["task", "setting"])
+
+
+def _ratio(before: Any, here: Any) -> str:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, here))
+    return f"{here / before:.2g}" if numbers and before else ""
+
+
+def attribution(cubes: Mapping[str, xr.Dataset]) -> str:
+    """Whose measured data were used or imitated, under which licence, as HTML; nothing for simulated data alone."""
+    sources: dict[str, list[str]] = {}
+    for task, cube in cubes.items():
+        if "attribution" in cube.attrs:
+            sources.setdefault(f"{cube.attrs['attribution']} ({cube.attrs['licence']})", []).append(task)
+    items = [f"<li>{', '.join(tasks)}: {html.escape(source)}</li>" for source, tasks in sources.items()]
+    return f"<ul>{''.join(items)}</ul>" if items else "<p>All data are simulated.</p>"
 
 
 def strengths(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
@@ -85,7 +140,7 @@ def provenance(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
-    """Figure of the relative theta error of all tasks with a known truth, for every rule, as HTML. table: table.csv."""
+    """Figure of the relative theta error of a table's tasks with a known truth, for every rule, as HTML."""
     column = "theta_relative_error"
     if f"{column}_mean" not in table:
         return "<p>No task has a known θ, so there is no θ-error.</p>"
@@ -123,7 +178,7 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
 
 
 def identifiability(folder: Path) -> pd.DataFrame:
-    """What was known about theta before training: a row a parameter."""
+    """What was known about theta before training: a row a parameter; folder: of the task."""
     return pd.read_csv(folder / "identifiability.csv").set_index("parameter").rename_axis(None)
 
 
@@ -164,14 +219,43 @@ def _plus_minus(mean: float, spread: float, sign: str = "") -> str:
 
 def heading(cube: xr.Dataset) -> str:
     """Heading of a task's page, which says first whether the data are a synthetic twin, as HTML."""
-    origin = ORIGINS.get(cube.attrs["synthetic"], cube.attrs["synthetic"])
-    return f"<h1>{html.escape(figures.task_title(cube))}</h1><p>Data: {origin}. <a href='index.html'>All tasks</a></p>"
+    twin = "SYNTHETIC TWIN: " * (origin(cube) == "SYNTHETIC TWIN")
+    credit = (
+        f" {html.escape(cube.attrs['attribution'])}, {cube.attrs['licence']}." if "attribution" in cube.attrs else ""
+    )
+    title = html.escape(figures.task_title(cube))
+    return f"<h1>{twin}{title}</h1><p>Data: {origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
+
+
+def identified(folder: Path) -> str:
+    """How much of theta the science alone can tell from these data, in words."""
+    table = identifiability(folder)
+    rank, n = int(table["rank"].iloc[0]), len(table)
+    if rank == n:
+        return f"<p>The science alone depends on all {n} directions of θ.</p>" if n > 1 else ""
+    lost = ", ".join(table.index[~table["identifiable"].astype(bool)])
+    return (
+        f"<p><strong>The science alone depends on {rank} of {n} directions of θ only.</strong> No method can tell "
+        f"these parameters one by one, whatever its θ-error: {lost}.</p>"
+    )
+
+
+def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """All errors of theta at the selected strengths, mean ± standard deviation over completed runs: a row a method."""
+    chosen = selection[selection["rule"] == rule].set_index("method")
+    names = [name for name in evaluate.metrics_of(cube) if name.startswith("theta_")]
+    columns = {}
+    for name in names:
+        pairs = zip(chosen[f"{name}_mean"], chosen[f"{name}_sd"], strict=True)
+        columns[cube[name].attrs["long_name"]] = [_plus_minus(mean, sd) for mean, sd in pairs]
+    return pd.DataFrame(columns, index=chosen.index.rename(None)).loc[in_order(chosen.index)]
 
 
 def links(tasks: Mapping[str, xr.Dataset]) -> str:
     """A list of links to the pages of the tasks, as HTML."""
     items = [
-        f"<li><a href='{task}.html'>{html.escape(figures.task_title(cube))}</a></li>" for task, cube in tasks.items()
+        f"<li><a href='{task}.html'>{html.escape(figures.task_title(cube))}</a> ({origin(cube)})</li>"
+        for task, cube in tasks.items()
     ]
     return f"<ul>{''.join(items)}</ul>"
 

@@ -73,6 +73,18 @@ def merge(base: Mapping, over: Mapping) -> dict:
     return merged
 
 
+def differences(base: Mapping, changed: Mapping, where: str = "") -> dict[str, list]:
+    """Dotted key -> [value in base, value in changed], for the keys of base whose value differs."""
+    found: dict[str, list] = {}
+    for key, value in base.items():
+        other, name = changed.get(key), f"{where}{key}"
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            found |= differences(value, other, f"{name}.")
+        elif value != other:
+            found[name] = [value, other]
+    return found
+
+
 def constants(table: Mapping[str, Mapping]) -> dict[str, Any]:
     """name -> value, from the {value, unit} entries of a task file."""
     return {name: entry["value"] for name, entry in table.items()}

@@ -12,8 +12,8 @@ SPLITS = ("train", "validation", "test")
 def sizes(constants: Mapping) -> dict[str, int]:
     """split -> number of samples, from the constants ``train``, ``validation`` and ``test``."""
     for name in SPLITS:
-        if constants[name] < 1:
-            raise UserError(f"data.{name}: {constants[name]} is not a number of samples, at least 1")
+        if not isinstance(constants[name], int) or constants[name] < 1:
+            raise UserError(f"data.{name}: {constants[name]!r} is not a number of samples, at least 1")
     return {name: constants[name] for name in SPLITS}
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from hybridsam.evaluate import as_markdown, runs_table
+from hybridsam.evaluate import runs_table
+from hybridsam.tables import as_markdown
 
 
 def as_page(

@@ -19,7 +19,7 @@ from hybridsam.networks import RunningStatistics
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba 2015)
 PURPOSES = ("initialisation", "batch order")
-SECONDS_BETWEEN_LINES = 10
+SECONDS_BETWEEN_LINES, SHOWN = 10, 4  # lines of progress, parameters on such a line
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,8 @@ class Progress:
         rate = done / (now - self.start)
         left = f"{(last - state.step) / rate:.0f} s left" if done else "estimating time left"
         history = {name: values[row, 0] for name, values in state.history.items()}
-        theta = ", ".join(f"{n}={v:.5g}" for n, v in zip(self.names, history["theta"].tolist(), strict=True))
+        pairs = list(zip(self.names, history["theta"].tolist(), strict=True))
+        theta = ", ".join(f"{name}={value:.5g}" for name, value in pairs[:SHOWN]) + " …" * (len(pairs) > SHOWN)
         diverged = int((state.skipped >= self.training.diverged_after).sum())
         logger.info(
             f"step {state.step}/{last}  train {history['train_loss']:.3e}  "

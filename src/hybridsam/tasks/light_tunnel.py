@@ -18,6 +18,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam import chambers, splits
+from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridMap
 from hybridsam.networks import UNet
 from hybridsam.parameters import Parameters
@@ -46,12 +47,14 @@ def hexagon(size: int, centre: tuple[float, float], radius: float) -> Tensor:
     x = (torch.arange(size, dtype=torch.float64) - centre[0] * size).abs()
     y = (torch.arange(size - 1, -1, -1, dtype=torch.float64) - centre[1] * size).abs().unsqueeze(1)
     reach = radius * size
-    return (y <= reach * sqrt(3) / 2) & (x + y / sqrt(3) <= reach)
+    return (y <= reach * sqrt(3) / 2) & (x + y / sqrt(3) < reach)  # without the corners, as Gamella et al.
 
 
 def convert(archive: chambers.Location, constants: Mapping) -> xr.Dataset:
     """Images of the uniform experiment of lt_camera_v1, split at random, averaged over ``coarsen`` pixels a side."""
     folder, size, coarsen = archive / EXPERIMENT, constants["image_size"], constants["coarsen"]
+    if coarsen < 1 or size % coarsen:
+        raise UserError(f"data.coarsen: {coarsen} does not divide data.image_size, {size}")
     columns = (*COLOURS, *POLARISERS, "image_file")
     table = chambers.read_table(folder / f"{EXPERIMENT}.csv", columns, constants["images"], ("image_file",))
     chosen, split = splits.at_random(len(table), constants)
@@ -87,7 +90,7 @@ def build(model: Mapping) -> HybridMap:
 
     def science(theta: dict[str, Tensor], u: dict[str, Tensor]) -> Tensor:
         """The hexagon, (member, sample, y, x, 3)."""
-        response = torch.tensor(law["response"]).to(u["brightness"])
+        response = u["brightness"].new_tensor(law["response"])
         colour = camera_colour(theta, u, law["exposure"], response)
         return colour[..., None, None, :] * mask.to(colour).unsqueeze(-1)
 

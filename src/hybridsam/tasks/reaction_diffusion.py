@@ -7,15 +7,18 @@ Nothing flows through the edges of the square.
 """
 
 from collections.abc import Mapping
+from math import isclose
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from hybridsam.data import Samples
+from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridODE
 from hybridsam.integrate import Solver
-from hybridsam.networks import ConvNet
+from hybridsam.networks import ConvNet, Network
 from hybridsam.parameters import Parameters
 from hybridsam.settings import build as build_settings
 from hybridsam.simulate import simulate_ode
@@ -51,17 +54,30 @@ def simulate(constants: Mapping) -> xr.Dataset:
     return simulate_ode(field, bounds, COMPONENTS, constants, truth={"a": a, "b": b}, grid=grid)
 
 
-def build(model: Mapping) -> HybridODE:
+class Diffusion(HybridODE):
+    """Diffusion on a square of which ``side`` is the distance between the outermost points of the grid, in m."""
+
+    def __init__(self, side: float, parameters: Parameters, network: Network, solver: Solver) -> None:
+        super().__init__(self.diffusion, parameters, network, solver)
+        self.side = side
+
+    def diffusion(self, theta: dict[str, Tensor], state: Tensor) -> Tensor:
+        """state is (member, sample, y, x, 2)."""
+        coefficients = torch.stack([theta["a"], theta["b"]], -1)[:, :, None, None]
+        return coefficients * laplacian(state, self.side / (state.shape[-2] - 1))
+
+    def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
+        """Trajectories on a grid of this side; on another theta would mean something else, hence UserError."""
+        found = float(dataset["x"][-1] - dataset["x"][0])
+        if not isclose(found, self.side):
+            raise UserError(f"model.side: {self.side} m, but the grid of the data has a side of {found} m (data.side)")
+        return super().data(dataset, split, dtype, device)
+
+
+def build(model: Mapping) -> Diffusion:
     """The hybrid model from the ``model`` section of the task file."""
-    side = model["side"]
-
-    def science(theta: dict[str, Tensor], state: Tensor) -> Tensor:
-        """Diffusion; state is (member, sample, y, x, 2)."""
-        diffusion = torch.stack([theta["a"], theta["b"]], -1)[:, :, None, None]
-        return diffusion * laplacian(state, side / (state.shape[-2] - 1))
-
-    return HybridODE(
-        science,
+    return Diffusion(
+        model["side"],
         Parameters.from_settings(model["theta"]),
         ConvNet((2, *model["channels"], 2)),
         build_settings(Solver, model["solver"], "model.solver"),

@@ -41,18 +41,25 @@ def pressure_over_ambient(omega_in: Tensor, omega_out: Tensor, r: Tensor, s_max:
 
 def convert(archive: chambers.Location, constants: Mapping) -> xr.Dataset:
     """Windows of the five fast runs of wt_walks_v1, split at random or by run."""
-    length, stride = constants["window"], constants["stride"]
+    length, stride, rows = (constants[name] for name in ("window", "stride", "rows"))
+    if not 1 <= length <= rows:
+        raise UserError(f"data.window: {length} is not a number of rows from 1 to those of a run, {rows}")
+    if stride < 1:
+        raise UserError(f"data.stride: {stride} is not a number of rows, at least 1")
     windows: dict[str, list[np.ndarray]] = {name: [] for name in (*INPUTS, "pressure")}
     numbers: list[int] = []
     for run in range(1, constants["runs"] + 1):
-        table = chambers.read_table(archive / f"{EXPERIMENT.format(run)}.csv", (*INPUTS, *PRESSURES), constants["rows"])
+        table = chambers.read_table(archive / f"{EXPERIMENT.format(run)}.csv", (*INPUTS, *PRESSURES), rows)
         table["pressure"] = table["pressure_downwind"] - table["pressure_ambient"]
         for name, found in windows.items():
             found.append(np.lib.stride_tricks.sliding_window_view(table[name].to_numpy(), length)[::stride])
         numbers += [run] * len(windows["pressure"][-1])
     runs = np.array(numbers)
     if constants["split_by"] == "run":  # neighbouring windows overlap, so only another run is unseen
-        chosen, split = splits.by_group(runs, constants["run_splits"], constants)
+        groups = constants["run_splits"]
+        if len(groups) != len(splits.SPLITS):
+            raise UserError(f"data.run_splits: {groups} does not list the runs of each of {', '.join(splits.SPLITS)}")
+        chosen, split = splits.by_group(runs, groups, constants)
     elif constants["split_by"] == "window":
         chosen, split = splits.at_random(len(runs), constants)
     else:
