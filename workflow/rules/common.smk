@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 
 from hybridsam.errors import UserError
-from hybridsam.settings import canonical, merge, numbers, without_sources
+from hybridsam.settings import canonical, differences, merge, numbers, without_sources
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -42,9 +42,11 @@ def explain(error):
 
 
 experiment = check(config, "experiment", "experiment configuration")
-TASKS, METHODS = experiment["tasks"], experiment["methods"]
+METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
-for section, names in {"tasks": TASKS, "overrides": set(experiment["overrides"]) - {"all"}}.items():
+ARCHIVES = yaml.safe_load(Path(experiment["archives"]).read_text())
+named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
+for section, names in (named | {"overrides": set(experiment["overrides"]) - {"all"}}).items():
     for name in names:
         if name not in TASK_FILES:
             known = ", ".join(TASK_FILES) or f"(no file {experiment['task_files']}/*.yaml)"
@@ -70,6 +72,8 @@ def task_settings(task):
     settings = without_sources(check(settings, "task", where))
     if not (code := source(settings["module"])) or not code.is_file():
         sys.exit(f"{where}: module: {settings['module']!r} is no module of hybridsam and no Python file")
+    if settings.get("archive", next(iter(ARCHIVES))) not in ARCHIVES:
+        sys.exit(f"{where}: archive: {settings['archive']!r} is not one of {', '.join(ARCHIVES)}")
     final, first = settings["training"]["learning_rate_final"], settings["training"]["learning_rate"]
     if final > first:
         sys.exit(f"{where}: training.learning_rate_final: {final} is larger than training.learning_rate, {first}")
@@ -79,6 +83,58 @@ def task_settings(task):
 def settings(*sections):
     """A params function: these sections of the task's settings as JSON, so that a change reruns what depends on it."""
     return lambda wildcards: json.dumps({key: task_settings(wildcards.task)[key] for key in ("module", *sections)})
+
+
+def settings_and_changes(*sections):
+    """As settings, with what the experiment changes in the task file: key -> [value there, value here]."""
+
+    def both(wildcards):
+        chosen = task_settings(wildcards.task)
+        file = numbers(without_sources(yaml.safe_load(TASK_FILES[wildcards.task].read_text())))
+        sizes = {section: file[section] for section in ("data", "model", "training")}
+        return json.dumps({key: chosen[key] for key in ("module", *sections)} | {"changes": differences(sizes, chosen)})
+
+    return both
+
+
+def archive_at_hand(archive):
+    """The archive, packed or unpacked, if it lies in the folder for people without network, else None."""
+    folder = Path(experiment["offline_dir"])
+    return next((str(path) for path in (folder / f"{archive}.zip", folder / archive) if path.exists()), None)
+
+
+def data_of(task):
+    """Where a task's data come from: simulated, twin (a stand-in for measurements) or measured."""
+    chosen = task_settings(task)
+    if "archive" not in chosen:
+        return "simulated"
+    return "twin" if "twin_module" in chosen and experiment.get("data") == "twin" else "measured"
+
+
+def tasks_with(*origins):
+    """Pattern of the tasks whose data have one of these origins; it matches nothing where there is none."""
+    return "|".join(re.escape(task) for task in TASKS if data_of(task) in origins) or "(?!)"
+
+
+def archive_of(wildcards):
+    """The archive that a task's data are in: a twin, one that is at hand, or one to be downloaded."""
+    archive = task_settings(wildcards.task)["archive"]
+    if data_of(wildcards.task) == "twin":
+        return f"results/{wildcards.experiment}/{wildcards.task}/twin/{archive}"
+    return archive_at_hand(archive) or f"resources/{archive}.zip"
+
+
+def archive_entry(archive):
+    """The archive's entry in the table of archives, as JSON."""
+    return json.dumps({archive: ARCHIVES[archive]})
+
+
+def left_out(task):
+    """Whether an optional task cannot run, for want of measurements."""
+    if data_of(task) != "measured":
+        return False
+    archive = task_settings(task)["archive"]
+    return not (archive_at_hand(archive) or Path(f"resources/{archive}.zip").exists())
 
 
 def strengths_of(method):
@@ -153,13 +209,39 @@ def library(*modules):
     return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
 
 
-for task in TASKS:
-    task_settings(task)  # a mistake in a task file stops everything before anything runs
+LEFT_OUT = [task for task in experiment["optional_tasks"] if left_out(task)]
+TASKS = list(
+    dict.fromkeys(experiment["tasks"] + [task for task in experiment["optional_tasks"] if task not in LEFT_OUT])
+)
+if LEFT_OUT and workflow.is_main_process:
+    missing = ", ".join(f"{task} (needs {task_settings(task)['archive']})" for task in LEFT_OUT)
+    print(f"Left out, as their measured data are not in {experiment['offline_dir']}: {missing}", file=sys.stderr)
+# A mistake in a task file stops everything before anything runs.
+with_twin = [task for task in TASKS if "twin_module" in task_settings(task)]
+if with_twin and "data" not in experiment:
+    sys.exit(
+        f"experiment configuration: data: missing, though {', '.join(with_twin)} need it; allowed are real (measurements,"
+        " downloaded unless they lie in offline_dir) and twin (SYNTHETIC stand-ins)"
+    )
+
+# What is measured and what stands in for measurements do not go into one table.
+TABLES = {"table": TASKS}
+if {"twin", "measured"} <= {data_of(task) for task in TASKS}:
+    TABLES = {
+        "table": [task for task in TASKS if data_of(task) != "measured"],
+        "table_measured": [task for task in TASKS if data_of(task) == "measured"],
+    }
+
+
+def table_of(task):
+    """Name of the table in which a task stands."""
+    return next(name for name, tasks in TABLES.items() if task in tasks)
 
 
 wildcard_constraints:
     experiment=re.escape(experiment["experiment"]),
     task="|".join(map(re.escape, TASKS)),
+    table="|".join(TABLES),
     method="|".join(METHODS),
     rho="[^/]+",
     seeds=r"\d+-\d+",

@@ -1,7 +1,11 @@
-"""Needs the task file. Makes results/<experiment>/<task>/dataset.nc by simulation.
+"""Needs the task file. Makes results/<experiment>/<task>/dataset.nc: simulated, or measured, or from a twin.
 
 A task with data of another origin brings a rule of its own in rules/tasks/<task>.smk and says so with ruleorder.
 """
+
+
+localrules:
+    download,
 
 
 rule simulate:
@@ -12,9 +16,64 @@ rule simulate:
         "results/{experiment}/{task}/dataset.nc",
     log:
         "logs/{experiment}/{task}/simulate.log",
+    wildcard_constraints:
+        task=tasks_with("simulated"),
     conda:
         "../../envs/environment.yaml"
     params:
         settings=settings("data"),
     shell:
         "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule download:
+    """Fetch and verify an archive of measured data; changed code does not fetch it again."""
+    output:
+        "resources/{archive}.zip",
+    log:
+        "logs/download/{archive}.log",
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        archives=lambda wc: archive_entry(wc.archive),
+    shell:
+        "python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q} 2> {log:q}"
+
+
+rule twin:
+    """Simulate a SYNTHETIC TWIN of an archive."""
+    input:
+        code=lambda wc: library(task_settings(wc.task)["twin_module"]),
+    output:
+        directory("results/{experiment}/{task}/twin/{archive}"),
+    log:
+        "logs/{experiment}/{task}/twin_{archive}.log",
+    wildcard_constraints:
+        task=tasks_with("twin"),
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        settings=settings("archive", "twin_module", "twin"),
+    shell:
+        "python -m hybridsam twin --settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule convert:
+    """Turn measured data, or their twin, into the data of a task."""
+    input:
+        archive=archive_of,
+        code=lambda wc: library("hybridsam.records", "hybridsam.chambers", task_settings(wc.task)["module"]),
+    output:
+        "results/{experiment}/{task}/dataset.nc",
+    log:
+        "logs/{experiment}/{task}/convert.log",
+    wildcard_constraints:
+        task=tasks_with("measured", "twin"),
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        settings=settings("archive", "data"),
+        archives=lambda wc: archive_entry(task_settings(wc.task)["archive"]),
+    shell:
+        "python -m hybridsam convert {input.archive:q} --archives {params.archives:q} "
+        "--settings {params.settings:q} --output {output:q} 2> {log:q}"

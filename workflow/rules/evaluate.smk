@@ -1,4 +1,7 @@
-"""Needs the run files. Makes cube.nc and selection.csv of each task, and table.csv, table.md, table.html of them all."""
+"""Needs the run files. Makes cube.nc and selection.csv of each task, and table.csv, table.md, table.html of them all.
+
+Where some tasks are measured and others are twins of measurements, table_measured.* holds the measured ones.
+"""
 
 
 localrules:
@@ -16,7 +19,7 @@ rule collect:
             for rho in rhos
             for block in BLOCKS
         ],
-        code=library("hybridsam.evaluate"),
+        code=lambda wc: library("hybridsam.evaluate", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/cube.nc",
     log:
@@ -24,7 +27,7 @@ rule collect:
     conda:
         "../../envs/environment.yaml"
     params:
-        settings=settings("title", "model", "training"),
+        settings=settings_and_changes("title", "model", "training"),
         grid=json.dumps(GRID),
         blocks=BLOCKS,
     shell:
@@ -50,14 +53,14 @@ rule select:
 rule make_table:
     """Table 1 of the paper, for each selection rule."""
     input:
-        selections=expand("results/{{experiment}}/{task}/selection.csv", task=TASKS),
-        code=library("hybridsam.evaluate"),
+        selections=lambda wc: results("{task}/selection.csv", task=TABLES[wc.table]),
+        code=library("hybridsam.tables"),
     output:
-        csv="results/{experiment}/table.csv",
-        markdown="results/{experiment}/table.md",
-        html=report("results/{experiment}/table.html", caption="../report/table.rst", category="Table 1"),
+        csv="results/{experiment}/{table}.csv",
+        markdown="results/{experiment}/{table}.md",
+        html=report("results/{experiment}/{table}.html", caption="../report/table.rst", category="Table 1"),
     log:
-        "logs/{experiment}/table.log",
+        "logs/{experiment}/{table}.log",
     conda:
         "../../envs/environment.yaml"
     shell:
@@ -67,7 +70,7 @@ rule make_table:
 rule table:
     """Table 1 of the experiment, and what it takes."""
     input:
-        results("table.csv", "table.md", "table.html"),
+        results("{table}.{kind}", table=TABLES, kind=["csv", "md", "html"]),
 
 
 for name in TASKS:

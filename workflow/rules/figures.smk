@@ -26,6 +26,7 @@ rule figure:
         "../../envs/environment.yaml"
     params:
         rule=experiment["selection_rule"],
+        data=lambda wc: data_of(wc.task),
     shell:
         "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
         "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"

@@ -18,11 +18,11 @@ rule page:
         notebook="notebooks/task.ipynb",
         template=TEMPLATE,
         cube="results/{experiment}/{task}/cube.nc",
-        table="results/{experiment}/table.csv",
+        table=lambda wc: results("{table}.csv", table=table_of(wc.task)),
         selection="results/{experiment}/{task}/selection.csv",
         identifiability="results/{experiment}/{task}/identifiability.csv",
         figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
-        code=lambda wc: library("hybridsam.report", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.report", "hybridsam.tables", task_settings(wc.task)["module"]),
     output:
         notebook="results/{experiment}/report/{task}.ipynb",
         html="results/{experiment}/report/{task}.html",
@@ -32,10 +32,11 @@ rule page:
         "../../envs/environment.yaml"
     params:
         rule=experiment["selection_rule"],
+        table=lambda wc: table_of(wc.task),
         to_html=TO_HTML,
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p task {wildcards.task} "
-        "-p experiment {wildcards.experiment} -p rule {params.rule} && {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "-p experiment {wildcards.experiment} -p rule {params.rule} -p table_name {params.table} && {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule index:
@@ -43,10 +44,11 @@ rule index:
     input:
         notebook="notebooks/overview.ipynb",
         template=TEMPLATE,
-        table="results/{experiment}/table.csv",
+        tables=results("{table}.csv", table=TABLES),
         cubes=results("{task}/cube.nc", task=TASKS),
+        identifiability=results("{task}/identifiability.csv", task=TASKS),
         pages=results("report/{task}.html", task=TASKS),
-        code=library("hybridsam.report"),
+        code=library("hybridsam.report", "hybridsam.tables"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
         html=report("results/{experiment}/report/index.html", caption="../report/report.rst", category="Report"),
@@ -56,17 +58,19 @@ rule index:
         "../../envs/environment.yaml"
     params:
         to_html=TO_HTML,
+        tables=" ".join(TABLES),
+        left_out=" ".join(LEFT_OUT),
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
-        "-p experiment {wildcards.experiment} && {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p experiment {wildcards.experiment} "
+        "-p table_names {params.tables:q} -p left_out '{params.left_out}' && {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule document:
     """Write down what the experiment found, in the documentation."""
     input:
         table=results("table.csv"),
-        cubes=results("{task}/cube.nc", task=TASKS),
-        identifiability=results("{task}/identifiability.csv", task=TASKS),
+        cubes=results("{task}/cube.nc", task=TABLES["table"]),
+        identifiability=results("{task}/identifiability.csv", task=TABLES["table"]),
         code=library("hybridsam.summary"),
     output:
         "docs/results.md",
@@ -76,7 +80,7 @@ rule document:
         "../../envs/environment.yaml"
     params:
         folder=results(""),
-        tasks=TASKS,
+        tasks=TABLES["table"],
         command=f"snakemake --cores 2 --configfile {' '.join(map(relpath, workflow.configfiles))} -- docs/results.md",
     shell:
         "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
