@@ -91,6 +91,24 @@ def changes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "setting", "task file", "here", "ratio"]).set_index(["task", "setting"])
 
 
+def reduction(cubes: Mapping[str, xr.Dataset]) -> str:
+    """In words, as HTML, how iterations and training samples compare with those of the task files."""
+    table = changes(cubes)
+    parts = []
+    for setting, what in {"training.iterations": "iterations", "data.train": "training samples"}.items():
+        ratios = table[table.index.get_level_values("setting") == setting]["ratio"].replace("", pd.NA).dropna()
+        shares = [100.0] * (len(ratios) < len(cubes)) + [100 * float(ratio) for ratio in ratios]
+        if min(shares) < 100:
+            parts.append(f"{what} are {min(shares):.2g} % to {max(shares):.3g} %")
+    if not parts:
+        return "<p>Iterations and numbers of training samples are those of the task files.</p>"
+    return (
+        f"<p><strong>Sizes are reduced:</strong> {' and '.join(parts)} of those in the task files, which are the "
+        "paper's where the paper gives them. What these runs show is how methods compare at these sizes, not what "
+        "the paper's sizes would give. Every setting that differs:</p>"
+    )
+
+
 def _ratio(before: Any, here: Any) -> str:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (before, here))
     return f"{here / before:.2g}" if numbers and before else ""
@@ -173,7 +191,8 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
     settings = json.loads(cube.attrs["configuration"])["model"]["theta"]
     table = pd.DataFrame({name: settings[name] for name in cube["parameter"].values}).T
     if "theta_true" in cube:
-        table["true value"] = cube["theta_true"].to_series()
+        name = "true value" if origin(cube) == "simulated" else "published value"
+        table[name] = cube["theta_true"].to_series()
     return table
 
 
