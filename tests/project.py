@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -17,6 +18,12 @@ PARTS = ("Snakefile", "workflow", "config", "src", "envs", "notebooks", "slurm",
 TASKS = ("pendulum", "duffing")
 TRAINED = ("erm 0", "l2reg 1e-4", "freg 0.1", "sam 0.05", "sam 0.1", "asam 0.1", "fsam 0.05")  # by config/test.yaml
 FIGURES = {"predictions", "theta_training", "errors_rho", "losses"}
+LIGHT_SENSOR_COLUMNS = (
+    "timestamp,config,counter,flag,intervention,red,green,blue,osr_c,v_c,current,pol_1,pol_2,osr_angle_1,osr_angle_2,"
+    "v_angle_1,v_angle_2,angle_1,angle_2,ir_1,vis_1,ir_2,vis_2,ir_3,vis_3,l_11,l_12,l_21,l_22,l_31,l_32,diode_ir_1,"
+    "diode_vis_1,diode_ir_2,diode_vis_2,diode_ir_3,diode_vis_3,t_ir_1,t_vis_1,t_ir_2,t_vis_2,t_ir_3,t_vis_3,camera,"
+    "v_board,v_reg"
+)
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,12 @@ class Project:
         return os.environ | {"PYTHONPATH": str(self.root / "src"), "PATH": path}
 
     def run(self, *command, **options):
-        """Run a command in the project; stdout holds what it wrote to stderr as well."""
-        options = {"env": self.environment, "cwd": self.root, "text": True} | options
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, **options)
+        """Run a command in the project; stdout holds what it wrote to stderr as well, unless options say otherwise."""
+        options = {"env": self.environment, "cwd": self.root, "text": True, "stderr": subprocess.STDOUT} | options
+        return subprocess.run(command, stdout=subprocess.PIPE, check=False, **options)
 
-    def snakemake(self, *arguments, configuration="config/test.yaml"):
-        return self.run(sys.executable, "-m", "snakemake", *arguments, "--configfile", configuration)
+    def snakemake(self, *arguments, configuration="config/test.yaml", **options):
+        return self.run(sys.executable, "-m", "snakemake", *arguments, "--configfile", configuration, **options)
 
     def hybridsam(self, *arguments, **options):
         return self.run(sys.executable, "-m", "hybridsam", *map(str, arguments), **options)
@@ -123,6 +130,26 @@ def copy_repository(root):
             shutil.copytree(source, root / part, symlinks=True, ignore=ignore)
         else:
             shutil.copy2(source, root / part, follow_symlinks=False)
+
+
+def copy_with_all_tasks(root):
+    """As copy_repository, with all_tasks.yaml as config/test.yaml, and readings of the light sensors at hand."""
+    copy_repository(root)
+    shutil.copy(ROOT / "tests/all_tasks.yaml", root / "config/test.yaml")
+    write_light_sensors(root / "offline/lt_interventions_standard_v1")
+
+
+def write_light_sensors(archive, rows=20):
+    """A made-up archive of the light sensors, with the columns of the real one."""
+    made_up, lines = random.Random(0), [LIGHT_SENSOR_COLUMNS]
+    for _ in range(rows):
+        row = {name: made_up.randint(0, 255) for name in LIGHT_SENSOR_COLUMNS.split(",")}
+        light = row["red"] + row["green"] + row["blue"] + 1
+        row |= {name: 0 for name in row if name.startswith(("diode_", "t_"))} | {"config": "made up"}
+        row |= {name: round(light * made_up.uniform(1, 2)) for name in row if name.startswith(("ir_", "vis_"))}
+        lines.append(",".join(map(str, row.values())))
+    archive.mkdir(parents=True)
+    (archive / "uniform_reference.csv").write_text("\n".join(lines) + "\n")
 
 
 def names(jobs, rule):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from project import FIGURES, TASKS, names, rules, trainings
 
 pytestmark = pytest.mark.slow
@@ -99,7 +100,8 @@ def test_blocks_have_no_gaps_and_at_most_the_configured_size(fresh):
 
 def test_an_incomplete_experiment_is_laid_over_the_default_one(fresh):
     (fresh.root / "partial.yaml").write_text("experiment: partial\nmethods: [erm, sam]\nstrengths: {sam: [0.3]}\n")
-    expected = trainings(*TASKS, runs=["erm 0", "sam 0.3"], blocks=["0-2"])
+    default = yaml.safe_load((fresh.root / "config/config.yaml").read_text())["tasks"]
+    expected = trainings(*default, runs=["erm 0", "sam 0.3"], blocks=["0-2"])
     assert names(fresh.plan("table", configuration="partial.yaml"), "train") == expected
 
 

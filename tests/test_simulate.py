@@ -9,7 +9,8 @@ from scipy.integrate import solve_ivp
 
 from hybridsam.data import trajectories
 from hybridsam.errors import UserError
-from hybridsam.simulate import SPLITS, simulate_ode
+from hybridsam.simulate import simulate_ode
+from hybridsam.splits import SPLITS
 from hybridsam.tasks import duffing, pendulum
 
 SIZES = {"train": 3, "validation": 2, "test": 2}

@@ -32,6 +32,16 @@ def check(values, schema, where):
     return values
 
 
+def read_yaml(path, where=""):
+    """The content of a YAML file; stops with one line if it is not there or no YAML."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        sys.exit(f"{where}{path}: {error.strerror}")
+    except yaml.YAMLError as error:
+        sys.exit(f"{where}{path}: not valid YAML: {error}")
+
+
 def explain(error):
     """One line for a schema error: where, what, and what is allowed instead."""
     key = ".".join(map(str, error.absolute_path)) or "top level"
@@ -44,7 +54,7 @@ def explain(error):
 experiment = check(config, "experiment", "experiment configuration")
 METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
-ARCHIVES = yaml.safe_load(Path(experiment["archives"]).read_text())
+ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")
 named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
 for section, names in (named | {"overrides": set(experiment["overrides"]) - {"all"}}).items():
     for name in names:
@@ -57,10 +67,7 @@ for section, names in (named | {"overrides": set(experiment["overrides"]) - {"al
 def task_settings(task):
     """The task file with the experiment's overrides, checked, without the keys that only document."""
     path = TASK_FILES[task]
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        sys.exit(f"{path}: not valid YAML: {error}")
+    settings = read_yaml(path)
     for name in ("all", task):
         override = experiment["overrides"].get(name, {})
         for key in override.get("model", {}):

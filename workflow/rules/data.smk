@@ -43,7 +43,7 @@ rule download:
 rule twin:
     """Simulate a SYNTHETIC TWIN of an archive."""
     input:
-        code=lambda wc: library(task_settings(wc.task)["twin_module"]),
+        code=lambda wc: library("hybridsam.settings", task_settings(wc.task)["twin_module"]),
     output:
         directory("results/{experiment}/{task}/twin/{archive}"),
     log:
