@@ -12,6 +12,7 @@ import xarray as xr
 import yaml
 from PIL import Image
 from project import FIGURES, names, rules
+from safetensors import safe_open
 
 from hybridsam import records
 from hybridsam.settings import differences, merge, numbers, without_sources
@@ -102,6 +103,16 @@ def test_measured_and_twin_stand_in_tables_of_their_own(all_tasks):
             assert says_twin((all_tasks.results / f"{name}.{suffix}").read_text()) == (name == "table")
     shown = (all_tasks.results / "table.md").read_text()
     assert {task for task in ORIGINS if f"| SYNTHETIC TWIN: {task} " in shown} == set(TWINS)
+
+
+@every_task
+def test_tables_and_weights_of_a_task_say_what_the_data_are(all_tasks, task):
+    folder = all_tasks.results / task
+    for name in ("identifiability", "selection"):
+        assert set(pd.read_csv(folder / f"{name}.csv")["data"]) == {ORIGINS[task]}, name
+    for path in folder.glob("runs/*/*/*.safetensors"):
+        with safe_open(path, "pt") as file:
+            assert json.loads(file.metadata()["run"])["data"] == ORIGINS[task]
 
 
 def read_table(project, name):

@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from hybridsam.errors import UserError
-from hybridsam.records import RUN
+from hybridsam.records import ORIGINS, RUN
 
 METRICS = ("theta_error", "theta_relative_error", "y_error", "y_error_over_noise", "validation_error")
 BASELINE = "erm"
 PASSED_ON = ("constants", "attribution", "licence")  # attributes from the dataset to the cube
-ORIGINS = {"yes": "simulated", "twin": "SYNTHETIC TWIN", "no": "measured"}  # of the data, by the attribute synthetic
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 

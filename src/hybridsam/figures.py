@@ -15,7 +15,7 @@ from hybridsam.looks import FORMATS, in_order, save
 
 METRICS = {"theta_error": "θ-error", "y_error": "y-error (test MSE)"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
-TWIN = evaluate.ORIGINS["twin"]
+TWIN = records.ORIGINS["twin"]
 STANDARD = "standard units"  # of errors of a model whose targets are standardised
 
 
@@ -58,7 +58,7 @@ class Results:
     def data(self) -> str:
         """Where the data come from: simulated, measured, or SYNTHETIC TWIN."""
         found = self.dataset.attrs.get("synthetic", "unknown")
-        return evaluate.ORIGINS.get(found, found)
+        return records.ORIGINS.get(found, found)
 
     @property
     def title(self) -> str:
@@ -252,7 +252,7 @@ def _details(kind: str, table: pd.DataFrame) -> dict[str, str]:
         truth = "truth without noise (thin black line), " * bool((table["series"] == "truth").any())
         return {"dots": "thin line" if table["time"].nunique() > pictures.MANY else "dots", "truth": truth}
     if kind == "theta_training":
-        return {"true": "true" if table["data"].iloc[0] == evaluate.ORIGINS["yes"] else "published"}
+        return {"true": "true" if table["data"].iloc[0] == records.ORIGINS["yes"] else "published"}
     if kind == "fields":
         time, unit = table.dropna(subset=["time"])[["time", "time_unit"]].iloc[0]
         return {"time": f"{time:g} {unit}"}

@@ -28,6 +28,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "cube": {"theta": (*RUN, "parameter"), "y_error": (*RUN, "split"), "status": RUN},
 }
+ORIGINS = {"yes": "simulated", "twin": "SYNTHETIC TWIN", "no": "measured"}  # of the data, by the attribute synthetic
 REFERENCE = "Takeishi (2026), arXiv:2602.06837"
 CHUNK_BYTES = 1 << 20  # in memory
 PACKING = ("dtype", "scale_factor", "_FillValue")

@@ -40,7 +40,7 @@ def cubes(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, xr.Data
 
 def origin(cube: xr.Dataset) -> str:
     """Where the data of a task come from: simulated, SYNTHETIC TWIN or measured."""
-    return evaluate.ORIGINS[cube.attrs["synthetic"]]
+    return records.ORIGINS[cube.attrs["synthetic"]]
 
 
 def head(experiment: str, cubes: Mapping[str, xr.Dataset], left_out: str) -> str:
@@ -198,7 +198,7 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
 
 def identifiability(folder: Path) -> pd.DataFrame:
     """What was known about theta before training: a row a parameter; folder: of the task."""
-    return pd.read_csv(folder / "identifiability.csv").set_index("parameter").rename_axis(None)
+    return pd.read_csv(folder / "identifiability.csv").drop(columns="data").set_index("parameter").rename_axis(None)
 
 
 def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:

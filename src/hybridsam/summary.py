@@ -27,7 +27,11 @@ def as_page(
         f"Machine: {machine()}.",
     ]
     for task, cube in cubes.items():
-        parts += [f"## {task}", _sizes(cube), diagnoses[task].to_markdown(index=False, floatfmt=".4g")]
+        parts += [
+            f"## {task}",
+            _sizes(cube),
+            diagnoses[task].drop(columns="data").to_markdown(index=False, floatfmt=".4g"),
+        ]
         parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
         parts += [_order(table[table["task"] == task])]
     return "\n\n".join([*parts, "## Table 1", as_markdown(table)])

@@ -118,6 +118,11 @@ def data_of(task):
     return "twin" if "twin_module" in chosen and experiment.get("data") == "twin" else "measured"
 
 
+def twins_of(tasks):
+    """Those of the tasks whose data are a synthetic twin."""
+    return [task for task in tasks if data_of(task) == "twin"]
+
+
 def tasks_with(*origins):
     """Pattern of the tasks whose data have one of these origins; it matches nothing where there is none."""
     return "|".join(re.escape(task) for task in TASKS if data_of(task) in origins) or "(?!)"

@@ -63,6 +63,8 @@ rule make_table:
         "logs/{experiment}/{table}.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        twins=lambda wc: ", ".join(twins_of(TABLES[wc.table])),
     shell:
         "python -m hybridsam table {input.selections:q} --output {output:q} 2> {log:q}"
 

@@ -59,6 +59,7 @@ rule index:
     params:
         to_html=TO_HTML,
         tables=" ".join(TABLES),
+        twins=", ".join(twins_of(TASKS)),
         left_out=" ".join(LEFT_OUT),
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p experiment {wildcards.experiment} "
