@@ -25,6 +25,18 @@ LIGHT_SENSOR_COLUMNS = (
     "v_board,v_reg"
 )
 
+RECORD_WHAT_IS_EXECUTED = """
+import os, sys
+
+def hook(event, arguments):
+    file = getattr(arguments[0], "co_filename", "") if event == "exec" else ""
+    if os.path.join("src", "hybridsam", "") in file and "site-packages" not in file:
+        with open(os.environ["EXECUTED"], "a") as record:
+            record.write(file + "\\n")
+
+sys.addaudithook(hook)
+"""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -162,3 +174,25 @@ def rules(jobs):
 
 def trainings(*tasks, runs=TRAINED, blocks=("0-1",)):
     return {f"train {task} {run} {block}" for task in tasks for run in runs for block in blocks}
+
+
+def assert_refused(project, changes, words):
+    """config/test.yaml with these changes stops Snakemake with a line that has all the words; nothing is lost."""
+    before = project.listing()
+    result = project.snakemake("--cores", "1", "all", configuration=project.configure(changes))
+    assert result.returncode != 0
+    assert any(all(word in line for word in words) for line in result.stdout.splitlines()), result.stdout
+    assert "Traceback" not in result.stdout
+    assert project.listing() == before
+
+
+def executed_by(project, job, tmp_path):
+    """Files of the library, but for those that only lead to others, whose code the job's command executes."""
+    (tmp_path / "sitecustomize.py").write_text(RECORD_WHAT_IS_EXECUTED)
+    record = tmp_path / f"{job.rule}.txt"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    tracing = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{project.root / 'src'}", "EXECUTED": str(record), "PATH": path}
+    result = project.run("bash", "-c", job.command, env=os.environ | tracing)
+    assert result.returncode == 0, f"{job.rule}: {result.stdout}"
+    files = {os.path.relpath(file, project.root) for file in record.read_text().splitlines()}
+    return {file for file in files if Path(file).stem not in ("__init__", "__main__")}

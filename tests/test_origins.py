@@ -1,15 +1,11 @@
 """Measured data and twins in the workflow: what is refused, and what runs again after a change."""
 
 import json
-import os
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
-from project import names, rules
-from test_reruns import RECORD_WHAT_IS_EXECUTED
+from project import assert_refused, executed_by, names, rules
 
 from hybridsam import records
 
@@ -42,12 +38,7 @@ def trainings(task):
 
 @pytest.mark.parametrize(("key", "value", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_about_data_stops_before_anything_runs(project, key, value, words):
-    before = project.listing()
-    result = project.snakemake("--cores", "1", "all", configuration=project.configure({key: value}))
-    assert result.returncode != 0
-    assert any(all(word in line for word in words) for line in result.stdout.splitlines()), result.stdout
-    assert "Traceback" not in result.stdout
-    assert project.listing() == before
+    assert_refused(project, {key: value}, words)
 
 
 def test_a_damaged_archive_is_refused_in_one_line(project):
@@ -114,21 +105,11 @@ def test_measurements_instead_of_twins_run_the_tasks_that_have_twins(project):
 
 
 def test_every_file_of_code_that_a_job_on_archives_executes_is_among_its_inputs(project, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(RECORD_WHAT_IS_EXECUTED)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     jobs = {job.rule: job for job in project.plan("--forceall", "all") if job.task == "light_tunnel"}
-    undeclared = {}
-    for rule in ("twin", "convert", "diagnose", "collect"):
-        record = tmp_path / f"{rule}.txt"
-        tracing = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{project.root / 'src'}", "EXECUTED": str(record), "PATH": path}
-        result = project.run("bash", "-c", jobs[rule].command, env=os.environ | tracing)
-        assert result.returncode == 0, f"{rule}: {result.stdout}"
-        executed = {os.path.relpath(file, project.root) for file in record.read_text().splitlines()}
-        assert any("light_tunnel" in file for file in executed), rule
-        undeclared[rule] = {
-            file for file in executed - set(jobs[rule].inputs) if Path(file).stem not in ("__init__", "__main__")
-        }
+    executed = {rule: executed_by(project, jobs[rule], tmp_path) for rule in ("twin", "convert", "diagnose", "collect")}
+    undeclared = {rule: files - set(jobs[rule].inputs) for rule, files in executed.items()}
     assert {rule: files for rule, files in undeclared.items() if files} == {}
+    assert all(any("light_tunnel" in file for file in files) for files in executed.values())
 
 
 def test_a_measured_dataset_says_whose_it_is(all_tasks):

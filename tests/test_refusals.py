@@ -7,7 +7,7 @@ import os
 import pytest
 import xarray as xr
 import yaml
-from project import TASKS
+from project import TASKS, assert_refused
 
 pytestmark = pytest.mark.slow
 
@@ -43,12 +43,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize(("key", "value", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_in_the_configuration_stops_before_anything_runs(project, key, value, words):
-    before = project.listing()
-    result = project.snakemake("--cores", "1", "all", configuration=project.configure({key: value}))
-    assert result.returncode != 0
-    assert any(all(word in line for word in words) for line in result.stdout.splitlines()), result.stdout
-    assert "Traceback" not in result.stdout
-    assert project.listing() == before
+    assert_refused(project, {key: value}, words)
 
 
 def test_a_truncated_dataset_stops_the_training_and_is_named(project):

@@ -3,6 +3,7 @@
 import pytest
 import small
 import torch
+from killed import Killed, KilledAt
 from torch import nn
 
 from hybridsam.checkpoint import Checkpoint
@@ -137,23 +138,6 @@ def test_evaluation_moves_no_statistics(fit_images):
     often, seldom = (fit_images("sam", [0.05], [4], record_every=every) for every in (1, 100))
     assert torch.equal(often.running, seldom.running)
     assert torch.equal(often.w, seldom.w)
-
-
-class Killed(Exception):
-    pass
-
-
-class KilledAt(Checkpoint):
-    """Saves at one step, after which the training is killed."""
-
-    def __init__(self, path, step):
-        super().__init__(path)
-        self.step = step
-
-    def save_when_due(self, state):
-        if state.step == self.step:
-            self.save(state)
-            raise Killed
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from killed import Killed, KilledAt
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -212,23 +213,6 @@ def test_training_ends_when_every_member_has_diverged(fit):
 
 
 # Checkpoints
-
-
-class Killed(Exception):
-    pass
-
-
-class KilledAt(Checkpoint):
-    """Saves at one step, after which the training is killed."""
-
-    def __init__(self, path, step):
-        super().__init__(path)
-        self.step = step
-
-    def save_when_due(self, state):
-        if state.step == self.step:
-            self.save(state)
-            raise Killed
 
 
 @pytest.mark.parametrize("step", [1, 5, 12, 20])

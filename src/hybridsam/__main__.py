@@ -81,10 +81,8 @@ def train(args: argparse.Namespace) -> None:
     if args.checkpoints:
         checkpoint = checkpoint_for(*block_of_runs, args.checkpoints, args.checkpoint_seconds)
     block, weights = fit(*block_of_runs, checkpoint)
-    run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {
-        "seeds": args.seeds,
-        "data": records.ORIGINS.get(block.attrs["synthetic"], block.attrs["synthetic"]),
-    }
+    run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
+    run["data"] = records.origin(block)
     metadata = {"run": json.dumps(run)}  # one entry: several are written in random order
     records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
     records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")

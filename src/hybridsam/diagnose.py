@@ -13,7 +13,7 @@ from scipy.optimize import least_squares
 from hybridsam.data import Samples, in_split
 from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridMap, HybridModel, HybridODE
-from hybridsam.records import ORIGINS
+from hybridsam.records import origin
 
 STATES = ("state_true", "rate_true")
 NO_NETWORK = torch.empty(1, 0)
@@ -152,6 +152,6 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
             "identifiable": found.identifiable,
             "rank": found.rank,
             "condition": found.condition,
-            "data": ORIGINS.get(dataset.attrs.get("synthetic", ""), "unknown"),
+            "data": origin(dataset),
         }
     )

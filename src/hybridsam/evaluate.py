@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from hybridsam.errors import UserError
-from hybridsam.records import ORIGINS, RUN
+from hybridsam.records import RUN, origin
 
 METRICS = ("theta_error", "theta_relative_error", "y_error", "y_error_over_noise", "validation_error")
 BASELINE = "erm"
@@ -197,7 +197,7 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             rho = RULES[rule](table)
             chosen = _completed(runs, method, rho)
             row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
-            row["data"] = ORIGINS[cube.attrs["synthetic"]]
+            row["data"] = origin(cube)
             if "theta_error" in cube:
                 row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
             row["diverged"] = table.loc[rho, "diverged"]

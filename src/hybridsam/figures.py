@@ -57,8 +57,7 @@ class Results:
     @property
     def data(self) -> str:
         """Where the data come from: simulated, measured, or SYNTHETIC TWIN."""
-        found = self.dataset.attrs.get("synthetic", "unknown")
-        return records.ORIGINS.get(found, found)
+        return records.origin(self.dataset)
 
     @property
     def title(self) -> str:

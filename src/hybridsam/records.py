@@ -93,6 +93,11 @@ def read(path: Path, kind: str) -> xr.Dataset:
     return dataset
 
 
+def origin(file: xr.Dataset) -> str:
+    """Where the data in a dataset, a block of runs or a cube come from, as tables and figures state it."""
+    return ORIGINS.get(file.attrs.get("synthetic", ""), "unknown")
+
+
 def fingerprint(dataset: xr.Dataset) -> str:
     """A hash of the numbers and labels, whatever the attributes say (they hold timestamps)."""
     state = hashlib.sha256()

@@ -38,14 +38,9 @@ def cubes(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, xr.Data
     return {task: records.read(folder / task / "cube.nc", "cube") for task in tasks}
 
 
-def origin(cube: xr.Dataset) -> str:
-    """Where the data of a task come from: simulated, SYNTHETIC TWIN or measured."""
-    return records.ORIGINS[cube.attrs["synthetic"]]
-
-
 def head(experiment: str, cubes: Mapping[str, xr.Dataset], left_out: str) -> str:
     """Heading of the entry page, as HTML; it says first what is a synthetic twin, and which tasks were left out."""
-    twins = ", ".join(task for task, cube in cubes.items() if origin(cube) == "SYNTHETIC TWIN")
+    twins = ", ".join(task for task, cube in cubes.items() if records.origin(cube) == "SYNTHETIC TWIN")
     lines = [f"<h1>Experiment {html.escape(experiment)}</h1>"]
     if twins:
         lines.append(
@@ -65,7 +60,7 @@ def sizes(folder: Path, cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         rank = int(identifiability(folder / task)["rank"].iloc[0])
         rows[task] = {
             "title": figures.task_title(cube),
-            "data": origin(cube),
+            "data": records.origin(cube),
             "parameters θ": cube.sizes["parameter"],
             "identifiable directions": f"{rank} of {cube.sizes['parameter']}",
             "iterations": settings["training"]["iterations"],
@@ -191,7 +186,7 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
     settings = json.loads(cube.attrs["configuration"])["model"]["theta"]
     table = pd.DataFrame({name: settings[name] for name in cube["parameter"].values}).T
     if "theta_true" in cube:
-        name = "true value" if origin(cube) == "simulated" else "published value"
+        name = "true value" if records.origin(cube) == "simulated" else "published value"
         table[name] = cube["theta_true"].to_series()
     return table
 
@@ -238,12 +233,12 @@ def _plus_minus(mean: float, spread: float, sign: str = "") -> str:
 
 def heading(cube: xr.Dataset) -> str:
     """Heading of a task's page, which says first whether the data are a synthetic twin, as HTML."""
-    twin = "SYNTHETIC TWIN: " * (origin(cube) == "SYNTHETIC TWIN")
+    twin = "SYNTHETIC TWIN: " * (records.origin(cube) == "SYNTHETIC TWIN")
     credit = (
         f" {html.escape(cube.attrs['attribution'])}, {cube.attrs['licence']}." if "attribution" in cube.attrs else ""
     )
     title = html.escape(figures.task_title(cube))
-    return f"<h1>{twin}{title}</h1><p>Data: {origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
+    return f"<h1>{twin}{title}</h1><p>Data: {records.origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
 
 
 def identified(folder: Path) -> str:
@@ -273,7 +268,7 @@ def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.Da
 def links(tasks: Mapping[str, xr.Dataset]) -> str:
     """A list of links to the pages of the tasks, as HTML."""
     items = [
-        f"<li><a href='{task}.html'>{html.escape(figures.task_title(cube))}</a> ({origin(cube)})</li>"
+        f"<li><a href='{task}.html'>{html.escape(figures.task_title(cube))}</a> ({records.origin(cube)})</li>"
         for task, cube in tasks.items()
     ]
     return f"<ul>{''.join(items)}</ul>"
