@@ -22,6 +22,16 @@ MISTAKES = {
         ["optional_tasks", "'light_sensor'", "light_sensors"],
     ),
     "unknown key of the model": ("overrides.light_tunnel.model.image_sise", 8, ["model.image_sise", "image_size"]),
+    "unknown constant of the model": (
+        "overrides.wind_tunnel.model.constants.smax",
+        {"value": 70.0},
+        ["model.constants.smax", "unit"],
+    ),
+    "a twin of nothing": (
+        "overrides.reaction_diffusion.twin_module",
+        "hybridsam.twins.wind_tunnel",
+        ["twin_module", "archive"],
+    ),
     "no file of archives": ("archives", "nowhere.yaml", ["archives", "nowhere.yaml"]),
 }
 
@@ -39,6 +49,13 @@ def trainings(task):
 @pytest.mark.parametrize(("key", "value", "words"), MISTAKES.values(), ids=MISTAKES)
 def test_a_mistake_about_data_stops_before_anything_runs(project, key, value, words):
     assert_refused(project, {key: value}, words)
+
+
+def test_a_twin_in_the_place_of_measurements_is_refused(project):
+    twin = project.results / "wind_tunnel/twin/wt_walks_v1"
+    shutil.copytree(twin, project.root / "offline/wt_walks_v1")
+    assert project.plan("all") == []  # data: twin makes its own
+    assert_refused(project, {"data": "real"}, ["offline_dir", "offline/wt_walks_v1", "SYNTHETIC TWIN"])
 
 
 def test_a_damaged_archive_is_refused_in_one_line(project):

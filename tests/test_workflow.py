@@ -53,6 +53,16 @@ def test_everything_is_made_when_no_target_is_named(fresh):
     assert sorted(map(str, without)) == sorted(map(str, everything))
 
 
+def test_an_experiment_may_be_called_by_a_number(project):
+    (project.root / "results/test").rename(project.root / "results/2024")
+    page = project.root / "results/2024/report/index.html"
+    page.unlink()
+    configuration = project.configure({"experiment": "2024"})
+    result = project.snakemake("--cores", "1", "results/2024/report/index.html", configuration=configuration)
+    assert result.returncode == 0, result.stdout
+    assert "Experiment 2024" in page.read_text()
+
+
 def test_snakemakes_own_report_holds_the_figures_and_the_table(project):
     result = project.snakemake("--report", "report.html")
     assert result.returncode == 0, result.stdout

@@ -114,7 +114,8 @@ def attribution(cubes: Mapping[str, xr.Dataset]) -> str:
     sources: dict[str, list[str]] = {}
     for task, cube in cubes.items():
         if "attribution" in cube.attrs:
-            sources.setdefault(f"{cube.attrs['attribution']} ({cube.attrs['licence']})", []).append(task)
+            name = f"{task} (imitated by a SYNTHETIC TWIN)" if records.origin(cube) == "SYNTHETIC TWIN" else task
+            sources.setdefault(f"{cube.attrs['attribution']} ({cube.attrs['licence']})", []).append(name)
     items = [f"<li>{', '.join(tasks)}: {html.escape(source)}</li>" for source, tasks in sources.items()]
     return f"<ul>{''.join(items)}</ul>" if items else "<p>All data are simulated.</p>"
 
@@ -158,6 +159,8 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     if f"{column}_mean" not in table:
         return "<p>No task has a known θ, so there is no θ-error.</p>"
     drawn = table.rename(columns={f"{column}_mean": "mean", f"{column}_sd": "sd"}).dropna(subset="mean")
+    if drawn.empty:
+        return f"<p>No run of these tasks ended with a θ-error: {', '.join(table['task'].unique())}.</p>"
     twins = {task: f"{task}\n(SYNTHETIC TWIN)" for task in cubes if cubes[task].attrs["synthetic"] == "twin"}
     png = io.BytesIO()
     title = "Error of θ at the strength that each rule chooses"
@@ -234,9 +237,8 @@ def _plus_minus(mean: float, spread: float, sign: str = "") -> str:
 def heading(cube: xr.Dataset) -> str:
     """Heading of a task's page, which says first whether the data are a synthetic twin, as HTML."""
     twin = "SYNTHETIC TWIN: " * (records.origin(cube) == "SYNTHETIC TWIN")
-    credit = (
-        f" {html.escape(cube.attrs['attribution'])}, {cube.attrs['licence']}." if "attribution" in cube.attrs else ""
-    )
+    about, what = cube.attrs, " It imitates measurements of" * bool(twin)
+    credit = f"{what} {html.escape(about['attribution'])}, {about['licence']}." if "attribution" in about else ""
     title = html.escape(figures.task_title(cube))
     return f"<h1>{twin}{title}</h1><p>Data: {records.origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
 

@@ -16,6 +16,7 @@ import yaml
 
 from hybridsam.errors import UserError
 from hybridsam.settings import canonical, differences, merge, numbers, without_sources
+from hybridsam.twins import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -107,6 +108,8 @@ def settings_and_changes(*sections):
 def archive_at_hand(archive):
     """The archive, packed or unpacked, if it lies in the folder for people without network, else None."""
     folder = Path(experiment["offline_dir"])
+    if (folder / archive / MARK).exists():
+        sys.exit(f"experiment configuration: offline_dir: {folder / archive} is a SYNTHETIC TWIN, not measurements")
     return next((str(path) for path in (folder / f"{archive}.zip", folder / archive) if path.exists()), None)
 
 

@@ -27,7 +27,7 @@ rule simulate:
 
 
 rule download:
-    """Fetch and verify an archive of measured data; changed code does not fetch it again."""
+    """Fetch and verify an archive of measured data; only another checksum fetches it again."""
     output:
         "resources/{archive}.zip",
     log:
@@ -35,7 +35,8 @@ rule download:
     conda:
         "../../envs/environment.yaml"
     params:
-        archives=lambda wc: archive_entry(wc.archive),
+        archives=experiment["archives"],
+        md5=lambda wc: ARCHIVES[wc.archive]["md5"],
     shell:
         "python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q} 2> {log:q}"
 

@@ -35,8 +35,9 @@ rule page:
         table=lambda wc: table_of(wc.task),
         to_html=TO_HTML,
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p task {wildcards.task} "
-        "-p experiment {wildcards.experiment} -p rule {params.rule} -p table_name {params.table} && {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r task {wildcards.task} "
+        "-r experiment {wildcards.experiment} -r rule {params.rule} -r table_name {params.table} "
+        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule index:
@@ -62,8 +63,9 @@ rule index:
         twins=", ".join(twins_of(TASKS)),
         left_out=" ".join(LEFT_OUT),
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -p experiment {wildcards.experiment} "
-        "-p table_names {params.tables:q} -p left_out '{params.left_out}' && {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r experiment {wildcards.experiment} "
+        "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
+        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule document:
