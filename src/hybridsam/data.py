@@ -42,6 +42,13 @@ class Samples:
         for start in range(0, len(self), size):
             yield self._each(lambda values: values[:, start : start + size])  # noqa: B023  used at once
 
+    def until(self, n: int) -> "Samples":
+        """The first n of the times and what is observed at them, of a time series of states; anything else as it is."""
+        if not self.times:
+            return self
+        inputs = {name: values[:, :, :n] for name, values in self.inputs.items()}
+        return replace(self, inputs=inputs, targets=self.targets[:, :, : n - 1], times=self.times[:n])
+
     def of_member(self, i: int) -> "Samples":
         """What one member learns from, with a member axis of length one."""
         return self if len(self.targets) == 1 else self._each(lambda values: values[i : i + 1])

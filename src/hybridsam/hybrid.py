@@ -19,12 +19,14 @@ class HybridModel(Protocol):
     """What training, evaluation and diagnosis need of a model.
 
     theta (member, parameter) is in natural units, phi (member, n). Predictions are (member, sample, ...), in the
-    standard units of the data's targets. target: the variable of the dataset that is predicted.
+    standard units of the data's targets. target: the variable of the dataset that is predicted. fast: another way to
+    the same loss, see hybridsam.methods.loss.
     """
 
     parameters: Parameters
     network: Network
     target: str
+    fast: Callable[..., Tensor] | None = None
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
         """The samples of one split."""
@@ -55,6 +57,7 @@ class HybridODE:
     """
 
     target = "state"
+    fast: Callable[..., Tensor] | None = None
 
     def __init__(
         self, science: Callable[[Theta, Tensor], Tensor], parameters: Parameters, network: Network, solver: Solver
@@ -63,6 +66,10 @@ class HybridODE:
         self.parameters = parameters
         self.network = network
         self.solver = solver
+
+    def field(self, theta: Theta, x: Tensor, g: Tensor) -> Tensor:
+        """dx/dt from the state and what the network makes of it."""
+        return self.science(theta, x) + g
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
         """Trajectories; targets are the states after the initial one, (1, sample, time - 1, ..., component)."""
@@ -73,7 +80,7 @@ class HybridODE:
         if self.solver.adaptive and len(theta) > 1:  # one error estimate for all members would couple them
             return torch.cat([self.predict(theta[[i]], phi[[i]], data.of_member(i)) for i in range(len(theta))])
         named, layers = self.parameters.named(theta), self.network.unflatten(phi)
-        return self._rollout(lambda t, x: self.science(named, x) + self.network(layers, x), len(theta), data)
+        return self._rollout(lambda t, x: self.field(named, x, self.network(layers, x)), len(theta), data)
 
     def predict_science(
         self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
@@ -105,6 +112,8 @@ class HybridMap:
     standardise: whether g's input f and its output y are standardised, both with the mean and standard deviation of
         the training targets, for each component where there are several.
     """
+
+    fast: Callable[..., Tensor] | None = None
 
     def __init__(
         self,
@@ -138,10 +147,14 @@ class HybridMap:
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""
-        science = self.predict_science(theta, phi, data)
-        seen = [data.inputs[name] * factor for name, factor in self.beside.items()]
-        seen = [values.expand(len(theta), *values.shape[1:]) for values in seen]
-        return self.network(self.network.unflatten(phi), torch.cat([science, *seen], -1))
+        science, beside = self.predict_science(theta, phi, data), self.seen_beside(data)
+        seen = torch.cat([science, beside.expand(len(theta), *beside.shape[1:])], -1)
+        return self.network(self.network.unflatten(phi), seen)
+
+    def seen_beside(self, data: Samples) -> Tensor:
+        """What g sees beside f's output, (member or 1, sample, ..., n); n may be 0."""
+        nothing = data.targets[..., :0]
+        return torch.cat([nothing, *(data.inputs[name] * factor for name, factor in self.beside.items())], -1)
 
     def predict_science(
         self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None

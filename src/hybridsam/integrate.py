@@ -15,6 +15,15 @@ ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of an integration; observed: the number of the time at its end, counted from zero, or -1 if none is."""
+
+    start: float
+    length: float
+    observed: int
+
+
+@dataclass(frozen=True)
 class Solver:
     """How to integrate.
 
@@ -50,13 +59,20 @@ class Solver:
             return _adaptive(field, initial, times, self)
         states = []
         x = initial
-        for start, end in pairwise(times):
+        for step in self.steps(times):
+            x = rk4_step(field, step.start, x, step.length)
+            if step.observed >= 0:
+                states.append(x)
+        return torch.stack(states, 2)
+
+    def steps(self, times: Sequence[float]) -> list[Step]:
+        """The steps of a rollout: between two times equal ones, no longer than ``step``."""
+        steps = []
+        for number, (start, end) in enumerate(pairwise(times)):
             n = max(1, ceil((end - start) / self.step - 1e-9))  # not one more for a rounding error
             h = (end - start) / n
-            for i in range(n):
-                x = rk4_step(field, start + i * h, x, h)
-            states.append(x)
-        return torch.stack(states, 2)
+            steps += [Step(start + i * h, h, number if i == n - 1 else -1) for i in range(n)]
+        return steps
 
 
 def rk4_step(field: VectorField, t: float, x: Tensor, h: float) -> Tensor:

@@ -137,15 +137,26 @@ def objective(
 
     def values(raw: Tensor, phi: Tensor) -> Tensor:
         theta = model.parameters.constrain(raw)
-        prediction = model.predict(theta, phi, data, running)
-        error = _mean_square(prediction - data.targets)
-        if method.penalty == "phi":
-            return error + rho * phi.square().sum(1)
-        if method.penalty == "network":
-            return error + rho * model.penalty(theta, phi, data, prediction)
-        return error
+        value = loss(model, theta, phi, data, running, rho if method.penalty == "network" else None)
+        return value + rho * phi.square().sum(1) if method.penalty == "phi" else value
 
     return values
+
+
+def loss(
+    model: HybridModel,
+    theta: Tensor,
+    phi: Tensor,
+    data: Samples,
+    running: RunningStatistics | None = None,
+    weight: Tensor | None = None,
+) -> Tensor:
+    """(member,) mean squared error, plus weight times the model's penalty R where a weight is given."""
+    if model.fast:
+        return model.fast(theta, phi, data, weight)
+    prediction = model.predict(theta, phi, data, running)
+    error = (prediction - data.targets).square().flatten(1).mean(1)
+    return error if weight is None else error + weight * model.penalty(theta, phi, data, prediction)
 
 
 def mean_squared_error(
@@ -161,9 +172,4 @@ def mean_squared_error(
     at_once: how many samples are predicted together, to bound memory; 0: all.
     """
     parts = list(data.chunks(at_once or len(data)))
-    errors = [_mean_square(model.predict(theta, phi, part, running) - part.targets) * len(part) for part in parts]
-    return torch.stack(errors).sum(0) / len(data)
-
-
-def _mean_square(difference: Tensor) -> Tensor:
-    return difference.square().flatten(1).mean(1)
+    return torch.stack([loss(model, theta, phi, part, running) * len(part) for part in parts]).sum(0) / len(data)

@@ -53,6 +53,7 @@ class EncodedODE:
     """
 
     target = "image"
+    fast = None
 
     def __init__(
         self,

@@ -1,0 +1,454 @@
+// Mean squared error and its gradient in one pass, for fully connected networks with ReLU and a member axis: of a network
+// as it is, and of a network inside a vector field that is integrated by the classical Runge-Kutta method, with the
+// gradient by the discrete adjoint.
+//
+// A unit of work is (member, part of its samples), treated in blocks of rows, so that activations stay in the cache and
+// memory does not grow with the members. Sums have the same order whatever the number of members or threads.
+//
+// Before this text stand the type Real and, for rollouts, N_X, N_THETA, N_G, field and field_gradient: hybridsam.symbolic
+// writes them from the science. Matrices are row-major; columns beyond the last, up to whole vectors, are zero.
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#if defined(__AVX512F__)
+constexpr int BYTES = 64, TILE = 14;  // a tile of TILE rows and two vectors of columns fills the registers
+#elif defined(__AVX__)
+constexpr int BYTES = 32, TILE = 6;
+#elif defined(__aarch64__)
+constexpr int BYTES = 16, TILE = 12;
+#else
+constexpr int BYTES = 16, TILE = 6;
+#endif
+constexpr int LANES = BYTES / sizeof(Real);
+constexpr int PARTS = 4;                        // of a member's samples, which threads share
+constexpr int ROLLOUT_ROWS = 2 * TILE, MAP_ROWS = 7 * TILE;  // in a block
+constexpr size_t ACTIVATIONS = 48 << 20;        // bytes; the steps of a longer rollout are computed again, going back
+typedef Real Vector __attribute__((vector_size(BYTES), aligned(alignof(Real))));
+
+static Vector& at(Real* p) { return *reinterpret_cast<Vector*>(p); }
+static Vector at(const Real* p) { return *reinterpret_cast<const Vector*>(p); }
+static long padded(long columns) { return (columns + LANES - 1) / LANES * LANES; }
+// Rows a power of two apart would fall on the same lines of the cache.
+static long row_length(long columns) { return padded(columns) + (padded(columns) % 64 ? 0 : LANES); }
+
+// Aligned memory that grows and is used again; its content is undefined.
+class Array {
+    Real* data = nullptr;
+    size_t capacity = 0;
+
+public:
+    Array() = default;
+    Array(const Array&) = delete;
+    ~Array() { std::free(data); }
+    Real* of(size_t n) {
+        if (n > capacity) {
+            std::free(data);
+            capacity = (n * sizeof(Real) + 63) / 64 * 64 / sizeof(Real);
+            data = static_cast<Real*>(std::aligned_alloc(64, capacity * sizeof(Real)));
+        }
+        return data;
+    }
+    Real* zeros(size_t n) { return std::fill_n(of(n), n, Real(0)), data; }
+};
+
+// ---- matrix products
+
+struct Matrix {  // element (i, j) is data[i * row + j * column]
+    const Real* data;
+    long row, column;
+};
+
+enum Mode { AFFINE, RELU, PRODUCT, MASKED, ADD };  // aux + A B, its positive part, A B, A B where aux > 0, C + A B
+
+// R rows and COLUMNS vectors of C; A is (R, depth), B is (depth, ...) with rows ldb apart.
+template <int R, int COLUMNS>
+static inline void tile(Mode mode, Matrix A, int depth, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+    Vector c[R][COLUMNS];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < COLUMNS; v++)
+            c[r][v] = mode == ADD             ? at(C + r * ldc + v * LANES)
+                      : mode == AFFINE || mode == RELU ? at(aux + v * LANES)
+                                              : Vector{};
+    for (int k = 0; k < depth; k++) {
+        Vector b[COLUMNS];
+        for (int v = 0; v < COLUMNS; v++) b[v] = at(B + k * ldb + v * LANES);
+        for (int r = 0; r < R; r++) {
+            const Real a = A.data[r * A.row + k * A.column];
+            for (int v = 0; v < COLUMNS; v++) c[r][v] += a * b[v];
+        }
+    }
+    const Vector zero = {};
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < COLUMNS; v++) {
+            Vector& value = c[r][v];
+            if (mode == RELU) value = value < zero ? zero : value;  // not-a-number stays
+            if (mode == MASKED) value = at(aux + r * ldc + v * LANES) <= zero ? zero : value;
+            at(C + r * ldc + v * LANES) = value;
+        }
+}
+
+template <int R, int COLUMNS, typename... Rest> static void tile_of(int rows, Rest... rest) {
+    if constexpr (R > 0) rows == R ? tile<R, COLUMNS>(rest...) : tile_of<R - 1, COLUMNS>(rows, rest...);
+}
+
+// C (rows, columns) from A (rows, depth) and B (depth, columns); aux is a row for AFFINE and RELU, like C for MASKED.
+static void multiply(
+    Mode mode, int rows, int columns, int depth, Matrix A, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+    const int tiles = (rows + TILE - 1) / TILE;
+    for (long j = 0; j < padded(columns); j += 2 * LANES)
+        for (int i = 0; i < tiles; i++) {
+            const long first = (long)rows * i / tiles, n = (long)rows * (i + 1) / tiles - first;
+            const Matrix a = {A.data + first * A.row, A.row, A.column};
+            const Real* x = !aux ? nullptr : mode == MASKED ? aux + first * ldc + j : aux + j;
+            Real* c = C + first * ldc + j;
+            if (padded(columns) - j >= 2 * LANES)
+                tile_of<TILE, 2>(n, mode, a, depth, B + j, ldb, c, ldc, x);
+            else
+                tile_of<TILE, 1>(n, mode, a, depth, B + j, ldb, c, ldc, x);
+        }
+}
+
+// ---- the network of one member
+
+static void transpose(int rows, int columns, const Real* from, long ld_from, Real* to, long ld_to) {
+    constexpr int SIDE = 16;  // squares that the cache holds
+    for (int i = 0; i < rows; i += SIDE)
+        for (int j = 0; j < columns; j += SIDE)
+            for (int r = i; r < std::min(i + SIDE, rows); r++)
+                for (int c = j; c < std::min(j + SIDE, columns); c++) to[c * ld_to + r] = from[r * ld_from + c];
+}
+
+struct Layer {
+    int in, out;
+    long ld_in, ld_out;  // lengths of rows
+    Real *forward, *backward, *bias, *g_forward, *g_bias;  // weights (in, out) and (out, in), and gradients
+    Array memory[5];
+};
+
+// A network of fully connected layers with ReLU between them, and the activations of some rows.
+// Rows of activations and deltas are row_length(out) long.
+struct Network {
+    std::vector<Layer> layers;
+    std::vector<Real*> activations, deltas;  // of each layer: outputs, and gradients for what its ReLU is applied to
+
+    void prepare(int n, const int* sizes) {
+        if ((int)layers.size() != n) layers = std::vector<Layer>(n);
+        activations.resize(n), deltas.resize(n);
+        for (int i = 0; i < n; i++) {
+            Layer& l = layers[i];
+            l.in = sizes[i], l.out = sizes[i + 1];
+            l.ld_in = row_length(l.in), l.ld_out = row_length(l.out);
+        }
+    }
+    const Layer& first() const { return layers.front(); }
+    const Layer& last() const { return layers.back(); }
+    long parameters() const {
+        long n = 0;
+        for (const Layer& l : layers) n += (long)(l.in + 1) * l.out;
+        return n;
+    }
+
+    // phi: for each layer the weight (out, in), then the bias.
+    void load(const Real* phi) {
+        for (Layer& l : layers) {
+            l.forward = l.memory[0].zeros(l.in * l.ld_out), l.g_forward = l.memory[1].zeros(l.in * l.ld_out);
+            l.backward = l.memory[2].zeros(l.out * l.ld_in);
+            l.bias = l.memory[3].zeros(l.ld_out), l.g_bias = l.memory[4].zeros(l.ld_out);
+            transpose(l.out, l.in, phi, l.in, l.forward, l.ld_out);
+            for (int o = 0; o < l.out; o++, phi += l.in) std::copy_n(phi, l.in, l.backward + o * l.ld_in);
+            std::copy_n(phi, l.out, l.bias);
+            phi += l.out;
+        }
+    }
+    // Add the gradient to g, which is like phi.
+    void add_gradient_to(Real* g) {
+        for (Layer& l : layers) {
+            Real* t = l.backward;  // not needed any more
+            transpose(l.in, l.out, l.g_forward, l.ld_out, t, l.ld_in);
+            for (int o = 0; o < l.out; o++)
+                for (int i = 0; i < l.in; i++) *g++ += t[o * l.ld_in + i];
+            for (int o = 0; o < l.out; o++) *g++ += l.g_bias[o];
+        }
+    }
+
+    // Rows of x, ldx apart, through all layers; fills the activations from row `at_row` on.
+    void forward(int rows, const Real* x, long ldx, long at_row) {
+        Matrix A = {x, ldx, 1};
+        for (size_t i = 0; i < layers.size(); i++) {
+            Layer& l = layers[i];
+            Real* C = activations[i] + at_row * l.ld_out;
+            multiply(&l == &last() ? AFFINE : RELU, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
+            A = {C, l.ld_out, 1};
+        }
+    }
+    // Fills the deltas from row `delta_row` on, of which those of the last layer are given.
+    void backward(int rows, long at_row, long delta_row) {
+        for (size_t i = layers.size() - 1; i > 0; i--) {
+            Layer& l = layers[i];
+            Matrix A = {deltas[i] + delta_row * l.ld_out, l.ld_out, 1};
+            multiply(MASKED, rows, l.in, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
+                     activations[i - 1] + at_row * l.ld_in);
+        }
+    }
+    // Gradient for the first components of x; rows of g_x are row_length(in) long.
+    void gradient_of_input(int rows, int components, long delta_row, Real* g_x) {
+        Layer& l = layers[0];
+        Matrix A = {deltas[0] + delta_row * l.ld_out, l.ld_out, 1};
+        multiply(PRODUCT, rows, components, l.out, A, l.backward, l.ld_in, g_x, l.ld_in, nullptr);
+    }
+    // Add what these rows give to the gradient of weights and biases.
+    void add_rows(int rows, const Real* x, long ldx, long at_row) {
+        Matrix A = {x, 1, ldx};
+        for (size_t i = 0; i < layers.size(); i++) {
+            Layer& l = layers[i];
+            multiply(ADD, l.in, l.out, rows, A, deltas[i], l.ld_out, l.g_forward, l.ld_out, nullptr);
+            for (long j = 0; j < padded(l.out); j += LANES) {
+                Vector sum = at(l.g_bias + j);
+                for (int r = 0; r < rows; r++) sum += at(deltas[i] + r * l.ld_out + j);
+                at(l.g_bias + j) = sum;
+            }
+            A = {activations[i] + at_row * l.ld_out, 1, l.ld_out};
+        }
+    }
+};
+
+// ---- units of work
+
+// The parts of all members, shared by threads; what parts add up is added in their order.
+class Parts {
+    const int members, parts, rows;
+    std::atomic<int> next{0};
+    std::vector<std::atomic<int>> turn;
+
+public:
+    Parts(int members, int rows, int block)
+        : members(members), parts(std::clamp(rows / block, 1, PARTS)), rows(rows), turn(members) {}
+
+    // compute(member, first row, number of rows) returns a function that adds its results to the member's.
+    template <typename Compute> void run(int threads, const Compute& compute) {
+        auto work = [&] {
+            for (int u; (u = next++) < members * parts;) {
+                const int member = u / parts, part = u % parts;
+                const int first = (long)rows * part / parts, end = (long)rows * (part + 1) / parts;
+                auto add = compute(member, first, end - first);
+                while (turn[member] != part) std::this_thread::yield();
+                add();
+                turn[member]++;
+            }
+        };
+        std::vector<std::thread> others;
+        for (int i = 1; i < std::min(threads, members * parts); i++) others.emplace_back(work);
+        work();
+        for (std::thread& thread : others) thread.join();
+    }
+};
+
+// Blocks of about `size` rows, of equal length.
+template <typename Block> static void for_blocks(int first, int rows, int size, const Block& block) {
+    const int n = (rows + size - 1) / size;
+    for (int i = 0; i < n; i++) {
+        const int a = (long)rows * i / n, b = (long)rows * (i + 1) / n;
+        block(first + a, b - a);
+    }
+}
+
+// ---- a network as it is
+
+// error[m] = mean (g([x, beside]; phi) - y)^2 over the samples and components of member m.
+// sizes: of the layers, the first is that of x and beside together. x (member, samples, n_x), beside
+// (member or 1, samples, rest) and y (member or 1, samples, out), beside_member and y_member numbers apart. Gradients, where not null: g_phi like phi (filled with zeros),
+// g_x like x, g_y (member, samples, out).
+extern "C" void map_error(
+    int members, int samples, int n_layers, const int* sizes, int n_x, const Real* x, const Real* beside,
+    long beside_member, const Real* y, long y_member, const Real* phi, Real* error, Real* g_phi, Real* g_x, Real* g_y, int threads) {
+    struct Work {
+        Network network;
+        Array x, g_x;
+        std::vector<Array> memory;
+    };
+    const int n_in = sizes[0], n_out = sizes[n_layers], n_beside = n_in - n_x;
+    const bool backward = g_phi || g_x;
+    std::vector<double> sums(members);
+
+    Parts(members, samples, MAP_ROWS).run(threads, [&](int m, int first, int rows) {
+        static thread_local Work work;
+        Network& net = work.network;
+        net.prepare(n_layers, sizes);
+        net.load(phi + m * net.parameters());
+        const long ld_in = net.first().ld_in, ld_out = net.last().ld_out;
+        if ((int)work.memory.size() != 2 * n_layers) work.memory = std::vector<Array>(2 * n_layers);
+        const int most = std::min(rows, MAP_ROWS);
+        for (int i = 0; i < n_layers; i++) {
+            net.activations[i] = work.memory[2 * i].of(most * net.layers[i].ld_out);
+            net.deltas[i] = work.memory[2 * i + 1].zeros(most * net.layers[i].ld_out);
+        }
+        Real *in = work.x.of(most * ld_in), *g_in = work.g_x.of(most * ld_in);
+        double sum = 0;
+        for_blocks(first, rows, MAP_ROWS, [&](int row, int n) {
+            for (int r = 0; r < n; r++) {
+                std::copy_n(x + ((long)m * samples + row + r) * n_x, n_x, in + r * ld_in);
+                std::copy_n(beside + m * beside_member + (long)(row + r) * n_beside, n_beside, in + r * ld_in + n_x);
+            }
+            net.forward(n, in, ld_in, 0);
+            for (int r = 0; r < n; r++) {
+                const Real* truth = y + m * y_member + (long)(row + r) * n_out;
+                const Real* found = net.activations.back() + r * ld_out;
+                Real* delta = net.deltas.back() + r * ld_out;
+                for (int j = 0; j < n_out; j++) {
+                    const Real e = found[j] - truth[j];
+                    sum += (double)e * e;
+                    delta[j] = 2 * e / ((Real)samples * n_out);
+                    if (g_y) g_y[((long)m * samples + row + r) * n_out + j] = -delta[j];
+                }
+            }
+            if (!backward) return;
+            net.backward(n, 0, 0);
+            if (g_phi) net.add_rows(n, in, ld_in, 0);
+            if (!g_x) return;
+            net.gradient_of_input(n, n_x, 0, g_in);
+            for (int r = 0; r < n; r++) std::copy_n(g_in + r * ld_in, n_x, g_x + ((long)m * samples + row + r) * n_x);
+        });
+        return [&, m, sum] {
+            sums[m] += sum;
+            if (g_phi) net.add_gradient_to(g_phi + m * net.parameters());
+        };
+    });
+    for (int m = 0; m < members; m++) error[m] = sums[m] / ((double)samples * n_out);
+}
+
+// ---- a network in a vector field that is integrated
+
+#ifdef FIELD
+struct Rollout {  // one block of samples of one member
+    Network& net;
+    const int rows, steps, segment;  // segment: steps whose activations are kept
+    const double* h;                 // lengths of the steps
+    const Real* theta;
+    Real *states;                    // (step + 1, row, N_X)
+    Real *stages, *k;                // states at which the field is evaluated, (step of the segment, 4, row, N_X); rates (4, row, N_X)
+    Real *g_in, *a;                  // gradients for the network's input (row, ...) and the stages (4, row, N_X)
+
+    long per_state() const { return (long)rows * N_X; }
+
+    // The field at all rows of x; network activations go to rows at_row and following.
+    void rate(const Real* x, long at_row, Real* out) {
+        net.forward(rows, x, N_X, at_row);
+        const Real* g = net.activations.back() + at_row * net.last().ld_out;
+        for (int r = 0; r < rows; r++) field(x + r * N_X, theta, g + r * net.last().ld_out, out + r * N_X);
+    }
+    void step(int s, int slot) {
+        const long n = per_state();
+        const Real dt = h[s], reach[4] = {0, dt / 2, dt / 2, dt};
+        const Real* x = states + s * n;
+        for (int q = 0; q < 4; q++) {
+            Real* at_stage = stages + (4 * slot + q) * n;
+            for (long i = 0; i < n; i++) at_stage[i] = q ? x[i] + reach[q] * k[(q - 1) * n + i] : x[i];
+            rate(at_stage, (long)(4 * slot + q) * rows, k + q * n);
+        }
+        Real* next = states + (s + 1) * n;
+        for (long i = 0; i < n; i++) next[i] = x[i] + dt / 6 * (k[i] + 2 * (k[n + i] + k[2 * n + i]) + k[3 * n + i]);
+    }
+    // lambda: gradient for the state after the step, replaced by that for the state before it.
+    void step_back(int s, int slot, Real* lambda, double* g_theta) {
+        const long n = per_state(), ld_in = net.first().ld_in, ld_g = net.last().ld_out;
+        const Real dt = h[s], weight[4] = {dt / 6, dt / 3, dt / 3, dt / 6}, reach[4] = {dt / 2, dt / 2, dt, 0};
+        for (int q = 3; q >= 0; q--) {
+            const Real* x = stages + (4 * slot + q) * n;
+            const long at_row = (long)(4 * slot + q) * rows, delta_row = (long)q * rows;
+            for (int r = 0; r < rows; r++) {
+                Real l[N_X];
+                for (int i = 0; i < N_X; i++) {
+                    const long j = r * N_X + i;
+                    l[i] = weight[q] * lambda[j] + (q < 3 ? reach[q] * a[(q + 1) * n + j] : 0);
+                }
+                field_gradient(x + r * N_X, theta, net.activations.back() + (at_row + r) * ld_g, l, a + q * n + r * N_X,
+                               g_theta, net.deltas.back() + (delta_row + r) * ld_g);
+            }
+            net.backward(rows, at_row, delta_row);
+            net.gradient_of_input(rows, N_X, delta_row, g_in);
+            for (int r = 0; r < rows; r++)
+                for (int i = 0; i < N_X; i++) a[q * n + r * N_X + i] += g_in[r * ld_in + i];
+        }
+        net.add_rows(4 * rows, stages + 4 * slot * n, N_X, (long)4 * slot * rows);
+        for (long i = 0; i < n; i++) lambda[i] += a[i] + a[n + i] + a[2 * n + i] + a[3 * n + i];
+    }
+};
+
+// error[m] = mean (x(t) - y(t))^2 over the samples, times and components of member m, where dx/dt = field(x; theta, g(x; phi)).
+// sizes: of the network's layers, from N_X to N_G. x (member or 1, samples, N_X): initial states, x_member numbers apart.
+// y (member or 1, samples, times, N_X). h (steps): lengths of the steps. observed (steps): the number of the time at the
+// step's end, or -1. Gradients, where not null: g_theta like theta, g_phi like phi (filled with zeros).
+extern "C" void rollout_error(
+    int members, int samples, int n_layers, const int* sizes, const Real* x, long x_member, const Real* y, long y_member,
+    int times, int steps, const double* h, const int* observed, const Real* theta, const Real* phi, Real* error,
+    Real* g_theta, Real* g_phi, int threads) {
+    struct Work {
+        Network network;
+        Array states, stages, k, g_in, a, lambda, residuals;
+        std::vector<Array> memory;
+    };
+    struct Sum {
+        double error = 0, theta[N_THETA + 1] = {};
+    };
+    std::vector<Sum> sums(members);
+
+    Parts(members, samples, ROLLOUT_ROWS).run(threads, [&](int m, int first, int all_rows) {
+        static thread_local Work work;
+        Network& net = work.network;
+        net.prepare(n_layers, sizes);
+        net.load(phi + m * net.parameters());
+        if ((int)work.memory.size() != 2 * n_layers) work.memory = std::vector<Array>(2 * n_layers);
+        Sum sum;
+        for_blocks(first, all_rows, ROLLOUT_ROWS, [&](int row, int rows) {
+            long row_bytes = 0;
+            for (const Layer& l : net.layers) row_bytes += l.ld_out * sizeof(Real);
+            const int segment = std::clamp<long>(ACTIVATIONS / (4 * rows * row_bytes), 1, steps);
+            for (int i = 0; i < n_layers; i++) {
+                net.activations[i] = work.memory[2 * i].of((g_phi ? 4L * segment : 4) * rows * net.layers[i].ld_out);
+                net.deltas[i] = work.memory[2 * i + 1].zeros(4L * rows * net.layers[i].ld_out);
+            }
+            const long n = (long)rows * N_X;
+            Rollout rollout{net, rows, steps, segment, h, theta + (long)m * N_THETA, work.states.of((steps + 1) * n),
+                            work.stages.of(4 * segment * n), work.k.of(4 * n), work.g_in.of(rows * net.first().ld_in),
+                            work.a.of(4 * n)};
+            Real *residuals = work.residuals.of((long)times * n), *lambda = work.lambda.zeros(n);
+            for (int r = 0; r < rows; r++)
+                std::copy_n(x + m * x_member + (long)(row + r) * N_X, N_X, rollout.states + r * N_X);
+            for (int s = 0; s < steps; s++) {
+                rollout.step(s, g_phi ? s % segment : 0);
+                if (observed[s] < 0) continue;
+                for (int r = 0; r < rows; r++)
+                    for (int i = 0; i < N_X; i++) {
+                        const Real truth = y[m * y_member + ((long)(row + r) * times + observed[s]) * N_X + i];
+                        const Real e = rollout.states[(s + 1) * n + r * N_X + i] - truth;
+                        sum.error += (double)e * e;
+                        residuals[observed[s] * n + r * N_X + i] = 2 * e / ((Real)samples * times * N_X);
+                    }
+            }
+            if (!g_phi) return;
+            for (int s = steps - 1; s >= 0; s--) {
+                if (s % segment == segment - 1 && s != steps - 1)  // the activations there are those of a later segment
+                    for (int again = s + 1 - segment; again <= s; again++) rollout.step(again, again % segment);
+                if (observed[s] >= 0)
+                    for (long i = 0; i < n; i++) lambda[i] += residuals[observed[s] * n + i];
+                rollout.step_back(s, s % segment, lambda, sum.theta);
+            }
+        });
+        return [&, m, sum] {
+            sums[m].error += sum.error;
+            for (int i = 0; i < N_THETA; i++) sums[m].theta[i] += sum.theta[i];
+            if (g_phi) net.add_gradient_to(g_phi + m * net.parameters());
+        };
+    });
+    for (int m = 0; m < members; m++) {
+        error[m] = sums[m].error / ((double)samples * times * N_X);
+        for (int i = 0; g_theta && i < N_THETA; i++) g_theta[(long)m * N_THETA + i] = sums[m].theta[i];
+    }
+}
+#endif

@@ -1,0 +1,197 @@
+"""The fast path on a CPU: errors and their gradients in one pass, by C++ that is compiled on first use (fused.cpp).
+
+It serves fully connected networks, alone (HybridMap) or in a vector field with the science (HybridODE), which is recorded
+and becomes C. Everything else, and every machine without a compiler, takes the path through PyTorch. What is gained:
+docs/performance.md.
+"""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from hybridsam.data import Samples
+from hybridsam.hybrid import HybridMap, HybridModel, HybridODE
+from hybridsam.methods import gradient, loss
+from hybridsam.networks import MLP
+from hybridsam.symbolic import TYPES, NotFollowedError, c_code, record
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+
+AGREEMENT = 1e-2  # relative; between both paths, on a few samples and times, before the fast one is trusted
+
+logger = logging.getLogger(__name__)
+
+
+class NotCompiledError(Exception):
+    """There is no compiler, or it fails."""
+
+
+def accelerate(model: HybridModel, data: Samples) -> bool:
+    """Let the model use the fast path if there is one for it; one line in the log says which path is taken, and why."""
+    kind = {HybridODE.predict: FusedODE, HybridMap.predict: FusedMap}.get(type(model).predict)
+    if not kind or not isinstance(model.network, MLP) or data.targets.device.type != "cpu":
+        return False
+    try:
+        fast = kind(model, data.targets.dtype)
+        _compare(model, fast, data)
+    except (NotCompiledError, NotFollowedError) as reason:
+        logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
+        return False
+    model.fast = fast
+    logger.info("training with C++ compiled for this CPU")
+    return True
+
+
+@cache
+def compiler() -> str:
+    """Path of the C++ compiler: $CXX, or one of the usual names; raises NotCompiledError where there is none."""
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    found = next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        raise NotCompiledError(f"no C++ compiler ({', '.join(names)}) found")
+    return found
+
+
+@cache
+def target() -> tuple[str, ...]:
+    """What the code depends on besides its text: compiler, its version, and this CPU, as the compiler knows it."""
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    # What -march=native stands for, on this CPU: a folder of users may be shared by unequal machines.
+    command = [compiler(), native, "-###", "-E", "-x", "c++", "/dev/null"]
+    seen = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    return compiler(), native, seen
+
+
+def library(prelude: str) -> ctypes.CDLL:
+    """fused.cpp compiled behind a prelude, from the cache if it is there; raises NotCompiledError."""
+    source = prelude + SOURCE.read_text()
+    command, native, seen = target()
+    key = hashlib.sha256("\0".join([source, *FLAGS, command, seen]).encode()).hexdigest()[:24]
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridsam"
+    file = cache_folder / f"{key}.so"
+    if not file.exists():
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
+            text, built = Path(folder) / "fused.cpp", Path(folder) / "fused.so"
+            text.write_text(source)
+            call = [command, *FLAGS, native, str(text), "-o", str(built)]
+            result = subprocess.run(call, capture_output=True, text=True, check=False)
+            if result.returncode:
+                first = next((line for line in result.stderr.splitlines() if "error" in line), "no message")
+                raise NotCompiledError(f"{command} failed: {first}")
+            built.rename(file)  # whole or not at all, also when several jobs compile at once
+    return ctypes.CDLL(str(file))
+
+
+class FusedODE:
+    """Loss of a HybridODE whose network is an MLP and whose solver takes fixed steps."""
+
+    def __init__(self, model: HybridODE, dtype: torch.dtype) -> None:
+        if model.solver.adaptive:
+            raise NotFollowedError(f"the solver {model.solver.method} chooses its steps")
+        self.model = model
+        names, sizes = model.parameters.names, model.network.sizes
+        formulas = record(model.field, names, sizes[0], sizes[-1])
+        self.sizes = (ctypes.c_int * len(sizes))(*sizes)
+        self.rollout_error = library(c_code(formulas, dtype)).rollout_error
+
+    def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
+        """(member,) mean squared error, plus weight times the penalty where one is given."""
+        error = _Error.apply(self._error, data, theta, phi)
+        return error if weight is None else error + weight * self.model.penalty(theta, phi, data, None)
+
+    def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple[Tensor, ...]:
+        members, samples, targets = len(phi), len(data), data.targets.contiguous()
+        initial = data.inputs["states"][:, :, 0].contiguous()
+        steps = self.model.solver.steps(data.times)
+        lengths = (ctypes.c_double * len(steps))(*(step.length for step in steps))
+        observed = (ctypes.c_int * len(steps))(*(step.observed for step in steps))
+        error = theta.new_empty(members)
+        g_theta, g_phi = (torch.empty_like(theta), torch.zeros_like(phi)) if any(backward) else (None, None)
+        self.rollout_error(
+            members, samples, len(self.sizes) - 1, self.sizes,
+            _pointer(initial), _stride(initial), _pointer(targets), _stride(targets),
+            targets.shape[2], len(steps), lengths, observed, _pointer(theta), _pointer(phi),
+            _pointer(error), _pointer(g_theta), _pointer(g_phi), torch.get_num_threads(),
+        )  # fmt: skip
+        return error, g_theta, g_phi
+
+
+class FusedMap:
+    """Loss of a HybridMap whose network is an MLP on vectors."""
+
+    def __init__(self, model: HybridMap, dtype: torch.dtype) -> None:
+        self.model = model
+        self.sizes = (ctypes.c_int * len(model.network.sizes))(*model.network.sizes)
+        self.map_error = library(f"typedef {TYPES[dtype][0]} Real;\n").map_error
+
+    def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
+        """(member,) mean squared error, plus weight times the penalty where one is given."""
+        science, beside = self.model.predict_science(theta, None, data), self.model.seen_beside(data)
+        error = _Error.apply(self._error, beside, phi, science, data.targets)
+        return error if weight is None else error + weight * _Error.apply(self._error, beside, phi, science, science)
+
+    def _error(self, beside: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
+        members, samples, n_x = x.shape
+        x, y, beside = (values.contiguous() for values in (x, y, beside))
+        error = phi.new_empty(members)
+        g_phi, g_x, g_y = (torch.zeros_like(values) if wanted else None for values, wanted in zip((phi, x, y), backward, strict=True))
+        self.map_error(
+            members, samples, len(self.sizes) - 1, self.sizes, n_x,
+            _pointer(x), _pointer(beside), _stride(beside), _pointer(y), _stride(y), _pointer(phi),
+            _pointer(error), _pointer(g_phi), _pointer(g_x), _pointer(g_y), torch.get_num_threads(),
+        )  # fmt: skip
+        return error, g_phi, g_x, g_y
+
+
+class _Error(torch.autograd.Function):
+    """Errors of members (member,), computed together with their gradients for the inputs."""
+
+    @staticmethod
+    def forward(ctx, compute, data, *inputs):
+        inputs = [values.contiguous() for values in inputs]
+        error, *gradients = compute(data, ctx.needs_input_grad[2:], *inputs)
+        ctx.save_for_backward(*gradients)
+        return error
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        scaled = (g if g is None else g * upstream.view(-1, *[1] * (g.ndim - 1)) for g in ctx.saved_tensors)
+        return None, None, *scaled
+
+
+def _pointer(values: Tensor | None) -> ctypes.c_void_p | None:
+    return None if values is None else ctypes.c_void_p(values.data_ptr())
+
+
+def _stride(values: Tensor) -> ctypes.c_long:
+    """Numbers between members: none where all share the values."""
+    return ctypes.c_long(values.stride(0) if len(values) > 1 else 0)
+
+
+def _compare(model: HybridModel, fast: "FusedODE | FusedMap", data: Samples) -> None:
+    """Raise NotFollowedError unless both paths give a member the same loss and gradients, on a few samples and times."""
+    few = next(data.chunks(3)).until(3)
+    raw = model.parameters.initial(1).to(few.targets)
+    phi = model.network.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)
+    paths = [
+        lambda raw, phi: loss(model, model.parameters.constrain(raw), phi, few),
+        lambda raw, phi: fast(model.parameters.constrain(raw), phi, few),
+    ]
+    for slow, quick in zip(*(gradient(path, raw, phi) for path in paths), strict=True):
+        if not (slow - quick).norm() <= AGREEMENT * slow.norm():
+            raise NotFollowedError("the formulas recorded from the science do not agree with it")
