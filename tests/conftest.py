@@ -4,12 +4,14 @@ import contextlib
 import fcntl
 import io
 import os
+from copy import copy
 
 import pytest
 import torch
 from hypothesis import settings
 from project import Project, copy_repository, copy_with_all_tasks
 
+from hybridsam.fused import FusedODE
 from hybridsam.methods import get_method
 from hybridsam.tasks import pendulum
 from hybridsam.train import Training, train
@@ -74,10 +76,12 @@ def build():
     return lambda **changes: pendulum.build(MODEL | changes)
 
 
-@pytest.fixture(scope="session")
-def model(build):
-    """The small pendulum model: rk4 and two hidden layers of eight."""
-    return build()
+@pytest.fixture(scope="session", params=["PyTorch", "fused"])
+def model(build, request):
+    """The small pendulum model, rk4 and two hidden layers of eight, on each path to its loss."""
+    model = build()
+    model.fast = FusedODE(model, torch.float64) if request.param == "fused" else None
+    return model
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +98,9 @@ def fit(model, trajectories, training):
         how = training(**changes)
         dtype = getattr(torch, how.dtype)
         splits = trajectories("train", dtype), trajectories("validation", dtype)
+        if model.fast:
+            model = copy(model)
+            model.fast = FusedODE(model, dtype)
         return train(model, get_method(method), rho, seeds, *splits, how, checkpoint)
 
     return run

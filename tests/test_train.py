@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from hybridsam.errors import UserError
+from hybridsam.fused import FusedODE
 from hybridsam.hybrid import HybridODE
 from hybridsam.methods import METHODS, mean_squared_error
 from hybridsam.train import Checkpoint, State, adam_step, generator, initial_state
@@ -176,6 +177,7 @@ def test_a_member_that_breaks_while_training_keeps_its_last_finite_weights(fit, 
         return model.science(theta, x) + torch.where(theta["omega"] > limit, torch.nan, 0.0)[..., None]
 
     fragile = HybridODE(science, model.parameters, model.network, model.solver)
+    fragile.fast = model.fast and FusedODE(fragile, torch.float64)
     final = fit("erm", [0.0] * 3, SEEDS, model=fragile, record_every=1, learning_rate=1e-2)
     broke_at = int((omega[:, breaking] > limit).nonzero()[0])
     others = [i for i in range(3) if i != breaking]

@@ -177,7 +177,9 @@ def record(field: VectorField, names: Sequence[str], n_x: int, n_g: int) -> dict
     values = [Recorded(np.array(symbol)) for symbol in theta]
     try:
         result = field(dict(zip(names, values, strict=True)), Recorded(np.array(x)), Recorded(np.array(g)))
-        found = np.broadcast_to(_plain(result), n_x)
+        if not isinstance(result, Recorded):
+            raise NotFollowedError("returns no tensor that depends on the state")
+        found = np.broadcast_to(result.values, n_x)
         rate = [sp.sympify(component) for component in found]
         total = sum(a * b for a, b in zip(gradient, rate, strict=True))
         of = {name: [sp.diff(total, s) for s in symbols] for name, symbols in (("x", x), ("theta", theta), ("g", g))}

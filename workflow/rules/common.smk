@@ -218,7 +218,7 @@ def library(*modules):
     while waiting:
         file = waiting.pop()
         if file not in found:
-            found.add(file)
+            found |= {file, *file.parent.glob(f"{file.stem}.cpp")}  # what a module compiles lies beside it
             waiting += imports(file)
     here = Path.cwd()
     return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)

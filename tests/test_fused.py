@@ -1,0 +1,306 @@
+"""The compiled path: its losses and gradients are those of PyTorch, and members, threads and segments change no bit."""
+
+import logging
+import re
+from copy import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybridsam import fused
+from hybridsam.data import Samples
+from hybridsam.hybrid import HybridMap, HybridODE
+from hybridsam.integrate import Solver
+from hybridsam.methods import get_method, gradient, hybrid_gradient, objective
+from hybridsam.networks import MLP
+from hybridsam.parameters import Parameter, Parameters
+from hybridsam.train import adam_step, initial_state
+
+PREY_AND_PREDATORS = Parameters(
+    [Parameter("growth", "1", 0.8, "softplus", lower=0.0), Parameter("death", "1", 0.6, "none")]
+)
+
+
+class Predation(HybridODE):
+    """A user's model: the network supplies the one rate at which prey is eaten, of three states."""
+
+    def __init__(self, hidden, solver=None):
+        super().__init__(self.known, PREY_AND_PREDATORS, MLP((3, *hidden, 1)), solver or Solver(step=0.1))
+
+    def known(self, theta, x):
+        prey, predators, resource = x.unbind(-1)
+        grown = theta["growth"] * prey * resource / (1 + resource)
+        return torch.stack([grown, -theta["death"] * predators, torch.cos(resource) - grown], -1)
+
+    def field(self, theta, x, g):
+        eaten = torch.tanh(x[..., 0] * x[..., 1]) * g[..., 0]
+        return self.known(theta, x) + torch.stack([-eaten, 0.5 * eaten, torch.zeros_like(eaten)], -1)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def time_series(samples, times, own=0, components=3):
+    """Random states at irregular times; own: of how many members, 0 for shared by all."""
+    states = random(own or 1, samples, times, components).abs() / 2
+    ends = torch.linspace(0, 1, times, dtype=torch.float64) ** 1.5 + torch.arange(times) / 10
+    return Samples({"states": states}, states[:, :, 1:], tuple(ends.tolist()))
+
+
+def network_behind(n_in, hidden, n_out):
+    """A law of n_out components through a network that sees n_in - n_out inputs beside it."""
+    parameters = Parameters([Parameter("a", "1", 0.5, "none")])
+    model = HybridMap(
+        lambda theta, u: torch.sin(theta["a"][..., None] * u["u"]),
+        *(parameters, MLP((n_in, *hidden, n_out)), "y", ("u", "beside"), {"beside": 0.3}, False),
+    )
+    return model
+
+
+def of_map(samples, n_in, n_out, own=0):
+    inputs = {"u": random(own or 1, samples, n_out), "beside": random(own or 1, samples, n_in - n_out, seed=1)}
+    return Samples(inputs, random(own or 1, samples, n_out, seed=2))
+
+
+def weights(model, members):
+    """Unconstrained theta and phi of different members."""
+    generator = torch.Generator().manual_seed(0)
+    phi = torch.stack([model.network.initial(generator) for _ in range(members)]).double()
+    return model.parameters.initial(members, torch.float64) + 0.1 * random(members, len(model.parameters)), phi
+
+
+def with_fast(model):
+    kind = fused.FusedODE if isinstance(model, HybridODE) else fused.FusedMap
+    model = copy(model)
+    model.fast = kind(model, torch.float64)
+    return model
+
+
+def assert_agree(model, data, members=2, tolerance=1e-10, method="erm"):
+    theta, phi = weights(model, members)
+    rho = torch.linspace(0.01, 0.3, members, dtype=torch.float64)
+    slow, fast = (
+        gradient(objective(one, get_method(method), rho, data), theta, phi) for one in (model, with_fast(model))
+    )
+    for expected, found in zip(slow, fast, strict=True):
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.norm().item())
+
+
+# The same numbers as PyTorch's
+
+
+widths = st.lists(st.integers(1, 70), max_size=3)
+
+
+@settings(max_examples=25)
+@given(hidden=widths, samples=st.integers(1, 90), times=st.integers(2, 5), members=st.integers(1, 3), own=st.booleans())
+def test_rollouts_agree_with_automatic_differentiation(hidden, samples, times, members, own):
+    assert_agree(Predation(hidden), time_series(samples, times, members * own), members)
+
+
+@settings(max_examples=25)
+@given(
+    hidden=widths, n_out=st.integers(1, 20), more=st.integers(0, 30), samples=st.integers(1, 400), own=st.booleans()
+)
+def test_maps_agree_with_automatic_differentiation(hidden, n_out, more, samples, own):
+    model, data = network_behind(n_out + more, hidden, n_out), of_map(samples, n_out + more, n_out, 2 * own)
+    assert_agree(model, data)
+
+
+@pytest.mark.parametrize("method", ["freg", "l2reg"])
+def test_penalties_agree_with_automatic_differentiation(method):
+    assert_agree(Predation([8]), time_series(5, 4), method=method)
+    assert_agree(network_behind(7, [9], 4), of_map(12, 7, 4), method=method)
+
+
+def test_activations_that_are_computed_again_give_the_same_gradient():
+    """Of this network some fifty steps are kept at once, with 48 MiB."""
+    assert_agree(Predation([1024, 8], Solver(step=0.01)), time_series(28, 3))
+
+
+def test_gradient_in_single_precision_is_that_in_double_precision(build, dataset):
+    model = build(hidden=[128, 128])
+    state = initial_state(model, [0, 1], fused_training("float32"))
+    theta, phi = state.w[:, :1], state.w[:, 1:]
+    exact, single = (model.data(dataset, "train", dtype) for dtype in (torch.float64, torch.float32))
+    erm, rho = get_method("erm"), torch.zeros(2)
+    expected = gradient(objective(model, erm, rho, exact), theta.double(), phi.double())
+    model.fast = fused.FusedODE(model, torch.float32)
+    for found, values in zip(gradient(objective(model, erm, rho, single), theta, phi), expected, strict=True):
+        assert (found - values).norm() < 1e-5 * values.norm()
+
+
+def fused_training(dtype):
+    from hybridsam.train import Training
+
+    return Training(10, 1e-3, 1e-5, 10.0, 10.0, "network", 1, 5, dtype)
+
+
+@pytest.mark.parametrize("name", ["erm", "sam", "asam", "fsam", "freg"])
+def test_ten_iterations_follow_those_of_pytorch(build, dataset, name):
+    model, how, method = build(hidden=[32, 32]), fused_training("float32"), get_method(name)
+    data, curves = model.data(dataset, "train", torch.float32), []
+    for fast in (None, fused.FusedODE(model, torch.float32)):
+        model.fast = fast
+        state, curve = initial_state(model, [0, 1], how), []
+        for _ in range(10):
+            rho = torch.tensor([0.02, 0.1])
+            loss = objective(model, method, rho, data)
+            theta, phi = state.w[:, :1], state.w[:, 1:]
+            values, *g = hybrid_gradient(loss, theta, phi, method.perturbation, rho, model.network.is_weight())
+            adam_step(state, values, torch.cat(g, 1), how, torch.ones_like(state.w[0]))
+            state.step += 1
+            curve.append(values)
+        curves.append(torch.stack(curve))
+    torch.testing.assert_close(*curves, rtol=1e-4, atol=0)
+    assert (curves[0][0] != curves[0][-1]).all()
+
+
+# Not one bit depends on the company
+
+
+CASES = {
+    "rollout": (Predation([33, 20]), time_series(70, 4)),
+    "map": (network_behind(12, [33, 20], 5), of_map(500, 12, 5)),
+}
+
+
+def of_members(model, data, theta, phi):
+    """Error and gradients, by the compiled code alone."""
+    theta, compiled = model.parameters.constrain(theta).detach(), with_fast(model).fast
+    if isinstance(model, HybridODE):
+        return compiled._error(data, [True] * 2, theta, phi)
+    targets = data.targets.expand(len(theta), *data.targets.shape[1:])
+    science = model.predict_science(theta, None, data)
+    return compiled._error(model.seen_beside(data), [True] * 3, phi.contiguous(), science, targets.contiguous())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_member_is_the_same_to_the_bit_alone_and_in_any_company(name):
+    model, data = CASES[name]
+    theta, phi = weights(model, 4)
+    together = of_members(model, data, theta, phi)
+    for i in range(4):
+        alone = of_members(model, data, theta[[i]], phi[[i]])
+        assert all(torch.equal(all_[[i]], one) for all_, one in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_threads_change_no_bit(name):
+    model, data = CASES[name]
+    theta, phi = weights(model, 3)
+    results = []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            results.append(of_members(model, data, theta, phi))
+    finally:
+        torch.set_num_threads(1)
+    for other in results[1:]:
+        assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_member_that_is_not_finite_changes_no_bit_of_the_others_and_is_seen(name):
+    model, data = CASES[name]
+    theta, phi = weights(model, 3)
+    healthy = of_members(model, data, theta, phi)
+    for position in (0, len(model.network) // 2, -1):  # weights of the first layer, of a hidden one, the last bias
+        broken = phi.clone()
+        broken[1, position] = torch.nan
+        found = of_members(model, data, theta, broken)
+        assert found[0][1].isnan()
+        assert all(torch.equal(a[[0, 2]], b[[0, 2]]) for a, b in zip(healthy, found, strict=True))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_loss_without_gradient_is_the_same(name):
+    model, data = CASES[name]
+    theta, phi = weights(model, 2)
+    model = with_fast(model)
+    natural = model.parameters.constrain(theta)
+    with torch.no_grad():
+        plain = model.fast(natural, phi, data)
+    assert torch.equal(plain, model.fast(natural, phi.requires_grad_(), data).detach())
+
+
+# Which path is taken
+
+
+@pytest.fixture
+def log(caplog):
+    caplog.set_level(logging.INFO, logger="hybridsam.fused")
+    return caplog
+
+
+def test_the_log_says_that_compiled_code_is_used(log):
+    model = Predation([4])
+    assert fused.accelerate(model, time_series(3, 4)) and isinstance(model.fast, fused.FusedODE)
+    assert [record.message for record in log.records] == ["training with C++ compiled for this CPU"]
+
+
+@pytest.fixture
+def no_cache(monkeypatch, tmp_path):
+    """An empty cache of compiled code and a compiler to be named."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for function in (fused.compiler, fused.target):
+        function.cache_clear()
+    yield tmp_path
+    for function in (fused.compiler, fused.target):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(("compiler", "reason"), [("no-such-compiler", "no C.. compiler"), ("false", "false failed")])
+def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache, monkeypatch, compiler, reason):
+    monkeypatch.setenv("CXX", compiler)
+    model = Predation([4])
+    assert not fused.accelerate(model, time_series(3, 4)) and model.fast is None
+    (record,) = log.records
+    assert record.levelname == "WARNING" and "PyTorch" in record.message
+    assert re.search(reason, record.message)
+    assert not list(no_cache.glob("**/*.so"))
+
+
+def test_compiled_code_is_found_in_the_cache_and_compiled_anew_for_other_code(no_cache):
+    accelerated = [fused.accelerate(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5])]
+    assert all(accelerated)
+    assert len(list((no_cache / "hybridsam").iterdir())) == 1  # sizes of the network are no part of the code
+    assert fused.accelerate(network_behind(5, [3], 2), of_map(4, 5, 2))
+    assert len(list((no_cache / "hybridsam").iterdir())) == 2
+
+
+class Cumulative(Predation):
+    def field(self, theta, x, g):
+        return x.cumsum(-1) + g
+
+
+class Deceptive(Predation):
+    """Does something else when it is recorded."""
+
+    def field(self, theta, x, g):
+        return super().field(theta, x, g) * (1.0 if isinstance(x, torch.Tensor) else 1.1)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Cumulative([4]), "cumsum"),
+        (Deceptive([4]), "do not agree"),
+        (Predation([4], Solver("dopri5")), "chooses its steps"),
+    ],
+)
+def test_what_cannot_be_followed_stays_with_pytorch_and_the_log_says_why(log, model, reason):
+    assert not fused.accelerate(model, time_series(3, 4)) and model.fast is None
+    assert reason in log.records[0].message and log.records[0].levelname == "WARNING"
+
+
+def test_models_for_which_there_is_no_compiled_path_are_left_in_silence(log):
+    class Own(Predation):
+        def predict(self, theta, phi, data, running=None):
+            return super().predict(theta, phi, data, running) + 1
+
+    assert not fused.accelerate(Own([4]), time_series(3, 4))
+    assert not log.records
