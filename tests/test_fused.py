@@ -102,9 +102,7 @@ def test_rollouts_agree_with_automatic_differentiation(hidden, samples, times, m
 
 
 @settings(max_examples=25)
-@given(
-    hidden=widths, n_out=st.integers(1, 20), more=st.integers(0, 30), samples=st.integers(1, 400), own=st.booleans()
-)
+@given(hidden=widths, n_out=st.integers(1, 20), more=st.integers(0, 30), samples=st.integers(1, 400), own=st.booleans())
 def test_maps_agree_with_automatic_differentiation(hidden, n_out, more, samples, own):
     model, data = network_behind(n_out + more, hidden, n_out), of_map(samples, n_out + more, n_out, 2 * own)
     assert_agree(model, data)

@@ -65,7 +65,8 @@ def test_adam_clipping_and_cosine_equal_those_of_torch(fit, model, trajectories,
 def beginning(w):
     """The state before any update, with w for the moments too."""
     n = len(w)
-    return State(w, w, w, torch.zeros(n).double(), torch.zeros(n, dtype=torch.int64), torch.empty(n, 0))
+    counts = torch.zeros(n).double(), torch.zeros(n, dtype=torch.int64)
+    return State(w.clone(), w.clone(), w.clone(), *counts, torch.empty(n, 0))
 
 
 def test_each_member_is_clipped_by_its_own_norm(training):

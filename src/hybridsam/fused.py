@@ -1,7 +1,7 @@
 """The fast path on a CPU: errors and their gradients in one pass, by C++ that is compiled on first use (fused.cpp).
 
-It serves fully connected networks, alone (HybridMap) or in a vector field with the science (HybridODE), which is recorded
-and becomes C. Everything else, and every machine without a compiler, takes the path through PyTorch. What is gained:
+It serves fully connected networks, alone (HybridMap) or in a vector field (HybridODE), whose science is recorded and
+becomes C. Everything else, and every machine without a compiler, takes the path through PyTorch. What is gained is in
 docs/performance.md.
 """
 
@@ -103,17 +103,16 @@ class FusedODE:
         if model.solver.adaptive:
             raise NotFollowedError(f"the solver {model.solver.method} chooses its steps")
         self.model = model
-        names, sizes = model.parameters.names, model.network.sizes
-        formulas = record(model.field, names, sizes[0], sizes[-1])
-        self.sizes = (ctypes.c_int * len(sizes))(*sizes)
+        self.sizes = _sizes(model)
+        formulas = record(model.field, model.parameters.names, self.sizes[0], self.sizes[-1])
         self.rollout_error = library(c_code(formulas, dtype)).rollout_error
 
     def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
         """(member,) mean squared error, plus weight times the penalty where one is given."""
         error = _Error.apply(self._error, data, theta, phi)
-        return error if weight is None else error + weight * self.model.penalty(theta, phi, data, None)
+        return error if weight is None else error + weight * self.model.penalty(theta, phi, data)
 
-    def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple[Tensor, ...]:
+    def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
         initial = data.inputs["states"][:, :, 0].contiguous()
         steps = self.model.solver.steps(data.times)
@@ -135,7 +134,7 @@ class FusedMap:
 
     def __init__(self, model: HybridMap, dtype: torch.dtype) -> None:
         self.model = model
-        self.sizes = (ctypes.c_int * len(model.network.sizes))(*model.network.sizes)
+        self.sizes = _sizes(model)
         self.map_error = library(f"typedef {TYPES[dtype][0]} Real;\n").map_error
 
     def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
@@ -148,7 +147,8 @@ class FusedMap:
         members, samples, n_x = x.shape
         x, y, beside = (values.contiguous() for values in (x, y, beside))
         error = phi.new_empty(members)
-        g_phi, g_x, g_y = (torch.zeros_like(values) if wanted else None for values, wanted in zip((phi, x, y), backward, strict=True))
+        gradients = zip((phi, x, y), backward, strict=True)
+        g_phi, g_x, g_y = (torch.zeros_like(values) if wanted else None for values, wanted in gradients)
         self.map_error(
             members, samples, len(self.sizes) - 1, self.sizes, n_x,
             _pointer(x), _pointer(beside), _stride(beside), _pointer(y), _stride(y), _pointer(phi),
@@ -174,6 +174,11 @@ class _Error(torch.autograd.Function):
         return None, None, *scaled
 
 
+def _sizes(model: HybridModel) -> ctypes.Array:
+    assert isinstance(model.network, MLP)
+    return (ctypes.c_int * len(model.network.sizes))(*model.network.sizes)
+
+
 def _pointer(values: Tensor | None) -> ctypes.c_void_p | None:
     return None if values is None else ctypes.c_void_p(values.data_ptr())
 
@@ -184,7 +189,7 @@ def _stride(values: Tensor) -> ctypes.c_long:
 
 
 def _compare(model: HybridModel, fast: "FusedODE | FusedMap", data: Samples) -> None:
-    """Raise NotFollowedError unless both paths give a member the same loss and gradients, on a few samples and times."""
+    """Raise NotFollowedError unless both paths give the same loss and gradients, on a few samples and times."""
     few = next(data.chunks(3)).until(3)
     raw = model.parameters.initial(1).to(few.targets)
     phi = model.network.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)

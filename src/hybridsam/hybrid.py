@@ -91,7 +91,7 @@ class HybridODE:
         named = self.parameters.named(theta)
         return self._rollout(lambda t, x: self.science(named, x), len(theta), data)
 
-    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
+    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor | None = None) -> Tensor:
         """Mean over all observed states of ||g(x)||^2 (Yin et al. 2021); over the pixels too where x is a field."""
         states = data.inputs["states"].flatten(1, 2)
         states = states.expand(len(phi), *states.shape[1:])

@@ -1,7 +1,8 @@
-"""A vector field that was written once, in PyTorch, as SymPy expressions, and from these as C code with its gradient."""
+"""A vector field, written once in PyTorch, as SymPy expressions, and from these as C code with its gradient."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import sympy as sp
@@ -12,7 +13,7 @@ from torch import Tensor
 
 TYPES = {torch.float32: ("float", ast.float32), torch.float64: ("double", ast.float64)}
 
-VectorField = Callable[[dict, "Recorded", "Recorded"], "Recorded"]
+VectorField = Callable[..., Any]  # (theta, x, g) -> dx/dt, of tensors
 
 
 class NotFollowedError(Exception):
@@ -79,8 +80,8 @@ FORMULAS: dict[str, Callable] = {
     "where": _each(_where, 3),
     "zeros_like": lambda x: np.full(x.shape, sp.Integer(0)),
 }
-SYNONYMS = {"true_divide": "div", "subtract": "sub", "multiply": "mul", "truediv": "div", "concat": "cat", "rmul": "mul"}
-SYNONYMS |= {"radd": "add", "clip": "clamp", "negative": "neg", "absolute": "abs"}
+SYNONYMS = {"true_divide": "div", "truediv": "div", "subtract": "sub", "multiply": "mul", "rmul": "mul", "radd": "add"}
+SYNONYMS |= {"concat": "cat", "clip": "clamp", "negative": "neg", "absolute": "abs"}
 
 
 class Recorded:

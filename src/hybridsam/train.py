@@ -176,18 +176,17 @@ def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relat
     running = state.skipped < training.diverged_after
     state.skipped += running & ~finite
     active = running & finite
-    g = g * (training.clip_norm / norm).clamp(max=1).unsqueeze(1)
+    state.updates += active
 
-    updates = state.updates + active
-    m = BETA1 * state.m + (1 - BETA1) * g
-    v = BETA2 * state.v + (1 - BETA2) * g * g
-    m_hat = m / (1 - BETA1**updates).to(m.dtype).unsqueeze(1)
-    v_hat = v / (1 - BETA2**updates).to(v.dtype).unsqueeze(1)
-    w = state.w - training.rate(state.step) * relative_rate * m_hat / (v_hat.sqrt() + EPSILON)
-
-    keep = active.unsqueeze(1)
-    state.w, state.m, state.v = (torch.where(keep, new, old) for new, old in ((w, state.w), (m, state.m), (v, state.v)))
-    state.updates = updates
+    # In place, in half the time of new tensors. A factor of zero or one keeps a member that takes no step as it is.
+    took = active.to(g.dtype).unsqueeze(1)
+    clip = torch.where(active, (training.clip_norm / norm).clamp(max=1), 0.0).unsqueeze(1)
+    g = torch.where(active.unsqueeze(1), g, 0.0).mul_(clip)
+    state.m.mul_(1 - (1 - BETA1) * took).add_((1 - BETA1) * g)
+    state.v.mul_(1 - (1 - BETA2) * took).add_((g * g).mul_(1 - BETA2))
+    bias1, bias2 = (torch.where(active, 1 - beta**state.updates, 1.0).to(g.dtype) for beta in (BETA1, BETA2))
+    update = state.m / state.v.sqrt().div_(bias2.sqrt().unsqueeze(1)).add_(EPSILON)
+    state.w.sub_(update.mul_(took / bias1.unsqueeze(1)).mul_(training.rate(state.step) * relative_rate))
     return active
 
 
