@@ -14,9 +14,10 @@ from hybridsam.data import Samples
 from hybridsam.hybrid import HybridMap, HybridODE
 from hybridsam.integrate import Solver
 from hybridsam.methods import get_method, gradient, hybrid_gradient, objective
-from hybridsam.networks import MLP
+from hybridsam.networks import MLP, ConvNet
 from hybridsam.parameters import Parameter, Parameters
-from hybridsam.train import adam_step, initial_state
+from hybridsam.tasks import reaction_diffusion
+from hybridsam.train import Training, adam_step, initial_state
 
 PREY_AND_PREDATORS = Parameters(
     [Parameter("growth", "1", 0.8, "softplus", lower=0.0), Parameter("death", "1", 0.6, "none")]
@@ -73,6 +74,11 @@ def weights(model, members):
 
 
 def with_fast(model):
+    if isinstance(model.network, ConvNet):
+        model = copy(model)
+        model.network = copy(model.network)
+        model.network.fast = fused.FusedConvNet(model.network, torch.float64)
+        return model
     kind = fused.FusedODE if isinstance(model, HybridODE) else fused.FusedMap
     model = copy(model)
     model.fast = kind(model, torch.float64)
@@ -108,6 +114,57 @@ def test_maps_agree_with_automatic_differentiation(hidden, n_out, more, samples,
     assert_agree(model, data)
 
 
+def on_a_grid(channels):
+    """Diffusion of two components, and a convolutional network."""
+    parameters = Parameters([Parameter("a", "1", 0.1, "none"), Parameter("b", "1", 0.2, "none")])
+    return reaction_diffusion.Diffusion(1.0, parameters, ConvNet((2, *channels, 2)), Solver(step=0.2))
+
+
+@settings(max_examples=15)
+@given(
+    channels=st.lists(st.integers(1, 20), max_size=3),
+    samples=st.integers(1, 6),
+    sides=st.tuples(st.integers(3, 9), st.integers(3, 20)),
+    members=st.integers(1, 2),
+)
+def test_fields_agree_with_automatic_differentiation(channels, samples, sides, members):
+    states = random(1, samples, 3, *sides, 2)
+    assert_agree(on_a_grid(channels), Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.3)), members, 1e-9)
+
+
+@pytest.mark.parametrize("channels", [(16, 16), (5,), (4, 33, 7)])
+def test_a_convolutional_network_has_the_derivatives_of_torch(channels):
+    network = ConvNet((3, *channels, 2))
+    fast = fused.FusedConvNet(network, torch.float64)
+    phi = network.initial(torch.Generator().manual_seed(0)).double()
+    x, upstream = random(4, 6, 5, 3), random(4, 6, 5, 2, seed=1)
+    results = []
+    for one in (network.one, fast):
+        own_x, own_phi = x.clone().requires_grad_(), phi.clone().requires_grad_()
+        layers = {name: values[0] for name, values in network.unflatten(own_phi[None]).items()}
+        y = one(layers, own_x)
+        results.append((y.detach(), *torch.autograd.grad(y, (own_x, own_phi), upstream)))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_no_bit_of_a_convolutional_network(threads):
+    network = ConvNet((2, 6, 2))
+    fast = fused.FusedConvNet(network, torch.float32)
+    phi, x = network.initial(torch.Generator().manual_seed(0)).requires_grad_(), random(9, 8, 8, 2).float()
+    layers = {name: values[0] for name, values in network.unflatten(phi[None]).items()}
+    results = []
+    try:
+        for n in (1, threads):
+            torch.set_num_threads(n)
+            y = fast(layers, x)
+            results.append((y.detach(), *torch.autograd.grad(y, phi, torch.ones_like(y))))
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("method", ["freg", "l2reg"])
 def test_penalties_agree_with_automatic_differentiation(method):
     assert_agree(Predation([8]), time_series(5, 4), method=method)
@@ -132,8 +189,6 @@ def test_gradient_in_single_precision_is_that_in_double_precision(build, dataset
 
 
 def fused_training(dtype):
-    from hybridsam.train import Training
-
     return Training(10, 1e-3, 1e-5, 10.0, 10.0, "network", 1, 5, dtype)
 
 
@@ -286,7 +341,7 @@ class Deceptive(Predation):
     ("model", "reason"),
     [
         (Cumulative([4]), "cumsum"),
-        (Deceptive([4]), "do not agree"),
+        (Deceptive([4]), "does not agree"),
         (Predation([4], Solver("dopri5")), "chooses its steps"),
     ],
 )

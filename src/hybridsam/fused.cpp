@@ -59,14 +59,16 @@ public:
 
 // ---- matrix products
 
-struct Matrix {  // element (i, j) is data[i * row + j * column]
+struct Matrix {  // element (i, j) is data[i * row + j * column]; several such blocks, `block` apart, follow one another in j
     const Real* data;
     long row, column;
+    int blocks = 1;
+    long block = 0;
 };
 
 enum Mode { AFFINE, RELU, PRODUCT, MASKED, ADD };  // aux + A B, its positive part, A B, A B where aux > 0, C + A B
 
-// R rows and COLUMNS vectors of C; A is (R, depth), B is (depth, ...) with rows ldb apart.
+// R rows and COLUMNS vectors of C; each block of A is (R, depth), B is (blocks * depth, ...) with rows ldb apart.
 template <int R, int COLUMNS>
 static inline void tile(Mode mode, Matrix A, int depth, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
     Vector c[R][COLUMNS];
@@ -75,14 +77,15 @@ static inline void tile(Mode mode, Matrix A, int depth, const Real* B, long ldb,
             c[r][v] = mode == ADD             ? at(C + r * ldc + v * LANES)
                       : mode == AFFINE || mode == RELU ? at(aux + v * LANES)
                                               : Vector{};
-    for (int k = 0; k < depth; k++) {
-        Vector b[COLUMNS];
-        for (int v = 0; v < COLUMNS; v++) b[v] = at(B + k * ldb + v * LANES);
-        for (int r = 0; r < R; r++) {
-            const Real a = A.data[r * A.row + k * A.column];
-            for (int v = 0; v < COLUMNS; v++) c[r][v] += a * b[v];
+    for (int block = 0; block < A.blocks; block++, A.data += A.block)
+        for (int k = 0; k < depth; k++, B += ldb) {
+            Vector b[COLUMNS];
+            for (int v = 0; v < COLUMNS; v++) b[v] = at(B + v * LANES);
+            for (int r = 0; r < R; r++) {
+                const Real a = A.data[r * A.row + k * A.column];
+                for (int v = 0; v < COLUMNS; v++) c[r][v] += a * b[v];
+            }
         }
-    }
     const Vector zero = {};
     for (int r = 0; r < R; r++)
         for (int v = 0; v < COLUMNS; v++) {
@@ -104,7 +107,7 @@ static void multiply(
     for (long j = 0; j < padded(columns); j += 2 * LANES)
         for (int i = 0; i < tiles; i++) {
             const long first = (long)rows * i / tiles, n = (long)rows * (i + 1) / tiles - first;
-            const Matrix a = {A.data + first * A.row, A.row, A.column};
+            const Matrix a = {A.data + first * A.row, A.row, A.column, A.blocks, A.block};
             const Real* x = !aux ? nullptr : mode == MASKED ? aux + first * ldc + j : aux + j;
             Real* c = C + first * ldc + j;
             if (padded(columns) - j >= 2 * LANES)
@@ -320,6 +323,353 @@ extern "C" void map_error(
         };
     });
     for (int m = 0; m < members; m++) error[m] = sums[m] / ((double)samples * n_out);
+}
+
+// ---- convolutions on a grid
+
+// 3 x 3 convolutions that keep the size, with BatchNorm (by the batch at hand) and ReLU between them. Images have their
+// channels last; those that are convolved have a border of zeros, so that a row of pixels is a matrix of which each row
+// is a pixel with its neighbours, three of them in a line.
+struct Grid {
+    const int samples, height, width, layers;
+    const int* channels;
+    long pixels() const { return (long)height * width; }
+    long line(int c) const { return (long)(width + 2) * c; }
+    // Numbers in an image with border, and as many more as a vector may read beyond it.
+    long bordered(int c) const { return (height + 2) * line(c) + 3 * LANES; }
+    Real* inside(Real* image, int y, int c) const { return image + (y + 1) * line(c) + c; }
+};
+
+struct Convolution {
+    int in, out;
+    const Real *weight, *bias, *gamma, *beta;  // weight (out, in, 3, 3); gamma and beta of the BatchNorm after it
+};
+
+static std::vector<Convolution> convolutions(const Grid& grid, const Real* phi) {
+    std::vector<Convolution> found(grid.layers);
+    for (int i = 0; i < grid.layers; i++) {
+        Convolution& c = found[i];
+        c.in = grid.channels[i], c.out = grid.channels[i + 1];
+        c.weight = phi, c.bias = phi += 9 * c.in * c.out;
+        c.gamma = phi += c.out;
+        if (i == grid.layers - 1) break;
+        c.beta = phi += c.out;
+        phi += c.out;
+    }
+    return found;
+}
+
+// A convolution of bordered images, as products of matrices.
+struct Stencil {
+    int in, out;
+    bool narrow;  // few outputs: scalar products along the inputs
+    long ld;
+    Real *weight, *bias;  // (3 lines, 3 in, out), or (out, 3 lines, 3 in) where narrow
+    Array memory[2];
+
+    // element(o, i, dy, dx): the weight; bias may be null.
+    template <typename Element> void prepare(int n_in, int n_out, const Real* from_bias, const Element& element) {
+        in = n_in, out = n_out, narrow = out <= LANES / 4, ld = padded(out);
+        weight = memory[0].zeros(9 * in * (narrow ? out : ld)), bias = memory[1].zeros(ld);
+        if (from_bias) std::copy_n(from_bias, out, bias);
+        for (int o = 0; o < out; o++)
+            for (int dy = 0; dy < 3; dy++)
+                for (int dx = 0; dx < 3; dx++)
+                    for (int i = 0; i < in; i++) {
+                        const int k = (dy * 3 + dx) * in + i;
+                        weight[narrow ? o * 9 * in + k : k * ld + o] = element(o, i, dy, dx);
+                    }
+    }
+    // Line y of the result, (width, out); line: scratch.
+    void apply(const Grid& grid, const Real* image, int y, Real* to, Array& line) const {
+        const Real* from = image + y * grid.line(in);
+        if (!narrow) {
+            Real* C = ld == out ? to : line.of(grid.width * ld);
+            multiply(AFFINE, grid.width, out, 3 * in, {from, in, 1, 3, grid.line(in)}, weight, ld, C, ld, bias);
+            for (int x = 0; ld != out && x < grid.width; x++) std::copy_n(C + x * ld, out, to + x * out);
+            return;
+        }
+        for (int x = 0; x < grid.width; x++)
+            for (int o = 0; o < out; o++) {
+                Vector sums = {};
+                Real sum = bias[o];
+                for (int dy = 0; dy < 3; dy++) {
+                    const Real *a = from + dy * grid.line(in) + x * in, *w = weight + (o * 3 + dy) * 3 * in;
+                    int k = 0;
+                    for (; k + LANES <= 3 * in; k += LANES) sums += at(a + k) * at(w + k);
+                    for (; k < 3 * in; k++) sum += a[k] * w[k];
+                }
+                for (int v = LANES / 2; v > 0; v /= 2)
+                    for (int j = 0; j < v; j++) sums[j] += sums[j + v];
+                to[x * out + o] = sum + sums[0];
+            }
+    }
+};
+
+// Arrays that do not overlap, which lets the compiler use vectors; n is that of a line of pixels.
+typedef const Real* __restrict In;
+typedef Real* __restrict Out;
+static void add_to(int n, In values, Out sum) {
+    for (int j = 0; j < n; j++) sum[j] += values[j];
+}
+static void add_squares_to(int n, In values, In mean, Out sum) {
+    for (int j = 0; j < n; j++) sum[j] += (values[j] - mean[j]) * (values[j] - mean[j]);
+}
+static void affine_relu(int n, In values, In scale, In shift, Out to) {
+    for (int j = 0; j < n; j++) {
+        const Real value = scale[j] * values[j] + shift[j];
+        to[j] = value < 0 ? 0 : value;
+    }
+}
+static void through_norm(int n, In g, In z, In k, In mean, In slope, In mean_z, Out to) {
+    for (int j = 0; j < n; j++) to[j] = k[j] * (g[j] - mean[j] - slope[j] * (z[j] - mean_z[j]));
+}
+static void through_relu(int n, In active, In z, In mean_z, Out g, Out product) {
+    for (int j = 0; j < n; j++) {
+        g[j] = active[j] <= 0 ? 0 : g[j];
+        product[j] += g[j] * (z[j] - mean_z[j]);
+    }
+}
+
+typedef std::vector<Real> Values;
+typedef std::vector<double> Sums;
+
+// Values of the channels, for each pixel of a line; and sums over the pixels of a line.
+template <typename T> static Values spread(const T* values, int channels, int width) {
+    Values line(width * channels);
+    for (int x = 0; x < width; x++)
+        for (int c = 0; c < channels; c++) line[x * channels + c] = values[c];
+    return line;
+}
+static Sums fold(const Values& line, int channels) {
+    Sums sums(channels);
+    for (size_t x = 0; x < line.size(); x += channels)
+        for (int c = 0; c < channels; c++) sums[c] += line[x + c];
+    return sums;
+}
+
+// Mean and sum of squared differences to it, of each channel, over pixels that are added in groups (Chan et al. 1979).
+struct Statistics {
+    double n = 0;
+    Sums mean, squares;
+    explicit Statistics(int channels) : mean(channels), squares(channels) {}
+    void add(double other_n, const Sums& other_mean, const Sums& other_squares) {
+        for (size_t c = 0; c < mean.size(); c++) {
+            const double difference = other_mean[c] - mean[c];
+            mean[c] += difference * other_n / (n + other_n);
+            squares[c] += other_squares[c] + difference * difference * n * other_n / (n + other_n);
+        }
+        n += other_n;
+    }
+};
+
+constexpr double NORM_EPSILON = 1e-5;  // of torch.nn.functional.batch_norm
+
+struct ConvNet {
+    const Grid grid;
+    std::vector<Convolution> layers;
+    const Real* x;
+    std::vector<Real*> z, moments;  // of all layers but the last: results, and their means and inverse standard deviations
+
+    ConvNet(const Grid& grid, const Real* phi, const Real* x, Real* all_z, Real* all_moments)
+        : grid(grid), layers(convolutions(grid, phi)), x(x) {
+        for (int i = 1; i < grid.layers; i++) {
+            z.push_back(all_z), moments.push_back(all_moments);
+            all_z += grid.samples * grid.pixels() * grid.channels[i], all_moments += 2 * grid.channels[i];
+        }
+    }
+    const Real* deviations(int i) const { return moments[i] + layers[i].out; }
+
+    // Fill the bordered image that layer i convolves: of samples of x, or of ReLU(BatchNorm(z)) of the layer before it.
+    struct Input {
+        const ConvNet& net;
+        const int i;
+        Values scale, shift;
+        Input(const ConvNet& net, int i) : net(net), i(i) {
+            if (!i) return;
+            const Convolution& before = net.layers[i - 1];
+            Values a(before.out), b(before.out);
+            for (int c = 0; c < before.out; c++) {
+                a[c] = before.gamma[c] * net.deviations(i - 1)[c];
+                b[c] = before.beta[c] - net.moments[i - 1][c] * a[c];
+            }
+            scale = spread(a.data(), before.out, net.grid.width), shift = spread(b.data(), before.out, net.grid.width);
+        }
+        void fill(int n, Real* image) const {
+            const Grid& grid = net.grid;
+            const int c = net.layers[i].in, pixels = grid.width * c;
+            const long line = grid.line(c);
+            const Real* from = (i ? net.z[i - 1] : net.x) + n * grid.pixels() * c;
+            std::fill_n(image, line, Real(0));
+            std::fill(image + (grid.height + 1) * line, image + grid.bordered(c), Real(0));
+            for (int row = 0; row < grid.height; row++, from += pixels) {
+                Real* to = grid.inside(image, row, c);
+                std::fill_n(to - c, c, Real(0)), std::fill_n(to + pixels, c, Real(0));
+                if (i)
+                    affine_relu(pixels, from, scale.data(), shift.data(), to);
+                else
+                    std::copy_n(from, pixels, to);
+            }
+        }
+    };
+
+    void forward(int i, Real* to, int threads) {
+        const Convolution& layer = layers[i];
+        const bool last = i == grid.layers - 1;
+        const int pixels = grid.width * layer.out;
+        const Input input(*this, i);
+        Statistics statistics(layer.out);
+        Parts(1, grid.samples, 1).run(threads, [&](int, int first, int rows) {
+            static thread_local struct { Stencil stencil; Array image, line; } work;
+            work.stencil.prepare(layer.in, layer.out, layer.bias, [&](int o, int in, int dy, int dx) {
+                return layer.weight[((o * layer.in + in) * 3 + dy) * 3 + dx];
+            });
+            Real* image = work.image.of(grid.bordered(layer.in));
+            Statistics own(layer.out);
+            for (int n = first; n < first + rows; n++) {
+                input.fill(n, image);
+                Real* values = to + n * grid.pixels() * layer.out;
+                for (int row = 0; row < grid.height; row++)
+                    work.stencil.apply(grid, image, row, values + row * pixels, work.line);
+                if (last) continue;
+                Values sum(pixels), squares(pixels);
+                for (int row = 0; row < grid.height; row++) add_to(pixels, values + row * pixels, sum.data());
+                Sums mean = fold(sum, layer.out);
+                for (double& value : mean) value /= grid.pixels();
+                const Values of_line = spread(mean.data(), layer.out, grid.width);
+                for (int row = 0; row < grid.height; row++)
+                    add_squares_to(pixels, values + row * pixels, of_line.data(), squares.data());
+                // The squares are those of differences to the rounded mean.
+                own.add(grid.pixels(), Sums(of_line.begin(), of_line.begin() + layer.out), fold(squares, layer.out));
+            }
+            return [&statistics, own] { statistics.add(own.n, own.mean, own.squares); };
+        });
+        if (last) return;
+        for (int c = 0; c < layer.out; c++) {
+            moments[i][c] = statistics.mean[c];
+            moments[i][layer.out + c] = 1 / std::sqrt(statistics.squares[c] / statistics.n + NORM_EPSILON);
+        }
+    }
+
+    // Sums over the batch of the gradient for a BatchNorm's output, alone and times its normalised input.
+    struct OfNorm {
+        Sums g, product;
+    };
+
+    // From g, for the result of layer i or, before the last, for its BatchNorm's output: adds to the gradient of the layer's
+    // parameters, and fills that of what is before it (x, or a BatchNorm's output), if it is not null.
+    OfNorm backward(int i, const Real* g, const OfNorm& of_norm, Real* g_layer, Real* g_in, int threads) {
+        const Convolution& layer = layers[i];
+        const bool last = i == grid.layers - 1;
+        const int pixels = grid.width * layer.out, pixels_in = grid.width * layer.in;
+        const Input input(*this, i);
+        Values k, mean, slope, mean_z, mean_before;  // delta = k (g - mean - slope (z - mean_z))
+        if (!last) {
+            const double count = (double)grid.samples * grid.pixels();
+            Values of_channel[3] = {Values(layer.out), Values(layer.out), Values(layer.out)};
+            for (int c = 0; c < layer.out; c++) {
+                const Real deviation = deviations(i)[c];
+                of_channel[0][c] = layer.gamma[c] * deviation;
+                of_channel[1][c] = of_norm.g[c] / count, of_channel[2][c] = of_norm.product[c] / count * deviation;
+            }
+            k = spread(of_channel[0].data(), layer.out, grid.width), mean = spread(of_channel[1].data(), layer.out, grid.width);
+            slope = spread(of_channel[2].data(), layer.out, grid.width), mean_z = spread(moments[i], layer.out, grid.width);
+        }
+        if (i) mean_before = spread(moments[i - 1], layer.in, grid.width);
+        // Gradient of the weights, for each line of the stencil: (3 in, out), or its transpose if that wastes fewer vectors.
+        const bool transposed = layer.out < layer.in;
+        const int rows_w = transposed ? layer.out : 3 * layer.in, columns_w = transposed ? 3 * layer.in : layer.out;
+        OfNorm result{Sums(layer.in), Sums(layer.in)};
+
+        Parts(1, grid.samples, 1).run(threads, [&](int, int first, int rows) {
+            static thread_local struct { Stencil stencil; Array image, delta, line, g_weight; } work;
+            work.stencil.prepare(layer.out, layer.in, nullptr, [&](int o, int in, int dy, int dx) {
+                return layer.weight[((in * layer.in + o) * 3 + 2 - dy) * 3 + 2 - dx];
+            });
+            Real *image = work.image.of(grid.bordered(layer.in)), *delta = work.delta.zeros(grid.bordered(layer.out));
+            Real* g_weight = work.g_weight.zeros(3 * rows_w * padded(columns_w));
+            Sums bias(layer.out);
+            OfNorm own{Sums(layer.in), Sums(layer.in)};
+            for (int n = first; n < first + rows; n++) {
+                Values sum_delta(pixels), sum(pixels_in), product(pixels_in);
+                for (int row = 0; row < grid.height; row++) {
+                    const long at_line = n * grid.pixels() * layer.out + row * pixels;
+                    Real* to = grid.inside(delta, row, layer.out);
+                    if (last)
+                        std::copy_n(g + at_line, pixels, to);
+                    else
+                        through_norm(pixels, g + at_line, z[i] + at_line, k.data(), mean.data(), slope.data(), mean_z.data(), to);
+                    add_to(pixels, to, sum_delta.data());
+                }
+                input.fill(n, image);
+                const int depth = grid.height * (grid.width + 2) - 2;  // all pixels; on the border delta is zero
+                const Real* inside = grid.inside(delta, 0, layer.out);
+                for (int dy = 0; dy < 3; dy++) {
+                    const Real* shifted = image + dy * grid.line(layer.in);
+                    const Matrix A = transposed ? Matrix{inside, 1, layer.out} : Matrix{shifted, 1, layer.in};
+                    multiply(ADD, rows_w, columns_w, depth, A, transposed ? shifted : inside, transposed ? layer.in : layer.out,
+                             g_weight + dy * rows_w * padded(columns_w), padded(columns_w), nullptr);
+                }
+                for (int row = 0; g_in && row < grid.height; row++) {
+                    const long at_line = n * grid.pixels() * layer.in + row * pixels_in;
+                    work.stencil.apply(grid, delta, row, g_in + at_line, work.line);
+                    if (!i) continue;
+                    through_relu(pixels_in, grid.inside(image, row, layer.in), z[i - 1] + at_line, mean_before.data(),
+                                 g_in + at_line, product.data());
+                    add_to(pixels_in, g_in + at_line, sum.data());
+                }
+                const Sums of_sample[3] = {fold(sum_delta, layer.out), fold(sum, layer.in), fold(product, layer.in)};
+                for (int c = 0; c < layer.out; c++) bias[c] += of_sample[0][c];
+                for (int c = 0; i && c < layer.in; c++) {
+                    own.g[c] += of_sample[1][c];
+                    own.product[c] += of_sample[2][c] * deviations(i - 1)[c];
+                }
+            }
+            return [&, bias, own, g_weight] {
+                for (int o = 0; o < layer.out; o++)
+                    for (int in = 0; in < layer.in; in++)
+                        for (int dy = 0; dy < 3; dy++)
+                            for (int dx = 0; dx < 3; dx++) {
+                                const int j = dx * layer.in + in, row = transposed ? o : j, column = transposed ? j : o;
+                                g_layer[((o * layer.in + in) * 3 + dy) * 3 + dx] +=
+                                    g_weight[(dy * rows_w + row) * padded(columns_w) + column];
+                            }
+                for (int o = 0; o < layer.out; o++) g_layer[9 * layer.in * layer.out + o] += bias[o];
+                for (int c = 0; c < layer.in; c++) result.g[c] += own.g[c], result.product[c] += own.product[c];
+            };
+        });
+        return result;
+    }
+};
+
+// y (sample, y, x, out) from x (sample, y, x, in); phi of one member: for each layer weight, bias, gamma and beta, the last
+// without these. Fills z and moments, of all layers but the last: (sample, y, x, out) and (2, out).
+extern "C" void convnet_forward(
+    int samples, int height, int width, int n_layers, const int* channels, const Real* x, const Real* phi, Real* z,
+    Real* moments, Real* y, int threads) {
+    ConvNet net({samples, height, width, n_layers, channels}, phi, x, z, moments);
+    for (int i = 0; i < n_layers; i++) net.forward(i, i == n_layers - 1 ? y : net.z[i], threads);
+}
+
+// Gradients g_phi (filled with zeros) and, where not null, g_x from g_y, after convnet_forward with the same x, phi, z and
+// moments.
+extern "C" void convnet_backward(
+    int samples, int height, int width, int n_layers, const int* channels, const Real* x, const Real* phi, Real* z,
+    Real* moments, const Real* g_y, Real* g_phi, Real* g_x, int threads) {
+    ConvNet net({samples, height, width, n_layers, channels}, phi, x, z, moments);
+    static thread_local Array memory[2];
+    const Real* g = g_y;
+    ConvNet::OfNorm of_norm;
+    for (int i = n_layers - 1; i >= 0; i--) {
+        const Convolution& layer = net.layers[i];
+        for (int c = 0; i < n_layers - 1 && c < layer.out; c++) {
+            g_phi[layer.gamma - phi + c] = of_norm.product[c];
+            g_phi[layer.beta - phi + c] = of_norm.g[c];
+        }
+        Real* g_in = i ? memory[i % 2].of(samples * net.grid.pixels() * layer.in) : g_x;
+        of_norm = net.backward(i, g, of_norm, g_phi + (layer.weight - phi), g_in, threads);
+        g = g_in;
+    }
 }
 
 // ---- a network in a vector field that is integrated

@@ -1,8 +1,8 @@
 """The fast path on a CPU: errors and their gradients in one pass, by C++ that is compiled on first use (fused.cpp).
 
 It serves fully connected networks, alone (HybridMap) or in a vector field (HybridODE), whose science is recorded and
-becomes C. Everything else, and every machine without a compiler, takes the path through PyTorch. What is gained is in
-docs/performance.md.
+becomes C, and convolutional networks on grids (ConvNet), each evaluation by a call. Everything else, and every machine
+without a compiler, takes the path through PyTorch. What is gained is in docs/performance.md.
 """
 
 import ctypes
@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch.autograd.function import once_differentiable
 from hybridsam.data import Samples
 from hybridsam.hybrid import HybridMap, HybridModel, HybridODE
 from hybridsam.methods import gradient, loss
-from hybridsam.networks import MLP
+from hybridsam.networks import MLP, ConvNet, Layers
 from hybridsam.symbolic import TYPES, NotFollowedError, c_code, record
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -41,16 +42,23 @@ class NotCompiledError(Exception):
 
 def accelerate(model: HybridModel, data: Samples) -> bool:
     """Let the model use the fast path if there is one for it; one line in the log says which path is taken, and why."""
+    dtype, network = data.targets.dtype, model.network
     kind = {HybridODE.predict: FusedODE, HybridMap.predict: FusedMap}.get(type(model).predict)
-    if not kind or not isinstance(model.network, MLP) or data.targets.device.type != "cpu":
+    part: Any = network if isinstance(network, ConvNet) else model
+    if data.targets.device.type != "cpu" or not (part is network or (kind and isinstance(network, MLP))):
         return False
     try:
-        fast = kind(model, data.targets.dtype)
-        _compare(model, fast, data)
+        fast = FusedConvNet(network, dtype) if part is network else kind(model, dtype)
+        expected = _gradient(model, data)
+        part.fast = fast
+        if not all(
+            (a - b).norm() <= AGREEMENT * a.norm() for a, b in zip(expected, _gradient(model, data), strict=True)
+        ):
+            part.fast = None
+            raise NotFollowedError("what was compiled from the science does not agree with it")
     except (NotCompiledError, NotFollowedError) as reason:
         logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
         return False
-    model.fast = fast
     logger.info("training with C++ compiled for this CPU")
     return True
 
@@ -103,7 +111,7 @@ class FusedODE:
         if model.solver.adaptive:
             raise NotFollowedError(f"the solver {model.solver.method} chooses its steps")
         self.model = model
-        self.sizes = _sizes(model)
+        self.sizes = _integers(cast(MLP, model.network).sizes)
         formulas = record(model.field, model.parameters.names, self.sizes[0], self.sizes[-1])
         self.rollout_error = library(c_code(formulas, dtype)).rollout_error
 
@@ -117,7 +125,7 @@ class FusedODE:
         initial = data.inputs["states"][:, :, 0].contiguous()
         steps = self.model.solver.steps(data.times)
         lengths = (ctypes.c_double * len(steps))(*(step.length for step in steps))
-        observed = (ctypes.c_int * len(steps))(*(step.observed for step in steps))
+        observed = _integers([step.observed for step in steps])
         error = theta.new_empty(members)
         g_theta, g_phi = (torch.empty_like(theta), torch.zeros_like(phi)) if any(backward) else (None, None)
         self.rollout_error(
@@ -134,7 +142,7 @@ class FusedMap:
 
     def __init__(self, model: HybridMap, dtype: torch.dtype) -> None:
         self.model = model
-        self.sizes = _sizes(model)
+        self.sizes = _integers(cast(MLP, model.network).sizes)
         self.map_error = library(f"typedef {TYPES[dtype][0]} Real;\n").map_error
 
     def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
@@ -157,6 +165,47 @@ class FusedMap:
         return error, g_phi, g_x, g_y
 
 
+class FusedConvNet:
+    """A ConvNet of one member, on fields (sample, y, x, channel)."""
+
+    def __init__(self, network: ConvNet, dtype: torch.dtype) -> None:
+        self.channels = _integers(network.channels)
+        self.library = library(f"typedef {TYPES[dtype][0]} Real;\n")
+
+    def __call__(self, layers: Layers, x: Tensor) -> Tensor:
+        """As ConvNet.one."""
+        return _ConvNet.apply(self, torch.cat([values.flatten() for values in layers.values()]), x)
+
+    def about(self, x: Tensor) -> tuple:
+        """The first arguments of all functions: sizes of x and of the network."""
+        return *x.shape[:3], len(self.channels) - 1, self.channels
+
+
+class _ConvNet(torch.autograd.Function):
+    """(sample, y, x, channel) of one member through a FusedConvNet with parameters phi (n,)."""
+
+    @staticmethod
+    def forward(ctx, network, phi, x):
+        phi, x = phi.contiguous(), x.contiguous()
+        inner = sum(network.channels[1:-1])  # channels of all layers but the last
+        z, moments = x.new_empty(x[..., 0].numel() * inner), x.new_empty(2 * inner)
+        y = x.new_empty(*x.shape[:3], network.channels[-1])
+        pointers = map(_pointer, (x, phi, z, moments, y))
+        network.library.convnet_forward(*network.about(x), *pointers, torch.get_num_threads())
+        ctx.save_for_backward(phi, x, z, moments)
+        ctx.network = network
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, upstream):
+        phi, x, z, moments = ctx.saved_tensors
+        g_phi, g_x = torch.zeros_like(phi), torch.empty_like(x) if ctx.needs_input_grad[2] else None
+        pointers = map(_pointer, (x, phi, z, moments, upstream.contiguous(), g_phi, g_x))
+        ctx.network.library.convnet_backward(*ctx.network.about(x), *pointers, torch.get_num_threads())
+        return None, g_phi, g_x
+
+
 class _Error(torch.autograd.Function):
     """Errors of members (member,), computed together with their gradients for the inputs."""
 
@@ -174,9 +223,8 @@ class _Error(torch.autograd.Function):
         return None, None, *scaled
 
 
-def _sizes(model: HybridModel) -> ctypes.Array:
-    assert isinstance(model.network, MLP)
-    return (ctypes.c_int * len(model.network.sizes))(*model.network.sizes)
+def _integers(values: Sequence[int]) -> ctypes.Array:
+    return (ctypes.c_int * len(values))(*values)
 
 
 def _pointer(values: Tensor | None) -> ctypes.c_void_p | None:
@@ -188,15 +236,9 @@ def _stride(values: Tensor) -> ctypes.c_long:
     return ctypes.c_long(values.stride(0) if len(values) > 1 else 0)
 
 
-def _compare(model: HybridModel, fast: "FusedODE | FusedMap", data: Samples) -> None:
-    """Raise NotFollowedError unless both paths give the same loss and gradients, on a few samples and times."""
+def _gradient(model: HybridModel, data: Samples) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of a member and its gradients, on a few samples and times."""
     few = next(data.chunks(3)).until(3)
     raw = model.parameters.initial(1).to(few.targets)
     phi = model.network.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)
-    paths = [
-        lambda raw, phi: loss(model, model.parameters.constrain(raw), phi, few),
-        lambda raw, phi: fast(model.parameters.constrain(raw), phi, few),
-    ]
-    for slow, quick in zip(*(gradient(path, raw, phi) for path in paths), strict=True):
-        if not (slow - quick).norm() <= AGREEMENT * slow.norm():
-            raise NotFollowedError("the formulas recorded from the science do not agree with it")
+    return gradient(lambda raw, phi: loss(model, model.parameters.constrain(raw), phi, few), raw, phi)
