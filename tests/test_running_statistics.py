@@ -66,6 +66,7 @@ def test_running_statistics_move_once_a_step_by_the_first_pass(fit_images, image
     calls = decoded(image_model, monkeypatch)
     final = fit_images(name, [STRENGTHS[name]] * 2, [4, 7])
     passes = 2 if name == "sam" else 1
+    del calls[0]  # in which the memory that a member needs is measured
     assert len(calls) == passes * (8 + 1)  # the last step is recorded and takes no update
     first = calls[: passes * 8 : passes]
     for member in range(2):

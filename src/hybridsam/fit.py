@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hybridsam import records, tasks
 from hybridsam.data import Samples
+from hybridsam.devices import arithmetic
 from hybridsam.errors import UserError
 from hybridsam.fused import SOURCE, accelerate
 from hybridsam.hybrid import HybridModel
@@ -68,12 +69,8 @@ def fit(
 
     fast = accelerate(model, data["train"])
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
-    # A strong penalty makes activations and gradients subnormal, on which a CPU was 7.6 times slower (l2reg 1e-3).
-    torch.set_flush_denormal(True)
-    try:
+    with arithmetic(training.tf32):
         state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
-    finally:
-        torch.set_flush_denormal(False)
 
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))
     block.attrs = {

@@ -42,13 +42,18 @@ class NotCompiledError(Exception):
 
 def accelerate(model: HybridModel, data: Samples) -> bool:
     """Let the model use the fast path if there is one for it; one line in the log says which path is taken, and why."""
-    dtype, network = data.targets.dtype, model.network
-    kind = {HybridODE.predict: FusedODE, HybridMap.predict: FusedMap}.get(type(model).predict)
-    part: Any = network if isinstance(network, ConvNet) else model
-    if data.targets.device.type != "cpu" or not (part is network or (kind and isinstance(network, MLP))):
+    part: Any
+    kind: type
+    if isinstance(model.network, ConvNet):
+        part, kind = model.network, FusedConvNet
+    elif isinstance(model.network, MLP) and type(model).predict in KINDS:
+        part, kind = model, KINDS[type(model).predict]
+    else:
+        return False
+    if data.targets.device.type != "cpu":
         return False
     try:
-        fast = FusedConvNet(network, dtype) if part is network else kind(model, dtype)
+        fast = kind(part, data.targets.dtype)
         expected = _gradient(model, data)
         part.fast = fast
         if not all(
@@ -204,6 +209,9 @@ class _ConvNet(torch.autograd.Function):
         pointers = map(_pointer, (x, phi, z, moments, upstream.contiguous(), g_phi, g_x))
         ctx.network.library.convnet_backward(*ctx.network.about(x), *pointers, torch.get_num_threads())
         return None, g_phi, g_x
+
+
+KINDS = {HybridODE.predict: FusedODE, HybridMap.predict: FusedMap}  # a model that predicts in its own way has none
 
 
 class _Error(torch.autograd.Function):

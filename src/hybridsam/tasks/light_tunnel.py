@@ -10,6 +10,7 @@ the metrics here say how well those are found.
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from math import sqrt
 
 import numpy as np
@@ -88,11 +89,15 @@ def build(model: Mapping) -> HybridMap:
     law = values_of(model["constants"])
     mask = hexagon(model["image_size"], tuple(law["centre"]), law["radius"])
 
+    @cache  # a copy to a GPU in every pass would cost time, and forbid a CUDA graph
+    def constant(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        response = torch.tensor(law["response"], dtype=dtype, device=device)
+        return response, mask.to(device, dtype).unsqueeze(-1)
+
     def science(theta: dict[str, Tensor], u: dict[str, Tensor]) -> Tensor:
         """The hexagon, (member, sample, y, x, 3)."""
-        response = u["brightness"].new_tensor(law["response"])
-        colour = camera_colour(theta, u, law["exposure"], response)
-        return colour[..., None, None, :] * mask.to(colour).unsqueeze(-1)
+        response, hexagonal = constant(u["brightness"].dtype, u["brightness"].device)
+        return camera_colour(theta, u, law["exposure"], response)[..., None, None, :] * hexagonal
 
     return HybridMap(
         science,
