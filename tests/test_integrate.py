@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from torchdiffeq import odeint
 
+from hybridsam.devices import saved_bytes
 from hybridsam.errors import UserError
 from hybridsam.integrate import ADAPTIVE, Solver
 
@@ -211,12 +212,33 @@ def test_a_member_that_is_not_finite_leaves_predictions_and_gradients_of_the_oth
         assert not damaged[1].isfinite().all()
 
 
+# Memory
+
+
+@pytest.mark.parametrize("segment", [1, 3, 7, 100])
+def test_segments_change_no_bit_of_states_and_gradients_and_need_less_memory(build, trajectories, segment):
+    data, results, memory = trajectories(), [], []
+    for length in (0, segment):
+        model = build(hidden=[64, 64], solver={"method": "rk4", "step": 0.1, "segment": length})
+        theta = torch.tensor([[1.0], [2.0]], dtype=torch.float64, requires_grad=True)
+        generator = torch.Generator().manual_seed(0)
+        phi = torch.stack([model.network.initial(generator) for _ in range(2)]).double().requires_grad_()
+        prediction = model.predict(theta, phi, data)
+        results.append((prediction.detach(), *torch.autograd.grad(prediction.square().sum(), (theta, phi))))
+        memory.append(saved_bytes(lambda: model.predict(theta, phi, data)))  # noqa: B023  used at once
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+    assert memory[1] < memory[0] / 10
+
+
 # Settings
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("method", "euler"), ("step", 0.0), ("step", -0.1), ("step", float("nan")), ("rtol", 0.0), ("atol", -1e-6)],
+    [
+        *(("method", "euler"), ("step", 0.0), ("step", -0.1), ("step", float("nan"))),
+        *(("rtol", 0.0), ("atol", -1e-6), ("segment", -1)),
+    ],
 )
 def test_bad_settings_are_refused_with_key_and_value(key, value):
     with pytest.raises(UserError) as refused:

@@ -7,6 +7,7 @@ from math import ceil
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from hybridsam.errors import UserError
 
@@ -28,17 +29,21 @@ class Solver:
     """How to integrate.
 
     method: ``rk4`` with steps no longer than ``step`` (in the unit of time), or an adaptive method of torchdiffeq with
-    the tolerances ``rtol`` and ``atol``.
+    the tolerances ``rtol`` and ``atol``. segment: steps of rk4 of which the backward pass keeps the first state only,
+    and computes the rest again, so that a long rollout needs less memory; 0: it keeps everything.
     """
 
     method: str = "rk4"
     step: float = 0.1
+    segment: int = 0
     rtol: float = 1e-6
     atol: float = 1e-8
 
     def __post_init__(self) -> None:
         if self.method not in ("rk4", *ADAPTIVE):
             raise UserError(f"solver.method: {self.method!r} is not one of rk4, {', '.join(ADAPTIVE)}")
+        if self.segment < 0:
+            raise UserError(f"solver.segment: {self.segment!r} is not a number of steps, or 0")
         for key in ("step", "rtol", "atol"):
             if not getattr(self, key) > 0:
                 raise UserError(f"solver.{key}: {getattr(self, key)!r} is not a positive number")
@@ -57,12 +62,15 @@ class Solver:
         """
         if self.adaptive:
             return _adaptive(field, initial, times, self)
-        states = []
-        x = initial
-        for step in self.steps(times):
-            x = rk4_step(field, step.start, x, step.length)
-            if step.observed >= 0:
-                states.append(x)
+        states, x, steps = [], initial, self.steps(times)
+        length = self.segment or len(steps)
+        for first in range(0, len(steps), length):
+            own = steps[first : first + length]
+            if self.segment and torch.is_grad_enabled():
+                x, *seen = checkpoint(_advance, field, x, own, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, *seen = _advance(field, x, own)
+            states += seen
         return torch.stack(states, 2)
 
     def steps(self, times: Sequence[float]) -> list[Step]:
@@ -73,6 +81,16 @@ class Solver:
             h = (end - start) / n
             steps += [Step(start + i * h, h, number if i == n - 1 else -1) for i in range(n)]
         return steps
+
+
+def _advance(field: VectorField, x: Tensor, steps: Sequence[Step]) -> list[Tensor]:
+    """The state after the steps, and those at the times among their ends."""
+    seen = []
+    for step in steps:
+        x = rk4_step(field, step.start, x, step.length)
+        if step.observed >= 0:
+            seen.append(x)
+    return [x, *seen]
 
 
 def rk4_step(field: VectorField, t: float, x: Tensor, h: float) -> Tensor:
