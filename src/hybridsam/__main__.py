@@ -1,4 +1,4 @@
-"""Command line: ``python -m hybridsam simulate | convert | train | collect | select | table | figure …``.
+"""Command line: ``python -m hybridsam simulate | convert | estimate | train | collect | select | table …``.
 
 Modules are imported inside the commands, so that a rule of the workflow depends only on the code that its command runs.
 """
@@ -88,6 +88,18 @@ def train(args: argparse.Namespace) -> None:
     records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
     if checkpoint:
         checkpoint.discard()
+
+
+def estimate(args: argparse.Namespace) -> None:
+    from hybridsam import settings
+    from hybridsam.estimate import study
+
+    datasets = args.dataset or [None] * len(args.settings)
+    if len(datasets) != len(args.settings):
+        raise UserError(f"dataset: {len(datasets)} files for {len(args.settings)} tasks")
+    blocks = [len(parse_seeds(block)) for block in args.seeds]
+    tasks = [settings.load(text) for text in args.settings]
+    print(json.dumps(study(tasks, datasets, json.loads(args.grid), blocks, args.cache)))
 
 
 def diagnose(args: argparse.Namespace) -> None:
@@ -228,6 +240,13 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--threads", type=int, default=1, help="CPU threads of this process")
     c.add_argument("--checkpoints", type=Path, help="folder for checkpoints; a killed training resumes from there")
     c.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints")
+
+    c = command(estimate, "how long all trainings of some tasks take on this machine, as JSON")
+    c.add_argument("--settings", nargs="+", required=True, help="of each task: a YAML file, or JSON text")
+    c.add_argument("--dataset", type=Path, nargs="+", help="dataset.nc of each task, used if it is there")
+    c.add_argument("--grid", required=True, help="JSON, method -> strengths")
+    c.add_argument("--seeds", nargs="+", required=True, help="the blocks, such as 0-4 5-9")
+    c.add_argument("--cache", type=Path, help="folder where estimates of unchanged tasks are found again")
 
     c = command(diagnose, "what can be known about theta before training")
     c.add_argument("dataset", type=Path, help="dataset.nc")

@@ -117,6 +117,21 @@ static void multiply(
         }
 }
 
+static bool is_narrow(int columns) { return columns <= LANES / 4; }
+
+// C (rows, columns) = aux + A B' for few columns: scalar products of rows of A and of B, whole vectors long.
+static void scalar_products(
+    int rows, int columns, int depth, const Real* A, long lda, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < columns; j++) {
+            Vector sums = {};
+            for (int k = 0; k < depth; k += LANES) sums += at(A + r * lda + k) * at(B + j * ldb + k);
+            for (int n = LANES / 2; n > 0; n /= 2)
+                for (int i = 0; i < n; i++) sums[i] += sums[i + n];
+            C[r * ldc + j] = (aux ? aux[j] : 0) + sums[0];
+        }
+}
+
 // ---- the network of one member
 
 static void transpose(int rows, int columns, const Real* from, long ld_from, Real* to, long ld_to) {
@@ -129,8 +144,10 @@ static void transpose(int rows, int columns, const Real* from, long ld_from, Rea
 
 struct Layer {
     int in, out;
-    long ld_in, ld_out;  // lengths of rows
-    Real *forward, *backward, *bias, *g_forward, *g_bias;  // weights (in, out) and (out, in), and gradients
+    long ld_in, ld_out;                           // lengths of rows
+    Real *forward, *backward, *bias;              // weights (in, out) and (out, in)
+    bool transposed;                              // gradient of the weights (out, in), which wastes fewer vectors if out is small
+    Real *g_weight, *g_bias;
     Array memory[5];
 };
 
@@ -160,7 +177,9 @@ struct Network {
     // phi: for each layer the weight (out, in), then the bias.
     void load(const Real* phi) {
         for (Layer& l : layers) {
-            l.forward = l.memory[0].zeros(l.in * l.ld_out), l.g_forward = l.memory[1].zeros(l.in * l.ld_out);
+            l.transposed = l.out < l.in;
+            l.forward = l.memory[0].zeros(l.in * l.ld_out);
+            l.g_weight = l.memory[1].zeros(l.transposed ? l.out * l.ld_in : l.in * l.ld_out);
             l.backward = l.memory[2].zeros(l.out * l.ld_in);
             l.bias = l.memory[3].zeros(l.ld_out), l.g_bias = l.memory[4].zeros(l.ld_out);
             transpose(l.out, l.in, phi, l.in, l.forward, l.ld_out);
@@ -172,51 +191,62 @@ struct Network {
     // Add the gradient to g, which is like phi.
     void add_gradient_to(Real* g) {
         for (Layer& l : layers) {
-            Real* t = l.backward;  // not needed any more
-            transpose(l.in, l.out, l.g_forward, l.ld_out, t, l.ld_in);
+            Real* t = l.g_weight;
+            if (!l.transposed) transpose(l.in, l.out, l.g_weight, l.ld_out, t = l.backward, l.ld_in);  // done with backward
             for (int o = 0; o < l.out; o++)
                 for (int i = 0; i < l.in; i++) *g++ += t[o * l.ld_in + i];
             for (int o = 0; o < l.out; o++) *g++ += l.g_bias[o];
         }
     }
 
-    // Rows of x, ldx apart, through all layers; fills the activations from row `at_row` on.
-    void forward(int rows, const Real* x, long ldx, long at_row) {
+    // Rows of x, ldx apart, through layers i to the last but `before`; their outputs go to the activations from row_of(i) on.
+    template <typename RowOf> void forward(int rows, const Real* x, long ldx, const RowOf& row_of, size_t end) {
         Matrix A = {x, ldx, 1};
-        for (size_t i = 0; i < layers.size(); i++) {
+        for (size_t i = 0; i < end; i++) {
             Layer& l = layers[i];
-            Real* C = activations[i] + at_row * l.ld_out;
-            multiply(&l == &last() ? AFFINE : RELU, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
+            Real* C = activations[i] + row_of(i) * l.ld_out;
+            if (i + 1 < layers.size())
+                multiply(RELU, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
+            else if (i && is_narrow(l.out))
+                scalar_products(rows, l.out, l.in, A.data, A.row, l.backward, l.ld_in, C, l.ld_out, l.bias);
+            else
+                multiply(AFFINE, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
             A = {C, l.ld_out, 1};
         }
     }
     // Fills the deltas from row `delta_row` on, of which those of the last layer are given.
-    void backward(int rows, long at_row, long delta_row) {
+    template <typename RowOf> void backward(int rows, const RowOf& row_of, long delta_row) {
         for (size_t i = layers.size() - 1; i > 0; i--) {
             Layer& l = layers[i];
             Matrix A = {deltas[i] + delta_row * l.ld_out, l.ld_out, 1};
             multiply(MASKED, rows, l.in, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
-                     activations[i - 1] + at_row * l.ld_in);
+                     activations[i - 1] + row_of(i - 1) * l.ld_in);
         }
     }
     // Gradient for the first components of x; rows of g_x are row_length(in) long.
     void gradient_of_input(int rows, int components, long delta_row, Real* g_x) {
         Layer& l = layers[0];
         Matrix A = {deltas[0] + delta_row * l.ld_out, l.ld_out, 1};
-        multiply(PRODUCT, rows, components, l.out, A, l.backward, l.ld_in, g_x, l.ld_in, nullptr);
+        if (is_narrow(components))
+            scalar_products(rows, components, l.out, A.data, A.row, l.forward, l.ld_out, g_x, l.ld_in, nullptr);
+        else
+            multiply(PRODUCT, rows, components, l.out, A, l.backward, l.ld_in, g_x, l.ld_in, nullptr);
     }
-    // Add what these rows give to the gradient of weights and biases.
-    void add_rows(int rows, const Real* x, long ldx, long at_row) {
-        Matrix A = {x, 1, ldx};
+    // Add what these rows give to the gradient of weights and biases; x has rows of ldx numbers, with zeros up to a vector.
+    template <typename RowOf> void add_rows(int rows, const Real* x, long ldx, const RowOf& row_of) {
+        const Real* input = x;
         for (size_t i = 0; i < layers.size(); i++) {
             Layer& l = layers[i];
-            multiply(ADD, l.in, l.out, rows, A, deltas[i], l.ld_out, l.g_forward, l.ld_out, nullptr);
+            if (l.transposed)
+                multiply(ADD, l.out, l.in, rows, {deltas[i], 1, l.ld_out}, input, ldx, l.g_weight, l.ld_in, nullptr);
+            else
+                multiply(ADD, l.in, l.out, rows, {input, 1, ldx}, deltas[i], l.ld_out, l.g_weight, l.ld_out, nullptr);
             for (long j = 0; j < padded(l.out); j += LANES) {
                 Vector sum = at(l.g_bias + j);
                 for (int r = 0; r < rows; r++) sum += at(deltas[i] + r * l.ld_out + j);
                 at(l.g_bias + j) = sum;
             }
-            A = {activations[i] + at_row * l.ld_out, 1, l.ld_out};
+            input = activations[i] + row_of(i) * l.ld_out, ldx = l.ld_out;
         }
     }
 };
@@ -298,7 +328,8 @@ extern "C" void map_error(
                 std::copy_n(x + ((long)m * samples + row + r) * n_x, n_x, in + r * ld_in);
                 std::copy_n(beside + m * beside_member + (long)(row + r) * n_beside, n_beside, in + r * ld_in + n_x);
             }
-            net.forward(n, in, ld_in, 0);
+            const auto at_zero = [](size_t) { return 0L; };
+            net.forward(n, in, ld_in, at_zero, net.layers.size());
             for (int r = 0; r < n; r++) {
                 const Real* truth = y + m * y_member + (long)(row + r) * n_out;
                 const Real* found = net.activations.back() + r * ld_out;
@@ -311,8 +342,8 @@ extern "C" void map_error(
                 }
             }
             if (!backward) return;
-            net.backward(n, 0, 0);
-            if (g_phi) net.add_rows(n, in, ld_in, 0);
+            net.backward(n, at_zero, 0);
+            if (g_phi) net.add_rows(n, in, ld_in, at_zero);
             if (!g_x) return;
             net.gradient_of_input(n, n_x, 0, g_in);
             for (int r = 0; r < n; r++) std::copy_n(g_in + r * ld_in, n_x, g_x + ((long)m * samples + row + r) * n_x);
@@ -686,10 +717,15 @@ struct Rollout {  // one block of samples of one member
 
     long per_state() const { return (long)rows * N_X; }
 
-    // The field at all rows of x; network activations go to rows at_row and following.
-    void rate(const Real* x, long at_row, Real* out) {
-        net.forward(rows, x, N_X, at_row);
-        const Real* g = net.activations.back() + at_row * net.last().ld_out;
+    // Where the activations of stage q of a step begin. Those of the first hidden layer are not kept but computed again:
+    // that is a product with N_X inputs only, and halves what goes through memory with two hidden layers.
+    auto row_of(int slot, int q) const {
+        return [this, slot, q](size_t i) { return (long)(i || net.layers.size() == 1 ? 4 * slot + q : q) * rows; };
+    }
+    // The field at all rows of x, at stage q of a step.
+    void rate(const Real* x, int slot, int q, Real* out) {
+        net.forward(rows, x, N_X, row_of(slot, q), net.layers.size());
+        const Real* g = net.activations.back() + (long)(4 * slot + q) * rows * net.last().ld_out;
         for (int r = 0; r < rows; r++) field(x + r * N_X, theta, g + r * net.last().ld_out, out + r * N_X);
     }
     void step(int s, int slot) {
@@ -699,7 +735,7 @@ struct Rollout {  // one block of samples of one member
         for (int q = 0; q < 4; q++) {
             Real* at_stage = stages + (4 * slot + q) * n;
             for (long i = 0; i < n; i++) at_stage[i] = q ? x[i] + reach[q] * k[(q - 1) * n + i] : x[i];
-            rate(at_stage, (long)(4 * slot + q) * rows, k + q * n);
+            rate(at_stage, slot, q, k + q * n);
         }
         Real* next = states + (s + 1) * n;
         for (long i = 0; i < n; i++) next[i] = x[i] + dt / 6 * (k[i] + 2 * (k[n + i] + k[2 * n + i]) + k[3 * n + i]);
@@ -720,12 +756,13 @@ struct Rollout {  // one block of samples of one member
                 field_gradient(x + r * N_X, theta, net.activations.back() + (at_row + r) * ld_g, l, a + q * n + r * N_X,
                                g_theta, net.deltas.back() + (delta_row + r) * ld_g);
             }
-            net.backward(rows, at_row, delta_row);
+            if (net.layers.size() > 1) net.forward(rows, x, N_X, row_of(slot, q), 1);
+            net.backward(rows, row_of(slot, q), delta_row);
             net.gradient_of_input(rows, N_X, delta_row, g_in);
             for (int r = 0; r < rows; r++)
                 for (int i = 0; i < N_X; i++) a[q * n + r * N_X + i] += g_in[r * ld_in + i];
         }
-        net.add_rows(4 * rows, stages + 4 * slot * n, N_X, (long)4 * slot * rows);
+        net.add_rows(4 * rows, stages + 4 * slot * n, N_X, row_of(slot, 0));
         for (long i = 0; i < n; i++) lambda[i] += a[i] + a[n + i] + a[2 * n + i] + a[3 * n + i];
     }
 };
@@ -757,15 +794,16 @@ extern "C" void rollout_error(
         Sum sum;
         for_blocks(first, all_rows, ROLLOUT_ROWS, [&](int row, int rows) {
             long row_bytes = 0;
-            for (const Layer& l : net.layers) row_bytes += l.ld_out * sizeof(Real);
+            for (int i = n_layers > 1; i < n_layers; i++) row_bytes += net.layers[i].ld_out * sizeof(Real);
             const int segment = std::clamp<long>(ACTIVATIONS / (4 * rows * row_bytes), 1, steps);
             for (int i = 0; i < n_layers; i++) {
-                net.activations[i] = work.memory[2 * i].of((g_phi ? 4L * segment : 4) * rows * net.layers[i].ld_out);
+                const long kept = g_phi && (i || n_layers == 1) ? segment : 1;
+                net.activations[i] = work.memory[2 * i].of(4 * kept * rows * net.layers[i].ld_out);
                 net.deltas[i] = work.memory[2 * i + 1].zeros(4L * rows * net.layers[i].ld_out);
             }
             const long n = (long)rows * N_X;
             Rollout rollout{net, rows, steps, segment, h, theta + (long)m * N_THETA, work.states.of((steps + 1) * n),
-                            work.stages.of(4 * segment * n), work.k.of(4 * n), work.g_in.of(rows * net.first().ld_in),
+                            work.stages.of(4 * segment * n + LANES), work.k.of(4 * n), work.g_in.of(rows * net.first().ld_in),
                             work.a.of(4 * n)};
             Real *residuals = work.residuals.of((long)times * n), *lambda = work.lambda.zeros(n);
             for (int r = 0; r < rows; r++)

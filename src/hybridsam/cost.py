@@ -1,0 +1,232 @@
+"""What training costs: the work of an iteration, counted, and a law for the seconds that it takes on this CPU.
+
+Work is counted with a few samples and members, and is linear in both. What it takes follows from the rate at which this
+CPU multiplies large matrices, which is measured, and from constants of each path to the gradient. docs/performance.md
+shows the law beside measurements.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from hybridsam.data import Samples
+from hybridsam.fused import FusedMap
+from hybridsam.hybrid import HybridModel
+from hybridsam.methods import Method, gradient, objective
+from hybridsam.networks import RunningStatistics
+from hybridsam.train import Training, generator
+
+NO_CALLS = {"calls": 0.0, "convolution_calls": 0.0}
+SQUARE, SECONDS = 1024, 0.1  # of the matrices that are multiplied to find this CPU's rate, and for how long
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done.
+
+    products, convolutions: floating-point operations in matrix products and in convolutions. convolved: what
+    convolutions write, numbers: what all else writes. calls, convolution_calls: operations.
+    """
+
+    products: float = 0.0
+    convolutions: float = 0.0
+    numbers: float = 0.0
+    convolved: float = 0.0
+    calls: float = 0.0
+    convolution_calls: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __mul__(self, factor: float) -> "Work":
+        return Work(*(factor * a for a in astuple(self)))
+
+    def __sub__(self, other: "Work") -> "Work":
+        return self + other * -1
+
+
+class Counter(TorchDispatchMode):
+    """Counts the work of all operations of PyTorch in its context, by the formulas of torch.utils.flop_counter.
+
+    FlopCounterMode counts operations in products alone, and takes a second at first, to import PyTorch's compiler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = {"products": 0.0, "convolutions": 0.0, "numbers": 0.0, "convolved": 0.0, **NO_CALLS}
+
+    @property
+    def work(self) -> Work:
+        return Work(**self.counts)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to keep torch.compile away from this, PyTorch would import it
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = operation(*args, **(kwargs or {}))
+        if operation.is_view:
+            return found
+        convolution = "convolution" in operation.name()
+        results = found if isinstance(found, (tuple, list)) else [found]
+        written = sum(result.numel() for result in results if isinstance(result, Tensor))
+        self.counts["convolved" if convolution else "numbers"] += written
+        self.counts["convolution_calls" if convolution else "calls"] += 1
+        if formula := flop_registry.get(operation.overloadpacket):
+            flops = formula(*args, **(kwargs or {}), out_val=found)
+            self.counts["convolutions" if convolution else "products"] += flops
+        return found
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Of one way to compute: what a unit of work takes.
+
+    products, convolutions: time of a floating-point operation, 1 being its time in a product of large matrices. The
+    others, in seconds: to write a number, in a convolution or not, and an operation or a convolution beside that.
+    """
+
+    products: float
+    convolutions: float
+    number: float
+    convolved: float
+    call: float = 0.0
+    convolution_call: float = 0.0
+
+    def seconds(self, work: Work, rate: float) -> float:
+        """Of this work on a CPU that does ``rate`` floating-point operations a second in products of large matrices."""
+        flops = self.products * work.products + self.convolutions * work.convolutions
+        written = self.number * work.numbers + self.convolved * work.convolved
+        return flops / rate + written + self.call * work.calls + self.convolution_call * work.convolution_calls
+
+
+# Fitted to short trainings of all tasks, by default and at the paper's sizes, of 1, 3 and 16 members, on both paths: see
+# benchmarks/scaling.py --fit. The law is within a factor of 1.45 of each.
+PYTORCH = Speed(1.0, 1.65, 0.8e-9, 2.0e-9, 4.3e-6, 190e-6)
+COMPILED = Speed(1.0, 0.54, 0.2e-9, 4.1e-9)
+UPDATE, ITERATION = 23e-9, 0.54e-3  # seconds: of Adam and a perturbation for a parameter of a member; of any iteration
+
+
+FEW = 2  # members and samples from which work is extrapolated; with one alone PyTorch leaves out some operations
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """The work of a gradient: by PyTorch, and by compiled C++.
+
+    few: of FEW members on FEW samples. sample: what another sample adds for a member. member: what another member adds.
+    """
+
+    few: tuple[Work, Work]
+    sample: tuple[Work, Work]
+    member: tuple[Work, Work]
+
+    def of(self, members: int, samples: int) -> tuple[Work, Work]:
+        """The work of the gradients of all members on all samples."""
+        parts = zip(self.few, self.sample, self.member, strict=True)
+        a, b = (few + member * (members - FEW) + sample * (members * (samples - FEW)) for few, sample, member in parts)
+        return a, b
+
+    def seconds(self, members: int, samples: int, rate: float) -> float:
+        by_pytorch, compiled = self.of(members, samples)
+        return PYTORCH.seconds(by_pytorch, rate) + COMPILED.seconds(compiled, rate)
+
+
+def gradient_of(model: HybridModel, method: Method, data: Samples) -> Gradient:
+    """The work of a gradient of what a method minimizes, on samples like the first one of data."""
+    few, samples, members = (_count(model, method, data, *n) for n in ((FEW, FEW), (FEW, FEW + 1), (FEW + 1, FEW)))
+    pairs = list(zip(few, samples, members, strict=True))
+    a, b = (replace((more - start) * (1 / FEW), **NO_CALLS) for start, more, _ in pairs)
+    c, d = (more - start for start, _, more in pairs)
+    return Gradient(few, (a, b), (c, d))
+
+
+def _count(model: HybridModel, method: Method, data: Samples, members: int, samples: int) -> tuple[Work, Work]:
+    """The work of the gradients of some members, by PyTorch and by compiled C++, which is what PyTorch does without."""
+    few = data.batch(torch.zeros(1, samples, dtype=torch.long))
+    seen = _seen(model, method, few, members)
+    if not _fast_parts(model):
+        return seen, Work()
+    with by_pytorch(model):
+        compiled = _seen(model, method, few, members) - seen
+    if isinstance(model.fast, FusedMap) and method.penalty == "network":
+        compiled = compiled * 2  # the penalty, of the same prediction, is computed anew
+    return seen, replace(compiled, **NO_CALLS)
+
+
+def _seen(model: HybridModel, method: Method, data: Samples, members: int) -> Work:
+    raw = model.parameters.initial(members).to(data.targets)
+    phi = model.network.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
+    running = RunningStatistics(model.network.initial_running().to(raw).expand(members, -1), training=True)
+    values = objective(model, method, raw.new_zeros(members), data, running)
+    with Counter() as counter:
+        gradient(values, raw, phi)
+    return counter.work
+
+
+def _fast_parts(model: HybridModel) -> list[Any]:
+    """What of model and network has a fast path."""
+    return [part for part in (model, model.network) if getattr(part, "fast", None)]
+
+
+@contextmanager
+def by_pytorch(model: HybridModel) -> Iterator[None]:
+    """The model without its fast path, and its network without its own."""
+    parts = _fast_parts(model)
+    fast = [part.fast for part in parts]
+    for part in parts:
+        part.fast = None
+    try:
+        yield
+    finally:
+        for part, own in zip(parts, fast, strict=True):
+            part.fast = own
+
+
+def multiplication_rate() -> float:
+    """Floating-point operations a second in a product of large matrices, by the threads that PyTorch uses.
+
+    In CPU time, which other processes hardly change, and the best of several, as the first ones are slower.
+    """
+    a, b = torch.randn(2, SQUARE, SQUARE)
+    started, best = time.perf_counter(), float("inf")
+    while time.perf_counter() - started < SECONDS:
+        start = time.thread_time()
+        torch.mm(a, b)
+        best = min(best, time.thread_time() - start)
+    return 2 * SQUARE**3 / best
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training takes. parameters: of a member. samples, validation: how many the splits have."""
+
+    gradient: Gradient
+    passes: int
+    parameters: int
+    training: Training
+    samples: int
+    validation: int
+
+    def iteration(self, members: int, rate: float) -> float:
+        """Seconds of one iteration of all members by one thread, its share of what is recorded included."""
+        batch = min(self.training.batch_size or self.samples, self.samples)
+        # A loss takes about a third of the time of its gradient.
+        recorded = self.gradient.seconds(members, batch + self.validation, rate) / 3 / self.training.record_every
+        update = ITERATION + UPDATE * members * self.parameters
+        return self.passes * self.gradient.seconds(members, batch, rate) + recorded + update
+
+
+def cost_of(
+    model: HybridModel, method: Method, gradient: Gradient, training: Training, samples: int, validation: int
+) -> Cost:
+    """The cost of a training whose gradients are known to take ``gradient``."""
+    parameters = len(model.parameters) + len(model.network)
+    return Cost(gradient, 2 if method.perturbation else 1, parameters, training, samples, validation)
