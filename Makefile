@@ -12,7 +12,7 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH"
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help report test format environment clean
+.PHONY: help report test bench format environment clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: $(DONE)  ## run every check: style, types, workflow, environment, tests
 	$(RUN) snakemake --lint
 	$(RUN) python envs/derive.py --check
 	$(RUN) pytest -n $(CORES) --maxprocesses 8
+
+bench: $(DONE)  ## measure training speed against peers on one core, an hour (benchmarks/README.md)
+	$(RUN) python benchmarks/compare.py
 
 format: $(DONE)  ## rewrite the code in the style that `make test` demands
 	$(RUN) ruff check --fix .
@@ -62,7 +65,7 @@ $(DONE): pyproject.toml envs/pins.txt
 	fi; \
 	rm -f $(DONE); touch .venv/.installing; \
 	echo "Installing what pyproject.toml names into .venv (minutes the first time; log: .venv/install.log)"; \
-	.venv/bin/python -m pip install --disable-pip-version-check --no-input -c envs/pins.txt -e ".[workflow,test]" \
+	.venv/bin/python -m pip install --disable-pip-version-check --no-input -c envs/pins.txt -e ".[workflow,test,bench]" \
 	    >.venv/install.log 2>&1 || { \
 	  status=$$?; tail -n 20 .venv/install.log >&2; rm -f .venv/.installing; exit $$status; }; \
 	rm -f .venv/.installing; touch $(DONE)

@@ -8,7 +8,7 @@ shows the law beside measurements.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,6 @@ from hybridsam.methods import Method, gradient, objective
 from hybridsam.networks import RunningStatistics
 from hybridsam.train import Training, generator
 
-NO_CALLS = {"calls": 0.0, "convolution_calls": 0.0}
 SQUARE, SECONDS = 1024, 0.1  # of the matrices that are multiplied to find this CPU's rate, and for how long
 
 
@@ -60,7 +59,7 @@ class Counter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts = {"products": 0.0, "convolutions": 0.0, "numbers": 0.0, "convolved": 0.0, **NO_CALLS}
+        self.counts = dict.fromkeys((field.name for field in fields(Work)), 0.0)
 
     @property
     def work(self) -> Work:
@@ -107,32 +106,31 @@ class Speed:
         return flops / rate + written + self.call * work.calls + self.convolution_call * work.convolution_calls
 
 
-# Fitted to short trainings of all tasks, by default and at the paper's sizes, of 1, 3 and 16 members, on both paths: see
-# benchmarks/scaling.py --fit. The law is within a factor of 1.45 of each.
+# Fitted to short trainings of all tasks, by default and at the paper's sizes, of 1, 3 and 16 members, with and without
+# compiled C++; the law is within a factor of 1.45 of each. benchmarks/scaling.py --tasks compares them again.
 PYTORCH = Speed(1.0, 1.65, 0.8e-9, 2.0e-9, 4.3e-6, 190e-6)
 COMPILED = Speed(1.0, 0.54, 0.2e-9, 4.1e-9)
 UPDATE, ITERATION = 23e-9, 0.54e-3  # seconds: of Adam and a perturbation for a parameter of a member; of any iteration
-
-
 FEW = 2  # members and samples from which work is extrapolated; with one alone PyTorch leaves out some operations
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """The work of a gradient: by PyTorch, and by compiled C++.
+    """The work of a gradient.
 
-    few: of FEW members on FEW samples. sample: what another sample adds for a member. member: what another member adds.
+    By PyTorch: few, of FEW members on FEW samples; sample, what another sample adds for a member; member, what another
+    member adds. compiled: of a member on a sample, by compiled C++.
     """
 
-    few: tuple[Work, Work]
-    sample: tuple[Work, Work]
-    member: tuple[Work, Work]
+    few: Work
+    sample: Work
+    member: Work
+    compiled: Work
 
     def of(self, members: int, samples: int) -> tuple[Work, Work]:
-        """The work of the gradients of all members on all samples."""
-        parts = zip(self.few, self.sample, self.member, strict=True)
-        a, b = (few + member * (members - FEW) + sample * (members * (samples - FEW)) for few, sample, member in parts)
-        return a, b
+        """The work of all members on all samples, by PyTorch and by compiled C++."""
+        more = self.sample * (members * (samples - FEW)) + self.member * (members - FEW)
+        return self.few + more, self.compiled * (members * samples)
 
     def seconds(self, members: int, samples: int, rate: float) -> float:
         by_pytorch, compiled = self.of(members, samples)
@@ -141,31 +139,29 @@ class Gradient:
 
 def gradient_of(model: HybridModel, method: Method, data: Samples) -> Gradient:
     """The work of a gradient of what a method minimizes, on samples like the first one of data."""
-    few, samples, members = (_count(model, method, data, *n) for n in ((FEW, FEW), (FEW, FEW + 1), (FEW + 1, FEW)))
-    pairs = list(zip(few, samples, members, strict=True))
-    a, b = (replace((more - start) * (1 / FEW), **NO_CALLS) for start, more, _ in pairs)
-    c, d = (more - start for start, _, more in pairs)
-    return Gradient(few, (a, b), (c, d))
+    few, member, sample = _count(model, method, data)
+    compiled = Work()
+    if _fast_parts(model):
+        with by_pytorch(model):
+            compiled = _count(model, method, data)[2] - sample  # what PyTorch would have to do besides
+        if isinstance(model.fast, FusedMap) and method.penalty == "network":
+            compiled = compiled * 2  # the penalty, of the same prediction, is computed anew
+    return Gradient(few, sample, member, compiled)
 
 
-def _count(model: HybridModel, method: Method, data: Samples, members: int, samples: int) -> tuple[Work, Work]:
-    """The work of the gradients of some members, by PyTorch and by compiled C++, which is what PyTorch does without."""
+def _count(model: HybridModel, method: Method, data: Samples) -> tuple[Work, Work, Work]:
+    """The work of PyTorch for FEW members on FEW samples, and what another member and, for a member, sample adds."""
+    sizes = ((FEW, FEW), (FEW + 1, FEW), (FEW, FEW + 1))
+    few, members, samples = (_seen(model, method, data, *n) for n in sizes)
+    return few, members - few, replace((samples - few) * (1 / FEW), calls=0.0, convolution_calls=0.0)
+
+
+def _seen(model: HybridModel, method: Method, data: Samples, members: int, samples: int) -> Work:
     few = data.batch(torch.zeros(1, samples, dtype=torch.long))
-    seen = _seen(model, method, few, members)
-    if not _fast_parts(model):
-        return seen, Work()
-    with by_pytorch(model):
-        compiled = _seen(model, method, few, members) - seen
-    if isinstance(model.fast, FusedMap) and method.penalty == "network":
-        compiled = compiled * 2  # the penalty, of the same prediction, is computed anew
-    return seen, replace(compiled, **NO_CALLS)
-
-
-def _seen(model: HybridModel, method: Method, data: Samples, members: int) -> Work:
     raw = model.parameters.initial(members).to(data.targets)
     phi = model.network.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
     running = RunningStatistics(model.network.initial_running().to(raw).expand(members, -1), training=True)
-    values = objective(model, method, raw.new_zeros(members), data, running)
+    values = objective(model, method, raw.new_zeros(members), few, running)
     with Counter() as counter:
         gradient(values, raw, phi)
     return counter.work
@@ -190,16 +186,16 @@ def by_pytorch(model: HybridModel) -> Iterator[None]:
             part.fast = own
 
 
-def multiplication_rate() -> float:
+def multiplication_rate(dtype: torch.dtype) -> float:
     """Floating-point operations a second in a product of large matrices, by the threads that PyTorch uses.
 
     In CPU time, which other processes hardly change, and the best of several, as the first ones are slower.
     """
-    a, b = torch.randn(2, SQUARE, SQUARE)
+    a = torch.ones(SQUARE, SQUARE, dtype=dtype)
     started, best = time.perf_counter(), float("inf")
     while time.perf_counter() - started < SECONDS:
         start = time.thread_time()
-        torch.mm(a, b)
+        torch.mm(a, a)
         best = min(best, time.thread_time() - start)
     return 2 * SQUARE**3 / best
 

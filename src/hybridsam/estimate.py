@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hybridsam.methods import Method
     from hybridsam.train import Training
 
-START_SECONDS = 4.0  # of a job: to start Python, to read the data, to write the runs
+START_SECONDS = 3.0  # of a job: to start Python, to read the data, to write the runs
 MOST_IMAGES = 10  # of a twin from which only the shape of an image is wanted
 
 Grid = Mapping[str, Sequence[str]]
@@ -38,10 +38,14 @@ def log_training(
     """Say in the log how long a training takes on this CPU; nothing where it is on a GPU."""
     from hybridsam.cost import cost_of, gradient_of, multiplication_rate
 
-    if data.targets.device.type == "cpu":
+    if data.targets.device.type != "cpu":
+        return
+    try:
         cost = cost_of(model, method, gradient_of(model, method, data), training, len(data), len(validation))
-        seconds = training.iterations * cost.iteration(members, multiplication_rate())
+        seconds = training.iterations * cost.iteration(members, multiplication_rate(data.targets.dtype))
         logger.info(f"about {in_words(seconds)} in all (estimated)")
+    except Exception as error:  # such as of a model for which a few copies of a sample are no data
+        logger.info(f"no estimate of the time: {error}")
 
 
 def in_words(seconds: float) -> str:
@@ -94,7 +98,8 @@ def _cores() -> int:
 
 def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[int], cache: Path | None) -> Estimate:
     numbers = {method: len(strengths) for method, strengths in grid.items()}
-    file = cache and cache / f"{digest([task, numbers, list(blocks), platform.node()])}.json"
+    law = Path(__file__).with_name("cost.py").read_text(encoding="utf-8")
+    file = cache and cache / f"{digest([task, numbers, list(blocks), platform.node(), law])}.json"
     if file and file.exists():
         return json.loads(file.read_text())
     estimate = of_task(task, dataset, numbers, blocks)
@@ -119,13 +124,13 @@ def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], 
     torch.set_num_threads(1)
     model = tasks.load(task["module"]).build(task["model"])
     training = build(Training, task["training"], "training")
-    few, sizes = _few_data(task, dataset)
+    few, sizes = few_data(task, dataset)
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
     accelerate(model, data)
     methods = {name: get_method(name) for name in strengths}
     # Methods with the same penalty differ in how many gradients they take, not in what one takes.
     gradients = {m.penalty: gradient_of(model, m, data) for m in {m.penalty: m for m in methods.values()}.values()}
-    rate = multiplication_rate()
+    rate = multiplication_rate(data.targets.dtype)
     costs = {
         name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
         for name, method in methods.items()
@@ -139,7 +144,7 @@ def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], 
     return {"seconds": seconds, "seconds_per_iteration": per_iteration}
 
 
-def _few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping[str, int]]":
+def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping[str, int]]":
     """A dataset with the shapes of the task's, but few samples; and how many samples the splits really have.
 
     Two for training, as one alone cannot be standardised.
@@ -164,7 +169,7 @@ def _few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mappin
 
 
 def _beginning(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":
-    """As :func:`_few_data`, from dataset.nc; None if that was made with other constants."""
+    """As :func:`few_data`, from dataset.nc; None if that was made with other constants."""
     import numpy as np
     import xarray as xr
 

@@ -9,11 +9,13 @@
 // writes them from the science. Matrices are row-major; columns beyond the last, up to whole vectors, are zero.
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__AVX512F__)
@@ -68,21 +70,32 @@ struct Matrix {  // element (i, j) is data[i * row + j * column]; several such b
 
 enum Mode { AFFINE, RELU, PRODUCT, MASKED, ADD };  // aux + A B, its positive part, A B, A B where aux > 0, C + A B
 
-// R rows and COLUMNS vectors of C; each block of A is (R, depth), B is (blocks * depth, ...) with rows ldb apart.
-template <int R, int COLUMNS>
-static inline void tile(Mode mode, Matrix A, int depth, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+struct Product {  // each block of A is (rows, depth), B is (blocks * depth, columns); rows of B and C are ldb and ldc apart
+    Mode mode;
+    int depth;
+    Matrix A;
+    const Real* B;
+    long ldb;
+    Real* C;
+    long ldc;
+    const Real* aux;  // a row for AFFINE and RELU, like C for MASKED
+};
+
+// R rows and COLUMNS vectors of a product, beginning at the places given.
+template <int R, int COLUMNS> static void tile(const Product& p, const Real* A, const Real* B, Real* C, const Real* aux) {
     Vector c[R][COLUMNS];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < COLUMNS; v++)
-            c[r][v] = mode == ADD             ? at(C + r * ldc + v * LANES)
-                      : mode == AFFINE || mode == RELU ? at(aux + v * LANES)
-                                              : Vector{};
-    for (int block = 0; block < A.blocks; block++, A.data += A.block)
-        for (int k = 0; k < depth; k++, B += ldb) {
+            c[r][v] = p.mode == ADD                        ? at(C + r * p.ldc + v * LANES)
+                      : p.mode == AFFINE || p.mode == RELU ? at(aux + v * LANES)
+                                                           : Vector{};
+    const long row = p.A.row, column = p.A.column, ldb = p.ldb;
+    for (int block = 0; block < p.A.blocks; block++, A += p.A.block)
+        for (int k = 0; k < p.depth; k++, B += ldb) {
             Vector b[COLUMNS];
             for (int v = 0; v < COLUMNS; v++) b[v] = at(B + v * LANES);
             for (int r = 0; r < R; r++) {
-                const Real a = A.data[r * A.row + k * A.column];
+                const Real a = A[r * row + k * column];
                 for (int v = 0; v < COLUMNS; v++) c[r][v] += a * b[v];
             }
         }
@@ -90,31 +103,31 @@ static inline void tile(Mode mode, Matrix A, int depth, const Real* B, long ldb,
     for (int r = 0; r < R; r++)
         for (int v = 0; v < COLUMNS; v++) {
             Vector& value = c[r][v];
-            if (mode == RELU) value = value < zero ? zero : value;  // not-a-number stays
-            if (mode == MASKED) value = at(aux + r * ldc + v * LANES) <= zero ? zero : value;
-            at(C + r * ldc + v * LANES) = value;
+            if (p.mode == RELU) value = value < zero ? zero : value;  // not-a-number stays
+            if (p.mode == MASKED) value = at(aux + r * p.ldc + v * LANES) <= zero ? zero : value;
+            at(C + r * p.ldc + v * LANES) = value;
         }
 }
 
-template <int R, int COLUMNS, typename... Rest> static void tile_of(int rows, Rest... rest) {
-    if constexpr (R > 0) rows == R ? tile<R, COLUMNS>(rest...) : tile_of<R - 1, COLUMNS>(rows, rest...);
+template <int COLUMNS, int... R> static auto tile_of(int rows, std::integer_sequence<int, R...>) {
+    static constexpr auto tiles = std::array{tile<R + 1, COLUMNS>...};
+    return tiles[rows - 1];
 }
 
-// C (rows, columns) from A (rows, depth) and B (depth, columns); aux is a row for AFFINE and RELU, like C for MASKED.
-static void multiply(
-    Mode mode, int rows, int columns, int depth, Matrix A, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+// C (rows, columns) from A (rows, depth) and B (depth, columns). A tile takes the product by reference and the places in
+// registers: copied through the stack in vectors, they would wait for all results of the tile before (an eighth of the time).
+static void multiply(int rows, int columns, const Product& p) {
+    constexpr std::make_integer_sequence<int, TILE> sizes;
     const int tiles = (rows + TILE - 1) / TILE;
-    for (long j = 0; j < padded(columns); j += 2 * LANES)
+    for (long j = 0; j < padded(columns); j += 2 * LANES) {
+        const bool two = padded(columns) - j >= 2 * LANES;
         for (int i = 0; i < tiles; i++) {
             const long first = (long)rows * i / tiles, n = (long)rows * (i + 1) / tiles - first;
-            const Matrix a = {A.data + first * A.row, A.row, A.column, A.blocks, A.block};
-            const Real* x = !aux ? nullptr : mode == MASKED ? aux + first * ldc + j : aux + j;
-            Real* c = C + first * ldc + j;
-            if (padded(columns) - j >= 2 * LANES)
-                tile_of<TILE, 2>(n, mode, a, depth, B + j, ldb, c, ldc, x);
-            else
-                tile_of<TILE, 1>(n, mode, a, depth, B + j, ldb, c, ldc, x);
+            const Real* aux = !p.aux ? nullptr : p.mode == MASKED ? p.aux + first * p.ldc + j : p.aux + j;
+            const auto of_n_rows = two ? tile_of<2>(n, sizes) : tile_of<1>(n, sizes);
+            of_n_rows(p, p.A.data + first * p.A.row, p.B + j, p.C + first * p.ldc + j, aux);
         }
+    }
 }
 
 static bool is_narrow(int columns) { return columns <= LANES / 4; }
@@ -206,11 +219,11 @@ struct Network {
             Layer& l = layers[i];
             Real* C = activations[i] + row_of(i) * l.ld_out;
             if (i + 1 < layers.size())
-                multiply(RELU, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
+                multiply(rows, l.out, {RELU, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias});
             else if (i && is_narrow(l.out))
                 scalar_products(rows, l.out, l.in, A.data, A.row, l.backward, l.ld_in, C, l.ld_out, l.bias);
             else
-                multiply(AFFINE, rows, l.out, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias);
+                multiply(rows, l.out, {AFFINE, l.in, A, l.forward, l.ld_out, C, l.ld_out, l.bias});
             A = {C, l.ld_out, 1};
         }
     }
@@ -219,8 +232,8 @@ struct Network {
         for (size_t i = layers.size() - 1; i > 0; i--) {
             Layer& l = layers[i];
             Matrix A = {deltas[i] + delta_row * l.ld_out, l.ld_out, 1};
-            multiply(MASKED, rows, l.in, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
-                     activations[i - 1] + row_of(i - 1) * l.ld_in);
+            multiply(rows, l.in, {MASKED, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
+                                  activations[i - 1] + row_of(i - 1) * l.ld_in});
         }
     }
     // Gradient for the first components of x; rows of g_x are row_length(in) long.
@@ -230,7 +243,7 @@ struct Network {
         if (is_narrow(components))
             scalar_products(rows, components, l.out, A.data, A.row, l.forward, l.ld_out, g_x, l.ld_in, nullptr);
         else
-            multiply(PRODUCT, rows, components, l.out, A, l.backward, l.ld_in, g_x, l.ld_in, nullptr);
+            multiply(rows, components, {PRODUCT, l.out, A, l.backward, l.ld_in, g_x, l.ld_in, nullptr});
     }
     // Add what these rows give to the gradient of weights and biases; x has rows of ldx numbers, with zeros up to a vector.
     template <typename RowOf> void add_rows(int rows, const Real* x, long ldx, const RowOf& row_of) {
@@ -238,9 +251,9 @@ struct Network {
         for (size_t i = 0; i < layers.size(); i++) {
             Layer& l = layers[i];
             if (l.transposed)
-                multiply(ADD, l.out, l.in, rows, {deltas[i], 1, l.ld_out}, input, ldx, l.g_weight, l.ld_in, nullptr);
+                multiply(l.out, l.in, {ADD, rows, {deltas[i], 1, l.ld_out}, input, ldx, l.g_weight, l.ld_in, nullptr});
             else
-                multiply(ADD, l.in, l.out, rows, {input, 1, ldx}, deltas[i], l.ld_out, l.g_weight, l.ld_out, nullptr);
+                multiply(l.in, l.out, {ADD, rows, {input, 1, ldx}, deltas[i], l.ld_out, l.g_weight, l.ld_out, nullptr});
             for (long j = 0; j < padded(l.out); j += LANES) {
                 Vector sum = at(l.g_bias + j);
                 for (int r = 0; r < rows; r++) sum += at(deltas[i] + r * l.ld_out + j);
@@ -416,7 +429,7 @@ struct Stencil {
         const Real* from = image + y * grid.line(in);
         if (!narrow) {
             Real* C = ld == out ? to : line.of(grid.width * ld);
-            multiply(AFFINE, grid.width, out, 3 * in, {from, in, 1, 3, grid.line(in)}, weight, ld, C, ld, bias);
+            multiply(grid.width, out, {AFFINE, 3 * in, {from, in, 1, 3, grid.line(in)}, weight, ld, C, ld, bias});
             for (int x = 0; ld != out && x < grid.width; x++) std::copy_n(C + x * ld, out, to + x * out);
             return;
         }
@@ -638,8 +651,9 @@ struct ConvNet {
                 for (int dy = 0; dy < 3; dy++) {
                     const Real* shifted = image + dy * grid.line(layer.in);
                     const Matrix A = transposed ? Matrix{inside, 1, layer.out} : Matrix{shifted, 1, layer.in};
-                    multiply(ADD, rows_w, columns_w, depth, A, transposed ? shifted : inside, transposed ? layer.in : layer.out,
-                             g_weight + dy * rows_w * padded(columns_w), padded(columns_w), nullptr);
+                    multiply(rows_w, columns_w,
+                             {ADD, depth, A, transposed ? shifted : inside, transposed ? layer.in : layer.out,
+                              g_weight + dy * rows_w * padded(columns_w), padded(columns_w), nullptr});
                 }
                 for (int row = 0; g_in && row < grid.height; row++) {
                     const long at_line = n * grid.pixels() * layer.in + row * pixels_in;

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import subprocess
 import sys
 from functools import cache
 from importlib.util import find_spec
@@ -224,6 +225,16 @@ def library(*modules):
     return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
 
 
+def estimate_of_training():
+    """A line that says how long the trainings of all tasks take on this machine, whether or not they are done."""
+    tasks = [json.dumps(task_settings(task)) for task in TASKS]
+    study = ["--settings", *tasks, "--dataset", *results("{task}/dataset.nc", task=TASKS)]
+    study += ["--grid", json.dumps(GRID), "--seeds", *BLOCKS, "--cache", ".snakemake/estimates"]
+    command = [sys.executable, "-m", "hybridsam", "estimate", *study]
+    found = subprocess.run(command, capture_output=True, text=True)
+    return json.loads(found.stdout)["summary"] if found.returncode == 0 else "Training: no estimate of the time"
+
+
 LEFT_OUT = [task for task in experiment["optional_tasks"] if left_out(task)]
 TASKS = list(
     dict.fromkeys(experiment["tasks"] + [task for task in experiment["optional_tasks"] if task not in LEFT_OUT])
@@ -260,3 +271,7 @@ wildcard_constraints:
     method="|".join(METHODS),
     rho="[^/]+",
     seeds=r"\d+-\d+",
+
+
+if workflow.is_main_process and workflow.output_settings.dryrun:
+    print(estimate_of_training(), file=sys.stderr)
