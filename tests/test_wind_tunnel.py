@@ -53,7 +53,7 @@ def test_science_is_the_simulator_a1_c2(chamber):
     rng = np.random.default_rng(0)
     loads = rng.uniform(0, 1, (2, 7, 200)) * (rng.uniform(size=(2, 7, 200)) > 0.1)
     model, r = wind_tunnel.build(shipped()["model"]), [0.2, 0.75, 0.9]
-    inputs = {name: column(values)[None] for name, values in zip(("load_in", "load_out"), loads, strict=True)}
+    inputs = {"still": model.in_still_air(*(column(values)[None] for values in loads))}
     found = model.science(model.parameters.named(column(r)[:, None]), inputs)
     assert found.shape == (3, 7, 200)
     table = pd.DataFrame({"load_in": loads[0].ravel(), "load_out": loads[1].ravel(), "pressure_ambient": 0.0})

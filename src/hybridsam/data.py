@@ -11,7 +11,7 @@ from torch import Tensor
 from hybridsam.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Tensors (member, sample, ...), whose member axis has length one where all members share them.
 

@@ -1,5 +1,6 @@
-"""What depends on the device that trains: how many members fit at once, CUDA graphs, the precision of products."""
+"""What depends on the device that trains: how many members fit at once, CUDA graphs, arithmetic, garbage collection."""
 
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,3 +82,13 @@ def arithmetic(tf32: bool) -> Iterator[None]:
         torch.set_flush_denormal(False)
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
+
+
+@contextmanager
+def without_old_garbage() -> Iterator[None]:
+    """While training: collections leave out what was there before, such as all imports; it took a tenth of the time."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hybridsam import records, tasks
 from hybridsam.data import Samples
-from hybridsam.devices import arithmetic
+from hybridsam.devices import arithmetic, without_old_garbage
 from hybridsam.errors import UserError
 from hybridsam.fused import SOURCE, accelerate
 from hybridsam.hybrid import HybridModel
@@ -69,7 +69,7 @@ def fit(
 
     fast = accelerate(model, data["train"])
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
-    with arithmetic(training.tf32):
+    with arithmetic(training.tf32), without_old_garbage():
         state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
 
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))

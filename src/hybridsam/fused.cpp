@@ -266,7 +266,7 @@ struct Network {
 
 // ---- units of work
 
-// The parts of all members, shared by threads; what parts add up is added in their order.
+// The parts of all members, of at least `block` rows, shared by threads; what parts add up is added in their order.
 class Parts {
     const int members, parts, rows;
     std::atomic<int> next{0};
@@ -322,7 +322,7 @@ extern "C" void map_error(
     const bool backward = g_phi || g_x;
     std::vector<double> sums(members);
 
-    Parts(members, samples, MAP_ROWS).run(threads, [&](int m, int first, int rows) {
+    Parts(members, samples, 4 * MAP_ROWS).run(threads, [&](int m, int first, int rows) {
         static thread_local Work work;
         Network& net = work.network;
         net.prepare(n_layers, sizes);

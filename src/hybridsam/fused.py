@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -148,11 +148,12 @@ class FusedMap:
     def __init__(self, model: HybridMap, dtype: torch.dtype) -> None:
         self.model = model
         self.sizes = _integers(cast(MLP, model.network).sizes)
+        self.seen_beside = lru_cache(maxsize=1)(model.seen_beside)  # the same in every pass, without mini-batches
         self.map_error = library(f"typedef {TYPES[dtype][0]} Real;\n").map_error
 
     def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
         """(member,) mean squared error, plus weight times the penalty where one is given."""
-        science, beside = self.model.predict_science(theta, None, data), self.model.seen_beside(data)
+        science, beside = self.model.predict_science(theta, None, data), self.seen_beside(data)
         error = _Error.apply(self._error, beside, phi, science, data.targets)
         return error if weight is None else error + weight * _Error.apply(self._error, beside, phi, science, science)
 
@@ -244,7 +245,7 @@ def _stride(values: Tensor) -> ctypes.c_long:
     return ctypes.c_long(values.stride(0) if len(values) > 1 else 0)
 
 
-def _gradient(model: HybridModel, data: Samples) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient(model: HybridModel, data: Samples) -> tuple[Tensor, ...]:
     """Loss of a member and its gradients, on a few samples and times."""
     few = next(data.chunks(3)).until(3)
     raw = model.parameters.initial(1).to(few.targets)

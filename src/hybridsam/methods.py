@@ -86,13 +86,13 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
-def gradient(objective: Objective, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Values (member,) and gradients for theta and phi of every member's own objective."""
-    theta, phi = theta.detach().requires_grad_(), phi.detach().requires_grad_()
+def gradient(objective: Objective, theta: Tensor, phi: Tensor, of_theta: bool = True) -> tuple[Tensor, ...]:
+    """Values (member,) and gradients for theta, unless it is left out, and phi of every member's own objective."""
+    theta, phi = theta.detach().requires_grad_(of_theta), phi.detach().requires_grad_()
     values = objective(theta, phi)
     # Members share nothing, so one backward pass of the sum gives each its own gradient.
-    g_theta, g_phi = torch.autograd.grad(values.sum(), (theta, phi), materialize_grads=True)
-    return values.detach(), g_theta, g_phi
+    wanted = (theta, phi) if of_theta else (phi,)
+    return values.detach(), *torch.autograd.grad(values.sum(), wanted, materialize_grads=True)
 
 
 def hybrid_gradient(
@@ -103,7 +103,7 @@ def hybrid_gradient(
     rho: Tensor,
     is_weight: Tensor,
     perturb: str = "network",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Algorithm 1 (Takeishi 2026): the gradient that one step of hybrid sharpness-aware minimization applies.
 
     objective: (theta, phi) -> (member,) losses. theta: (member, parameter), unconstrained. phi: (member, n).
@@ -113,13 +113,14 @@ def hybrid_gradient(
     Returns the losses at (theta, phi), then the gradients for theta and phi taken at (theta, phi + epsilon). Losses of
     a member whose first or second pass is not finite are returned as NaN or infinity.
     """
-    values, g_theta, g_phi = gradient(objective, theta, phi)
     if perturbation is None:
-        return values, g_theta, g_phi
+        return gradient(objective, theta, phi)
 
     if perturb == "network":
+        values, g_phi = gradient(objective, theta, phi, of_theta=False)
         perturbed_theta, perturbed_phi = theta, phi + perturbation(phi, g_phi, rho, is_weight)
     else:
+        values, g_theta, g_phi = gradient(objective, theta, phi)
         n = theta.shape[1]
         w, g = torch.cat([theta, phi], 1), torch.cat([g_theta, g_phi], 1)
         every = torch.cat([torch.ones_like(theta[0], dtype=torch.bool), is_weight])

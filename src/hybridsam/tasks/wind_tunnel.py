@@ -8,6 +8,7 @@ r and the largest pressure S_max appear as a product only, so S_max is fixed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam import chambers, splits
+from hybridsam.data import Samples
 from hybridsam.errors import UserError
 from hybridsam.hybrid import HybridMap
 from hybridsam.networks import MLP
@@ -80,21 +82,35 @@ def convert(archive: chambers.Location, constants: Mapping) -> xr.Dataset:
     )
 
 
-def build(model: Mapping) -> HybridMap:
+class SteadyPressure(HybridMap):
+    """The law of two fans, of which the part without r is computed once: as input ``still``, pressure in still air."""
+
+    def __init__(self, law: Mapping, parameters: Parameters, network: MLP) -> None:
+        beside = {"load_in": 1.0, "load_out": 1.0, "hatch": 1 / 45}
+        super().__init__(self.pressure, parameters, network, "pressure", tuple(INPUTS), beside, standardise=True)
+        self.law = law
+
+    def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
+        """As HybridMap.data, with the input ``still`` in Pa."""
+        data = super().data(dataset, split, dtype, device)
+        still = self.in_still_air(data.inputs["load_in"], data.inputs["load_out"])
+        return replace(data, inputs=data.inputs | {"still": still})
+
+    def in_still_air(self, load_in: Tensor, load_out: Tensor) -> Tensor:
+        """Pressure in Pa at r = 0."""
+        omega_in, omega_out = (fan_speed(load, self.law["least_load"], 1.0) for load in (load_in, load_out))
+        return pressure_over_ambient(omega_in, omega_out, torch.zeros_like(omega_in), self.law["s_max"], 1.0)
+
+    @staticmethod
+    def pressure(theta: dict[str, Tensor], u: dict[str, Tensor]) -> Tensor:
+        """Pressure in Pa, (member, sample, time)."""
+        return (1 - theta["r"].unsqueeze(-1)) * u["still"]
+
+
+def build(model: Mapping) -> SteadyPressure:
     """The hybrid model from the ``model`` section of the task file."""
-    law = values_of(model["constants"])
-
-    def science(theta: dict[str, Tensor], u: dict[str, Tensor]) -> Tensor:
-        """Pressure in Pa (member, sample, time) from the loads."""
-        omega_in, omega_out = (fan_speed(u[name], law["least_load"], 1.0) for name in ("load_in", "load_out"))
-        return pressure_over_ambient(omega_in, omega_out, theta["r"].unsqueeze(-1), law["s_max"], 1.0)
-
-    return HybridMap(
-        science,
+    return SteadyPressure(
+        values_of(model["constants"]),
         Parameters.from_settings(model["theta"]),
         MLP(((1 + len(INPUTS)) * model["window"], *model["hidden"], model["window"])),
-        target="pressure",
-        inputs=tuple(INPUTS),
-        beside={"load_in": 1.0, "load_out": 1.0, "hatch": 1 / 45},
-        standardise=True,
     )
