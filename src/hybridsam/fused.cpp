@@ -130,6 +130,14 @@ static void multiply(int rows, int columns, const Product& p) {
     }
 }
 
+static Real total(const Vector& values) {
+    Real lanes[LANES], sum = 0;
+    at(lanes) = values;
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < LANES; j++) sum += lanes[j];
+    return sum;
+}
+
 static bool is_narrow(int columns) { return columns <= LANES / 4; }
 
 // C (rows, columns) = aux + A B' for few columns: scalar products of rows of A and of B, whole vectors long.
@@ -139,9 +147,7 @@ static void scalar_products(
         for (int j = 0; j < columns; j++) {
             Vector sums = {};
             for (int k = 0; k < depth; k += LANES) sums += at(A + r * lda + k) * at(B + j * ldb + k);
-            for (int n = LANES / 2; n > 0; n /= 2)
-                for (int i = 0; i < n; i++) sums[i] += sums[i + n];
-            C[r * ldc + j] = (aux ? aux[j] : 0) + sums[0];
+            C[r * ldc + j] = (aux ? aux[j] : 0) + total(sums);
         }
 }
 
@@ -443,9 +449,7 @@ struct Stencil {
                     for (; k + LANES <= 3 * in; k += LANES) sums += at(a + k) * at(w + k);
                     for (; k < 3 * in; k++) sum += a[k] * w[k];
                 }
-                for (int v = LANES / 2; v > 0; v /= 2)
-                    for (int j = 0; j < v; j++) sums[j] += sums[j + v];
-                to[x * out + o] = sum + sums[0];
+                to[x * out + o] = sum + total(sums);
             }
     }
 };

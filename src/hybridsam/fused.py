@@ -29,7 +29,7 @@ from hybridsam.networks import MLP, ConvNet, Layers
 from hybridsam.symbolic import TYPES, NotFollowedError, c_code, record
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared", "-pthread")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp-simd", "-fPIC", "-shared", "-pthread")
 
 AGREEMENT = 1e-2  # relative; between both paths, on a few samples and times, before the fast one is trusted
 
