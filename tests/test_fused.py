@@ -1,8 +1,10 @@
 """The compiled path: its losses and gradients are those of PyTorch, and members, threads and segments change no bit."""
 
 import logging
+import platform
 import re
 from copy import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,6 +165,19 @@ def test_threads_change_no_bit_of_a_convolutional_network(threads):
     finally:
         torch.set_num_threads(1)
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names x86 processors")
+@pytest.mark.parametrize("processor", ["x86-64", "haswell"])
+def test_vectors_of_other_processors_give_the_same_numbers(monkeypatch, processor):
+    """Without and with AVX; code for AVX-512 is what a newer processor makes of -march=native."""
+    if processor == "haswell" and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this processor has no AVX2")
+    monkeypatch.setattr(fused, "target", lambda: (fused.compiler(), f"-march={processor}", processor))
+    assert_agree(Predation([33, 20]), time_series(70, 4))
+    assert_agree(network_behind(12, [33, 20], 5), of_map(300, 12, 5))
+    states = random(1, 3, 3, 5, 9, 2)
+    assert_agree(on_a_grid([5, 17]), Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.3)), 1, 1e-9)
 
 
 @pytest.mark.parametrize("method", ["freg", "l2reg"])

@@ -1,12 +1,13 @@
 // Mean squared error and its gradient in one pass, for fully connected networks with ReLU and a member axis: of a network
 // as it is, and of a network inside a vector field that is integrated by the classical Runge-Kutta method, with the
-// gradient by the discrete adjoint.
+// gradient by the discrete adjoint. Also, in two calls, convolutional networks on a grid.
 //
 // A unit of work is (member, part of its samples), treated in blocks of rows, so that activations stay in the cache and
 // memory does not grow with the members. Sums have the same order whatever the number of members or threads.
 //
-// Before this text stand the type Real and, for rollouts, N_X, N_THETA, N_G, field and field_gradient: hybridsam.symbolic
-// writes them from the science. Matrices are row-major; columns beyond the last, up to whole vectors, are zero.
+// Before this text stand the type Real and one of MAP, GRID and FIELD, the part to compile; with FIELD also N_X, N_THETA,
+// N_G, field and field_gradient, which hybridsam.symbolic writes from the science. Matrices are row-major; columns beyond
+// the last, up to whole vectors, are zero.
 
 #include <algorithm>
 #include <array>
@@ -312,6 +313,7 @@ template <typename Block> static void for_blocks(int first, int rows, int size, 
 
 // ---- a network as it is
 
+#ifdef MAP
 // error[m] = mean (g([x, beside]; phi) - y)^2 over the samples and components of member m.
 // sizes: of the layers, the first is that of x and beside together. x (member, samples, n_x), beside
 // (member or 1, samples, rest) and y (member or 1, samples, out), beside_member and y_member numbers apart. Gradients, where not null: g_phi like phi (filled with zeros),
@@ -375,8 +377,11 @@ extern "C" void map_error(
     for (int m = 0; m < members; m++) error[m] = sums[m] / ((double)samples * n_out);
 }
 
+#endif
+
 // ---- convolutions on a grid
 
+#ifdef GRID
 // 3 x 3 convolutions that keep the size, with BatchNorm (by the batch at hand) and ReLU between them. Images have their
 // channels last; those that are convolved have a border of zeros, so that a row of pixels is a matrix of which each row
 // is a pixel with its neighbours, three of them in a line.
@@ -720,6 +725,8 @@ extern "C" void convnet_backward(
         g = g_in;
     }
 }
+
+#endif
 
 // ---- a network in a vector field that is integrated
 

@@ -149,7 +149,7 @@ class FusedMap:
         self.model = model
         self.sizes = _integers(cast(MLP, model.network).sizes)
         self.seen_beside = lru_cache(maxsize=1)(model.seen_beside)  # the same in every pass, without mini-batches
-        self.map_error = library(f"typedef {TYPES[dtype][0]} Real;\n").map_error
+        self.map_error = library(f"#define MAP\ntypedef {TYPES[dtype][0]} Real;\n").map_error
 
     def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
         """(member,) mean squared error, plus weight times the penalty where one is given."""
@@ -176,7 +176,7 @@ class FusedConvNet:
 
     def __init__(self, network: ConvNet, dtype: torch.dtype) -> None:
         self.channels = _integers(network.channels)
-        self.library = library(f"typedef {TYPES[dtype][0]} Real;\n")
+        self.library = library(f"#define GRID\ntypedef {TYPES[dtype][0]} Real;\n")
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
         """As ConvNet.one."""
