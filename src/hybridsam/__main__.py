@@ -80,7 +80,9 @@ def train(args: argparse.Namespace) -> None:
     checkpoint = None
     if args.checkpoints:
         checkpoint = checkpoint_for(*block_of_runs, args.checkpoints, args.checkpoint_seconds)
-    block, weights = fit(*block_of_runs, checkpoint)
+    from hybridsam.estimate import log_training  # after the checkpoint, whose name holds a hash of what is imported
+
+    block, weights = fit(*block_of_runs, checkpoint, before=log_training)
     run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
     run["data"] = records.origin(block)
     metadata = {"run": json.dumps(run)}  # one entry: several are written in random order

@@ -6,7 +6,7 @@ import logging
 import re
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +47,14 @@ def fit(
     seeds: Sequence[int],
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
+    before: Callable | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """Train one run for each seed; return the block of runs and the trained weights.
 
     settings: the task file's ``module``, ``model`` and ``training``. dataset: as ``dataset.nc``. device: ``auto`` takes
     a GPU when there is one. checkpoint: of :func:`checkpoint_for`, which the caller discards once the result is safe;
-    without it a killed training starts anew. Raises UserError for settings that make no sense.
+    without it a killed training starts anew. before: called before training, as hybridsam.estimate.log_training, which
+    is not imported here because no result depends on it. Raises UserError for settings that make no sense.
     """
     chosen = get_method(method)
     rho = float(canonical(rho))
@@ -69,6 +71,8 @@ def fit(
 
     fast = accelerate(model, data["train"])
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
+    if before:
+        before(model, chosen, data["train"], data["validation"], training, len(seeds))
     with arithmetic(training.tf32), without_old_garbage():
         state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
 

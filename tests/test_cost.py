@@ -1,0 +1,276 @@
+"""The estimate of what training costs: work counted against closed forms, the command, the line of a dry run."""
+
+import json
+from dataclasses import astuple
+
+import pandas as pd
+import pytest
+import small
+import torch
+
+from hybridsam import cost, estimate
+from hybridsam.errors import UserError
+from hybridsam.fused import accelerate
+from hybridsam.methods import get_method
+from hybridsam.settings import build as build_settings
+from hybridsam.train import Training
+
+GRID = {"erm": ["0"], "freg": ["0.1", "1"], "sam": ["0.05"]}
+
+
+def gradient_of(task, folder, method="erm", compiled=False, model=None, **data):
+    """The work of a gradient of a small task, and the model."""
+    built = small.build(task, model)
+    samples = built.data(small.dataset_of(task, folder, **data), "train", torch.float32, "cpu")
+    assert not compiled or accelerate(built, samples)
+    return cost.gradient_of(built, get_method(method), samples), built
+
+
+# Work
+
+
+def products(task, folder, members, samples, **options):
+    work, _ = gradient_of(task, folder, **options)
+    by_pytorch, compiled = work.of(members, samples)
+    return by_pytorch.products + compiled.products
+
+
+def test_products_in_a_rollout_are_three_times_those_of_its_evaluations(tmp_path):
+    evaluations, weights = 4 * 2 * 3, 2 * 8 + 8 * 8 + 8 * 2  # rk4, two steps for each of three times
+    forward = 2 * evaluations * weights * 5 * 7
+    # The first evaluation is of data, for which no gradient is needed.
+    assert products("pendulum", tmp_path, members=5, samples=7) == 3 * forward - 2 * 2 * 8 * 5 * 7
+
+
+def test_products_of_a_map(tmp_path):
+    weights = 48 * 8 + 8 * 8 + 8 * 12
+    # Its input depends on theta, so that all three products are needed.
+    assert products("wind_tunnel", tmp_path, members=2, samples=9) == 3 * 2 * weights * 2 * 9
+
+
+def test_operations_in_convolutions(tmp_path):
+    work, _ = gradient_of("reaction_diffusion", tmp_path)
+    evaluations, pixels, channels = 4 * 2, 6 * 6, 2 * 4 + 4 * 4 + 4 * 2
+    forward = 2 * 9 * channels * pixels * evaluations
+    of_data = 2 * 9 * 2 * 4 * pixels  # as above
+    assert work.of(3, 4)[0].convolutions == (3 * forward - of_data) * 3 * 4
+
+
+def test_a_penalty_on_the_network_adds_the_products_at_all_states(tmp_path):
+    erm, freg = (products("pendulum", tmp_path, 1, 1, method=method) for method in ("erm", "freg"))
+    weights, states = 2 * 8 + 8 * 8 + 8 * 2, 4
+    assert freg - erm == states * (3 * 2 * weights - 2 * 2 * 8)
+
+
+@pytest.mark.parametrize("task", small.SIMULATED)
+def test_work_is_linear_in_samples_and_members(task, tmp_path, monkeypatch):
+    few, _ = gradient_of(task, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cost, "FEW", 4)
+        more, _ = gradient_of(task, tmp_path)
+    assert astuple(few.of(4, 4)[0]) == pytest.approx(astuple(more.few), rel=0.05)
+
+
+@pytest.mark.parametrize("task", ["pendulum", "wind_tunnel", "reaction_diffusion"])
+def test_what_is_compiled_is_counted_apart_and_the_fast_path_stays(task, tmp_path):
+    slow, _ = gradient_of(task, tmp_path)
+    fast, model = gradient_of(task, tmp_path, compiled=True)
+    by_pytorch, compiled = fast.of(3, 4)
+    (everything, nothing) = slow.of(3, 4)
+    assert nothing == cost.Work()
+    assert (by_pytorch.products, by_pytorch.convolutions) == (0, 0)
+    assert (compiled.products, compiled.convolutions) == (everything.products, everything.convolutions)
+    assert model.fast or model.network.fast
+    assert fast.seconds(3, 4, 1e11) < slow.seconds(3, 4, 1e11)
+
+
+# Time
+
+
+def test_an_iteration_takes_longer_with_more_of_everything(tmp_path):
+    work, model = gradient_of("pendulum", tmp_path)
+    training = build_settings(Training, small.settings_of("pendulum")["training"], "training")
+    erm, sam = (cost.cost_of(model, get_method(method), work, training, 25, 25) for method in ("erm", "sam"))
+    batches = cost.cost_of(
+        model,
+        get_method("erm"),
+        work,
+        build_settings(Training, small.settings_of("pendulum", training={"batch_size": 5})["training"], "training"),
+        25,
+        25,
+    )
+    times = [batches.iteration(2, 1e11), erm.iteration(2, 1e11), sam.iteration(2, 1e11), sam.iteration(4, 1e11)]
+    assert times == sorted(times) and len(set(times)) == 4
+    assert sam.iteration(2, 1e11) < 2 * erm.iteration(2, 1e11)
+
+
+def test_the_rate_of_this_cpu_is_plausible():
+    assert 1e8 < cost.multiplication_rate(torch.float32) < 1e14
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.01, "1 s"), (45.2, "45 s"), (180, "3 min"), (5900, "98 min"), (7 * 3600, "7 h"), (1e6, "12 days")],
+)
+def test_times_in_words(seconds, words):
+    assert estimate.in_words(seconds) == words
+
+
+def test_the_log_says_how_long_training_takes(caplog, tmp_path):
+    model = small.build("pendulum")
+    dataset = small.dataset_of("pendulum", tmp_path)
+    splits = [model.data(dataset, split, torch.float32, "cpu") for split in ("train", "validation")]
+    training = build_settings(Training, small.settings_of("pendulum")["training"], "training")
+    with caplog.at_level("INFO"):
+        estimate.log_training(model, get_method("sam"), *splits, training, 2)
+        model.network = None
+        estimate.log_training(model, get_method("sam"), *splits, training, 2)
+    assert caplog.messages[0] == "about 1 s in all (estimated)"
+    assert caplog.messages[1].startswith("no estimate of the time: ")
+
+
+# Studies
+
+
+def studied(*tasks, datasets=None, cache=None):
+    return estimate.study(tasks, datasets or [None] * len(tasks), GRID, [2, 1], cache)
+
+
+def small_settings(task, **changes):
+    """The settings of a small task with a twin, if it has any, of its size."""
+    chosen = small.settings_of(task, **changes)
+    if "twin" in chosen:
+        for name in {"runs", "rows", "images", "image_size"} & set(chosen["twin"]):
+            chosen["twin"][name] = chosen["data"][name]
+    return chosen
+
+
+@pytest.mark.parametrize("task", ["pendulum", "reaction_diffusion", "pendulum_images", "wind_tunnel", "light_tunnel"])
+def test_every_task_with_a_simulator_has_an_estimate(task):
+    chosen = small_settings(task)
+    found = studied(chosen)["tasks"][chosen["title"]]
+    assert set(found["seconds_per_iteration"]) == set(GRID)
+    iterations = found["seconds"] - 4 * 2 * estimate.START_SECONDS  # four trainings of two blocks
+    assert 0 < iterations < 4 * 2 * 3 * max(found["seconds_per_iteration"].values())
+
+
+def test_measurements_that_are_not_here_have_no_estimate():
+    pendulum, sensors = small_settings("pendulum"), small_settings("light_sensors")
+    found = studied(pendulum, sensors)
+    assert found["tasks"][sensors["title"]] == {"reason": "its data are measured and not here yet"}
+    assert found["summary"].startswith("Training: 24 runs in 16 jobs, about ")
+    assert "without Light sensors (its data are measured and not here yet)" in found["summary"]
+    alone = studied(sensors)["summary"]
+    assert alone.startswith("Training: 12 runs in 8 jobs, no estimate of the time for Light sensors")
+
+
+def test_a_dataset_that_is_here_gives_shapes_and_sizes(tmp_path):
+    sensors, file = small_settings("light_sensors"), tmp_path / "dataset.nc"
+    dataset = small.dataset_of("light_sensors", tmp_path)
+    dataset.assign_attrs(constants=json.dumps(sensors["data"])).to_netcdf(file)
+    assert "seconds" in studied(sensors, datasets=[file])["tasks"][sensors["title"]]
+    other = small_settings("light_sensors", data={"train": 5})  # than the dataset was made with
+    assert "reason" in studied(other, datasets=[file])["tasks"][sensors["title"]]
+
+
+def test_the_estimate_of_an_unchanged_task_is_found_again(tmp_path, monkeypatch):
+    first = studied(small_settings("pendulum"), cache=tmp_path)
+    monkeypatch.setattr(estimate, "of_task", lambda *_: pytest.fail("estimated again"))
+    assert studied(small_settings("pendulum"), cache=tmp_path) == first
+
+
+def test_a_change_of_a_task_gives_another_estimate(tmp_path):
+    before, after = (
+        studied(small_settings("pendulum", data={"steps": steps}), cache=tmp_path)["tasks"] for steps in (3, 30)
+    )
+    assert before["Pendulum time series"]["seconds"] < after["Pendulum time series"]["seconds"]
+
+
+def test_an_unknown_failure_is_a_reason_and_is_not_kept(tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("it is broken\nin two lines")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimate, "of_task", fail)
+        assert (
+            "no estimate of the time for Pendulum time series (it is broken)"
+            in studied(small_settings("pendulum"), cache=tmp_path)["summary"]
+        )
+    assert "about" in studied(small_settings("pendulum"), cache=tmp_path)["summary"]
+
+
+# The benchmark
+
+
+@pytest.fixture
+def scaling(monkeypatch, tmp_path):
+    """benchmarks/scaling.py, which measures for a moment and draws into a temporary folder."""
+    monkeypatch.syspath_prepend(str(small.ROOT / "benchmarks"))
+    import scaling
+
+    monkeypatch.setattr(scaling, "SECONDS", 1e-3)
+    monkeypatch.setattr(scaling, "IMAGES", tmp_path)
+    yield scaling
+    torch.set_flush_denormal(False)
+
+
+def test_what_is_measured_is_drawn_with_its_numbers(scaling, monkeypatch, tmp_path):
+    monkeypatch.setattr(scaling, "BASE", {"members": 2, "samples": 3, "horizon": 2, "width": 8})
+    values = {"members": [1, 2], "samples": [3], "horizon": [2], "width": [8]}
+    monkeypatch.setattr(scaling, "PATHS", dict.fromkeys(scaling.PATHS, values))
+    points = scaling.scaling_points(["members"])
+    measured = [point | scaling.measure(point) for point in points]
+    scaling.write_figures(measured, ["members"])
+    assert (tmp_path / "scaling-members.png").stat().st_size > 0
+    numbers = pd.read_csv(tmp_path / "scaling-members.csv")
+    assert sorted(zip(numbers["path"], numbers["members"], strict=True)) == [
+        (path, members) for path in sorted(scaling.PATHS) for members in (1, 2)
+    ]
+    assert (numbers[["seconds", "predicted", "megabytes"]] > 0).all(axis=None)
+
+
+def test_the_fit_finds_the_constants_of_times_that_follow_the_law(scaling):
+    points = [
+        point | scaling.measure(point)
+        for point in scaling.task_points()
+        if point["sizes"] == "config" and point["task"] in ("pendulum", "light_tunnel")
+    ]
+    for point in points:
+        point["seconds"] = [scaling.predicted(point)] * 3
+    found = scaling.fit(points)
+    assert found["worst ratio"] == pytest.approx(1, abs=1e-3)
+    assert found["PYTORCH.call"] == pytest.approx(cost.PYTORCH.call, rel=1e-3)
+
+
+# Dry runs
+
+
+@pytest.mark.slow
+def test_a_dry_run_says_how_long_training_takes_and_what_has_no_estimate(fresh):
+    fresh.append("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n")
+    (line,) = training_lines(fresh.snakemake("-n"))
+    assert line.startswith("Training: 28 runs in 14 jobs, about ")
+    assert "without Duffing oscillator (broken on import)" in line
+    assert "CPU time" in line and "docs/performance.md" in line
+
+    (kept,) = (fresh.root / ".snakemake/estimates").glob("*.json")
+    kept.write_text(json.dumps({"seconds": 36000.0, "seconds_per_iteration": {}}))
+    assert "about 10 h of CPU time" in training_lines(fresh.snakemake("-n"))[0]
+
+
+@pytest.mark.slow
+def test_a_dry_run_goes_on_where_the_estimate_fails(fresh):
+    fresh.append("src/hybridsam/estimate.py", "\nraise RuntimeError\n")
+    result = fresh.snakemake("-n")
+    assert result.returncode == 0, result.stdout
+    assert training_lines(result) == ["Training: no estimate of the time"]
+
+
+@pytest.mark.slow
+def test_only_a_dry_run_estimates(fresh):
+    assert training_lines(fresh.snakemake("--list")) == []
+    assert not (fresh.root / ".snakemake/estimates").exists()
+
+
+def training_lines(result):
+    return [line for line in result.stdout.splitlines() if line.startswith("Training:")]
