@@ -2,8 +2,11 @@
 
 import gc
 import logging
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -92,3 +95,13 @@ def without_old_garbage() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process had. (On Linux getrusage lets a process begin with its parent's.)"""
+    status = Path("/proc/self/status")
+    if status.exists():
+        fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(fields["VmHWM"].split()[0]) / 1024
+    unit = 1024**2 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import re
-import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from hybridsam import records, tasks
 from hybridsam.data import Samples
-from hybridsam.devices import arithmetic, without_old_garbage
+from hybridsam.devices import arithmetic, peak_megabytes, without_old_garbage
 from hybridsam.errors import UserError
 from hybridsam.fused import SOURCE, accelerate
 from hybridsam.hybrid import HybridModel
@@ -85,7 +84,7 @@ def fit(
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "losses_by": "compiled C++" if fast else "PyTorch",
         "seconds": state.seconds,
-        "peak_memory_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_megabytes": peak_megabytes(),
     }
     theta, phi = constrained(model, state)
     layers = model.network.unflatten(phi) | model.network.unflatten_running(state.running)

@@ -273,7 +273,7 @@ struct Network {
 
 // ---- units of work
 
-// The parts of all members, of at least `block` rows, shared by threads; what parts add up is added in their order.
+// The parts of all members, of about `block` rows where PARTS allow, shared by threads; what parts add up is added in their order.
 class Parts {
     const int members, parts, rows;
     std::atomic<int> next{0};
@@ -281,7 +281,7 @@ class Parts {
 
 public:
     Parts(int members, int rows, int block)
-        : members(members), parts(std::clamp(rows / block, 1, PARTS)), rows(rows), turn(members) {}
+        : members(members), parts(std::clamp((rows + block - 1) / block, 1, PARTS)), rows(rows), turn(members) {}
 
     // compute(member, first row, number of rows) returns a function that adds its results to the member's.
     template <typename Compute> void run(int threads, const Compute& compute) {
