@@ -147,8 +147,10 @@ class HybridMap:
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""
-        science, beside = self.predict_science(theta, phi, data), self.seen_beside(data)
-        seen = torch.cat([science, beside.expand(len(theta), *beside.shape[1:])], -1)
+        seen = self.predict_science(theta, phi, data)
+        if self.beside:
+            beside = self.seen_beside(data)
+            seen = torch.cat([seen, beside.expand(len(theta), *beside.shape[1:])], -1)
         return self.network(self.network.unflatten(phi), seen)
 
     def seen_beside(self, data: Samples) -> Tensor:
