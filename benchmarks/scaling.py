@@ -22,6 +22,7 @@ import torch
 import yaml
 from machine import processor, versions
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, ScalarFormatter
 from ours import NEVER, Pacer, Stop
 from scipy.optimize import least_squares
 
@@ -198,7 +199,12 @@ def draw(axis: str, rows: pd.DataFrame):
         left.plot(points[axis], points["predicted"], color=colour, linewidth=1)
         right.plot(points[axis], points["megabytes"], color=colour, marker=marker, linewidth=looks.THIN)
     for panel, label in ((left, "time of a member's iteration (s)"), (right, "peak memory of the process (MB)")):
-        panel.set(xscale="log", yscale="log", xlabel=LABELS[axis], ylabel=label)
+        panel.set(xscale="log", xlabel=LABELS[axis], ylabel=label)
+        panel.set_xticks(sorted(set(rows[axis])), minor=False)
+        panel.xaxis.set_major_formatter(ScalarFormatter())
+        panel.xaxis.set_minor_locator(NullLocator())
+    left.set(yscale="log")
+    right.set(ylim=(0, None))
     dots = [
         Line2D([], [], color=c, marker=m, linestyle="", label=f"{path}, measured") for path, (c, m) in LOOKS.items()
     ]
