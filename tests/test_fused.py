@@ -332,6 +332,18 @@ def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache
     assert not list(no_cache.glob("**/*.so"))
 
 
+def test_a_cache_that_cannot_be_written_or_is_damaged_is_no_error(log, no_cache, monkeypatch):
+    assert fused.accelerate(Predation([4]), time_series(3, 4))
+    (file,) = (no_cache / "hybridsam").glob("*.so")
+    (no_cache / "damaged/hybridsam").mkdir(parents=True)
+    (no_cache / "damaged/hybridsam" / file.name).write_bytes(file.read_bytes()[:100])
+    (no_cache / "a file").write_text("")
+    for name in ("damaged", "a file"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(no_cache / name))
+        assert not fused.accelerate(Predation([4]), time_series(3, 4))
+        assert name in log.records[-1].message and log.records[-1].levelname == "WARNING"
+
+
 def test_compiled_code_is_found_in_the_cache_and_compiled_anew_for_other_code(no_cache):
     accelerated = [fused.accelerate(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5])]
     assert all(accelerated)

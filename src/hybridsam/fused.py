@@ -95,18 +95,26 @@ def library(prelude: str) -> ctypes.CDLL:
     key = hashlib.sha256("\0".join([source, *FLAGS, command, seen]).encode()).hexdigest()[:24]
     cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybridsam"
     file = cache_folder / f"{key}.so"
-    if not file.exists():
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
-            text, built = Path(folder) / "fused.cpp", Path(folder) / "fused.so"
-            text.write_text(source)
-            call = [command, *FLAGS, native, str(text), "-o", str(built)]
-            result = subprocess.run(call, capture_output=True, text=True, check=False)
-            if result.returncode:
-                first = next((line for line in result.stderr.splitlines() if "error" in line), "no message")
-                raise NotCompiledError(f"{command} failed: {first}")
-            built.rename(file)  # whole or not at all, also when several jobs compile at once
-    return ctypes.CDLL(str(file))
+    try:
+        if not file.exists():
+            cache_folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache_folder) as folder:
+                built = compiled(source, [command, *FLAGS, native], Path(folder))
+                built.rename(file)  # whole or not at all, also when several jobs compile at once
+        return ctypes.CDLL(str(file))
+    except OSError as error:
+        raise NotCompiledError(f"{cache_folder}: {error}") from error
+
+
+def compiled(source: str, command: Sequence[str], folder: Path) -> Path:
+    """The shared library that a compiler makes of the source, in that folder; raises NotCompiledError."""
+    text, built = folder / "fused.cpp", folder / "fused.so"
+    text.write_text(source)
+    result = subprocess.run([*command, str(text), "-o", str(built)], capture_output=True, text=True, check=False)
+    if result.returncode:
+        first = next((line for line in result.stderr.splitlines() if "error" in line), "no message")
+        raise NotCompiledError(f"{command[0]} failed: {first}")
+    return built
 
 
 class FusedODE:
