@@ -11,7 +11,7 @@ from problems import LEARNING_RATE, RHO, Problem
 from hybridsam import tasks
 from hybridsam.checkpoint import State
 from hybridsam.data import Samples
-from hybridsam.devices import arithmetic, without_old_garbage
+from hybridsam.devices import arithmetic, keep_freed_memory, without_old_garbage
 from hybridsam.fused import accelerate
 from hybridsam.hybrid import HybridModel
 from hybridsam.methods import get_method, gradient, objective
@@ -49,7 +49,8 @@ class Ours:
 
     def __init__(self, problem: Problem, members: int, device: str, compiled: bool) -> None:
         torch.set_num_threads(1)
-        self.context = ExitStack()  # as hybridsam.fit trains
+        keep_freed_memory()  # and the rest, as hybridsam.fit trains
+        self.context = ExitStack()
         self.context.enter_context(arithmetic(tf32=False))
         self.context.enter_context(without_old_garbage())
         self.model: HybridModel = tasks.load(problem.settings["module"]).build(problem.settings["model"])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hybridsam import records, tasks
 from hybridsam.data import Samples
-from hybridsam.devices import arithmetic, peak_megabytes, without_old_garbage
+from hybridsam.devices import arithmetic, keep_freed_memory, peak_megabytes, without_old_garbage
 from hybridsam.errors import UserError
 from hybridsam.fused import SOURCE, accelerate
 from hybridsam.hybrid import HybridModel
@@ -72,6 +72,7 @@ def fit(
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")
     if before:
         before(model, chosen, data["train"], data["validation"], training, len(seeds))
+    keep_freed_memory()
     with arithmetic(training.tf32), without_old_garbage():
         state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
 
