@@ -184,7 +184,7 @@ class FusedConvNet:
 
     def __init__(self, network: ConvNet, dtype: torch.dtype) -> None:
         self.channels = _integers(network.channels)
-        self.library = library(f"#define GRID\ntypedef {TYPES[dtype][0]} Real;\n")
+        self.functions = library(f"#define GRID\ntypedef {TYPES[dtype][0]} Real;\n")
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
         """As ConvNet.one."""
@@ -205,7 +205,7 @@ class _ConvNet(torch.autograd.Function):
         z, moments = x.new_empty(x[..., 0].numel() * inner), x.new_empty(2 * inner)
         y = x.new_empty(*x.shape[:3], network.channels[-1])
         pointers = map(_pointer, (x, phi, z, moments, y))
-        network.library.convnet_forward(*network.about(x), *pointers, torch.get_num_threads())
+        network.functions.convnet_forward(*network.about(x), *pointers, torch.get_num_threads())
         ctx.save_for_backward(phi, x, z, moments)
         ctx.network = network
         return y
@@ -216,7 +216,7 @@ class _ConvNet(torch.autograd.Function):
         phi, x, z, moments = ctx.saved_tensors
         g_phi, g_x = torch.zeros_like(phi), torch.empty_like(x) if ctx.needs_input_grad[2] else None
         pointers = map(_pointer, (x, phi, z, moments, upstream.contiguous(), g_phi, g_x))
-        ctx.network.library.convnet_backward(*ctx.network.about(x), *pointers, torch.get_num_threads())
+        ctx.network.functions.convnet_backward(*ctx.network.about(x), *pointers, torch.get_num_threads())
         return None, g_phi, g_x
 
 
