@@ -1,15 +1,21 @@
 """The cube, the errors, the selection rules and Table 1, against numbers worked out by hand."""
 
+import gc
 import json
+import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import small
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridsam import records
+from hybridsam.__main__ import main
 from hybridsam.errors import UserError
 from hybridsam.evaluate import (
     RULES,
@@ -68,7 +74,8 @@ def dataset(**attrs):
 
 def cube_of(*blocks, data=None):
     paths = {Path(f"task/runs/{i}.nc"): one for i, one in enumerate(blocks)}
-    return collect(paths, dict.fromkeys(paths, "h"), dataset() if data is None else data, Path("task"))
+    data = dataset() if data is None else data
+    return collect(paths.items(), dict.fromkeys(paths, "h"), blocks[0], data, Path("task"))
 
 
 def runs_with(method, rho, validation, theta_errors, status="completed"):
@@ -126,9 +133,159 @@ def test_without_known_truth_the_theta_error_is_absent_and_there_is_no_oracle():
 def test_a_block_of_another_configuration_is_refused_by_name():
     paths = {Path("task/runs/0.nc"): ERM}
     with pytest.raises(UserError, match=r"task/runs/0\.nc.*another configuration"):
-        collect(paths, {Path("task/runs/0.nc"): "other"}, dataset(), Path("task"))
-    with pytest.raises(UserError, match="no run files"):
-        collect({}, {}, dataset(), Path("task"))
+        collect(paths.items(), {Path("task/runs/0.nc"): "other"}, ERM, dataset(), Path("task"))
+
+
+def test_blocks_need_not_be_in_memory_together():
+    given = []
+
+    def blocks():
+        for seed in range(20):
+            gc.collect()
+            assert sum(one() is not None for one in given) <= 1  # the last
+            one = block("erm", 0.0, [seed], [[1.0, 2.0]], [[1.0, 1.0, 1.0]])
+            given.append(weakref.ref(one))
+            yield Path(f"task/runs/{seed}.nc"), one
+
+    expected = {Path(f"task/runs/{seed}.nc"): "h" for seed in range(20)}
+    cube = collect(blocks(), expected, ERM, dataset(), Path("task"))
+    assert cube["seed"].values.tolist() == list(range(20))
+
+
+# The command
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Settings, the dataset's path and the run files of erm and sam at two strengths, seeds 0 to 2, 5 and 6."""
+    settings = small.settings_of("pendulum")
+    data = dataset(synthetic="yes").assign(split=("sample", ["train", "validation", "test"]))
+    records.write(data, tmp_path / "dataset.nc", "dataset", "Data")
+    data = records.read(tmp_path / "dataset.nc", "dataset")
+    rng, paths = np.random.default_rng(0), []
+    for method, rho in (("erm", 0), ("sam", 0.05), ("sam", 0.1)):
+        for seeds in ([0, 1], [2], [5, 6]):
+            theta, y_error = rng.normal(size=(len(seeds), 2)), rng.exponential(size=(len(seeds), 3))
+            made = block(method, float(rho), seeds, theta, y_error, ["completed", "diverged"][: len(seeds)])
+            made["grad_norm_phi"] = (*RUN, "step"), rng.exponential(size=(1, 1, len(seeds), 1)).astype(np.float32)
+            made.attrs |= {
+                "configuration_hash": records.configuration_hash(settings, data, method, rho, seeds),
+                "seconds": rng.exponential(),
+                "device": "GPU" if rho else "cpu",
+            }
+            path = tmp_path / f"runs/{method}/rho={rho}/seeds={seeds[0]}-{seeds[-1]}.nc"
+            records.write(made, path, "runs", "Runs")
+            paths.append(path)
+    return json.dumps(settings), tmp_path / "dataset.nc", paths
+
+
+GRID = ["--grid", '{"erm": ["0"], "sam": ["0.05", "0.1"]}', "--seeds", "0-2", "5-6", "--seeds-per-job", "2"]
+
+
+@pytest.fixture
+def collected(runs, tmp_path, monkeypatch):
+    """Run the command on these files; returns its exit code."""
+
+    def run(*arguments):
+        settings, data, _ = runs
+        command = ["collect", tmp_path / "runs", "--dataset", data, "--settings", settings, *arguments]
+        monkeypatch.setattr(sys, "argv", ["hybridsam", *map(str, command), "--output", str(tmp_path / "cube.nc")])
+        return main()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "arguments", [GRID, [], [*GRID, "--threads", "2"]], ids=["of a grid", "all that are found", "by two processes"]
+)
+def test_the_cube_holds_the_numbers_of_the_files_to_the_bit(runs, collected, tmp_path, arguments):
+    assert collected(*arguments) == 0
+    cube = records.read(tmp_path / "cube.nc", "cube")
+    assert cube.sizes == {"method": 2, "rho": 3, "seed": 5, "parameter": 2, "split": 3, "step": 1}
+    assert int((cube["status"] != "missing").sum()) == 3 * 5
+    assert cube.attrs["runs_device"] == "GPU | cpu"
+    for path in runs[2]:
+        made = xr.load_dataset(path)
+        for seed in made["seed"].values:
+            run = {"method": made["method"].item(), "rho": made["rho"].item(), "seed": seed}
+            for name in ("theta", "y_error", "skipped_updates", "theta_history", "grad_norm_phi", "status"):
+                np.testing.assert_array_equal(cube[name].sel(run).values, made[name].sel(run).values, strict=False)
+                assert cube[name].attrs == made[name].attrs
+            assert tmp_path / cube["file"].sel(run).item() == path
+            assert cube["seconds"].sel(run).item() == made.attrs["seconds"] / made.sizes["seed"]
+    for name in ("parameter", "parameter_units", "split", "step", "learning_rate"):
+        xr.testing.assert_identical(cube[name].variable, made[name].variable)
+    missing = cube.where(cube["status"] == "missing", drop=True)
+    assert missing.sizes["method"] and np.isnan(missing["theta"].sel({"method": "erm", "rho": 0.1})).all()
+
+
+def test_only_what_is_configured_is_collected(runs, collected, tmp_path):
+    assert collected("--grid", '{"sam": ["0.1"]}', "--seeds", "0-1", "5-6", "--seeds-per-job", "2") == 0
+    cube = records.read(tmp_path / "cube.nc", "cube")
+    assert [cube[name].values.tolist() for name in RUN] == [["sam"], [0.1], [0, 1, 5, 6]]
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def replace(path):
+    path.write_text("some other file")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (damage, "not a readable NetCDF file (truncated or foreign)"),
+        (replace, "not a readable NetCDF file (truncated or foreign)"),
+        (Path.unlink, "no such file"),
+        (lambda path: xr.Dataset().to_netcdf(path), "expected a hybridsam runs file, found some other NetCDF file"),
+    ],
+    ids=["truncated", "foreign", "missing", "not ours"],
+)
+@pytest.mark.parametrize("number", [0, 4, 8])
+def test_one_bad_file_among_many_is_named_and_no_cube_is_made(
+    runs, collected, tmp_path, capsys, number, change, message
+):
+    path = runs[2][number]
+    change(path)
+    for threads in (1, 2):
+        assert collected(*GRID, "--threads", threads) == 2
+        assert capsys.readouterr().err.startswith(f"hybridsam: {path}: {message}")
+    assert not (tmp_path / "cube.nc").exists()
+
+
+def test_a_file_of_other_seeds_than_its_name_says_is_refused(runs, collected, capsys):
+    first, second = runs[2][0], runs[2][2]
+    second.write_bytes(first.read_bytes())
+    assert collected(*GRID) == 2
+    assert capsys.readouterr().err.startswith(f"hybridsam: {second}: this run file was made with another configuration")
+
+
+def test_without_run_files_there_is_no_cube(collected, runs, capsys):
+    for path in runs[2]:
+        path.unlink()
+    assert collected() == 2
+    assert capsys.readouterr().err == "hybridsam: collect: no run files were found\n"
+
+
+@pytest.mark.slow
+def test_the_command_of_many_seeds_fits_on_a_line(fresh):
+    """Linux refuses a shell command of 128 KiB or more."""
+
+    def command(seeds):
+        configuration = fresh.configure({"tasks": ["pendulum"], "seeds": list(range(seeds)), "seeds_per_job": 1})
+        [job] = [
+            job
+            for job in fresh.plan("results/test/pendulum/cube.nc", configuration=configuration)
+            if job.rule == "collect"
+        ]
+        return job.command
+
+    assert len(command(100)) == len(command(10)) + len("99") - len("9")
+
+
+# Selection
 
 
 def test_rules_choose_lowest_validation_error_occam_and_oracle():
@@ -250,7 +407,7 @@ def test_a_task_measures_errors_of_theta_in_its_own_way():
         return {"theta_error": (theta["a"] - truth["a"], "signed"), "theta_ratio": (theta["b"] / truth["b"], "ratio")}
 
     paths = {Path("task/runs/0.nc"): ERM}
-    cube = collect(paths, {Path("task/runs/0.nc"): "h"}, dataset(), Path("task"), theta_metrics)
+    cube = collect(paths.items(), {Path("task/runs/0.nc"): "h"}, ERM, dataset(), Path("task"), theta_metrics)
     theta = cube["theta"].sel({"method": "erm", "rho": 0.0})
     np.testing.assert_allclose(cube["theta_error"].values[0, 0], theta.sel(parameter="a") - 1.0)
     runs, row = runs_table(cube), select(cube).iloc[0]

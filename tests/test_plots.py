@@ -110,7 +110,7 @@ def make_results(
             path = folder / f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
             records.write(block, path, "runs", "test")
             blocks[path] = records.read(path, "runs")
-    cube = evaluate.collect(blocks, dict.fromkeys(blocks, "h"), dataset, folder)
+    cube = evaluate.collect(blocks.items(), dict.fromkeys(blocks, "h"), block, dataset, folder)
     cube.attrs["task_title"] = "Oscillator"
     return figures.Results(dataset, cube, evaluate.select(cube), "validation", folder)
 

@@ -8,7 +8,16 @@ import xarray as xr
 
 from hybridsam import records
 from hybridsam.errors import UserError
-from hybridsam.records import configuration_hash, fingerprint, read, write, write_whole
+from hybridsam.records import (
+    RUN,
+    configuration_hash,
+    configuration_hashes,
+    fingerprint,
+    read,
+    read_numbers,
+    write,
+    write_whole,
+)
 
 
 @pytest.fixture
@@ -65,6 +74,41 @@ def test_nothing_but_the_file_is_left(written):
     assert folder(written) == ["dataset.nc"]
 
 
+# Numbers of run files
+
+
+@pytest.fixture
+def run_file(tmp_path):
+    """A run file of two methods, strengths and seeds."""
+    path = tmp_path / "runs.nc"
+    runs = xr.Dataset(
+        {
+            name: (dims, np.random.default_rng(0).random([2] * len(dims)))
+            for name, dims in records.REQUIRED["runs"].items()
+        },
+        coords={"method": ["erm", "sam"], "rho": [0.0, 0.1], "seed": [3, 4], "parameter": ["a", "b"]},
+        attrs={"seconds": 1.5, "device": "cpu"},
+    )
+    runs["status"] = RUN, np.array(["completed", "diverged"] * 4, dtype=object).reshape(2, 2, 2)
+    runs["theta"] = runs["theta"].astype(np.float32)
+    runs["skipped_updates"] = RUN, np.arange(8).reshape(2, 2, 2)
+    runs["y_error"][0, 0, 0] = np.nan
+    runs["prediction"] = (*RUN, "example"), np.ones((2, 2, 2, 5))
+    runs["learning_rate"] = "step", [1.0, 0.5]
+    write(runs, path, "runs", "Runs")
+    return path
+
+
+def test_numbers_are_those_that_xarray_reads(run_file):
+    whole, found = read(run_file, "runs"), read_numbers(run_file)
+    assert set(found.variables) == {*RUN, *records.REQUIRED["runs"], "skipped_updates"}
+    for name, values in found.variables.items():
+        np.testing.assert_array_equal(values, whole[name].values)
+        assert not np.ma.isMaskedArray(values)
+        assert values.dtype == whole[name].dtype or whole[name].dtype.kind in "OU"
+    assert found.attrs == whole.attrs
+
+
 # Refusals
 
 
@@ -75,6 +119,24 @@ def test_a_truncated_file_is_refused_with_its_path(written, share):
     with pytest.raises(UserError, match="not a readable NetCDF file") as refused:
         read(written, "dataset")
     assert str(written) in str(refused.value)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.95, 0.999])
+def test_of_a_truncated_run_file_no_numbers_are_read(run_file, share):
+    whole = run_file.read_bytes()
+    run_file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match="not a readable NetCDF file") as refused:
+        read_numbers(run_file)
+    assert str(run_file) in str(refused.value)
+
+
+def test_of_other_files_no_numbers_are_read(run_file, written):
+    with pytest.raises(UserError, match=r"dataset\.nc: expected a hybridsam runs file, found dataset"):
+        read_numbers(written)
+    write(read(run_file, "runs").drop_vars("status"), run_file, "runs", "Changed")
+    with pytest.raises(UserError, match=r"the variable status\(method, rho, seed\) is missing") as refused:
+        read_numbers(run_file)
+    assert str(run_file) in str(refused.value)
 
 
 @pytest.mark.parametrize("content", [b"time,angle\n0,1\n", b"\x00" * 1000, b"\x89HDF\r\n\x1a\n", b"CDF\x01"])
@@ -228,6 +290,7 @@ def test_configuration_hash_depends_on_what_the_result_depends_on_and_on_nothing
     changes += [("settings", settings | {key: {"other": 1}}) for key in ("module", "model", "training")]
     assert configuration_hash(**(run | same)) == configuration_hash(**run)
     assert len({configuration_hash(**(run | dict([change]))) for change in [("rho", 0.05), *changes]}) == 8
+    assert configuration_hashes(settings, dataset)("sam", "0.05", [0, 1]) == configuration_hash(**run)
 
 
 def test_commit_is_unknown_outside_a_repository(tmp_path, monkeypatch):

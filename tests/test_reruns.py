@@ -83,6 +83,16 @@ def test_blocks_have_no_gaps_and_at_most_the_configured_size(fresh):
     assert names(fresh.plan("table", configuration=seeds), "train") == trainings(*TASKS, blocks=["0-1", "2-2", "5-6"])
 
 
+def test_blocks_may_differ_by_task(project):
+    jobs = project.plan("all", configuration=project.configure({"seeds_per_job": {"all": 2, "duffing": 1}}))
+    assert names(jobs, "train") == trainings("duffing", blocks=["0-0", "1-1"])
+    [collect] = [job for job in jobs if job.rule == "collect"]
+    assert {path for path in collect.inputs if "/runs/erm/" in path} == {
+        f"results/test/duffing/runs/erm/rho=0/seeds={block}.nc" for block in ("0-0", "1-1")
+    }
+    assert "--seeds 0-1 --seeds-per-job 1 " in collect.command
+
+
 def test_an_incomplete_experiment_is_laid_over_the_default_one(fresh):
     (fresh.root / "partial.yaml").write_text("experiment: partial\nmethods: [erm, sam]\nstrengths: {sam: [0.3]}\n")
     default = yaml.safe_load((fresh.root / "config/config.yaml").read_text())["tasks"]

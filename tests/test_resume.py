@@ -1,4 +1,4 @@
-"""A training that is killed at any moment resumes from its checkpoint and ends at the same bits."""
+"""A training that is killed at any moment resumes from its checkpoint and ends at the same bits; none runs twice."""
 
 import json
 import os
@@ -148,6 +148,20 @@ def same_bits(one, other):
     return one.dtype == other.dtype and one.values.tobytes() == other.values.tobytes()
 
 
+def assert_same_results(one, other):
+    assert one.weights.read_bytes() == other.weights.read_bytes()
+    with xr.open_dataset(one.run) as one, xr.open_dataset(other.run) as other:
+        assert set(one.variables) == set(other.variables)
+        assert [name for name in one.variables if not same_bits(one[name], other[name])] == []
+        assert records.fingerprint(one) == records.fingerprint(other)
+        assert one.attrs["configuration_hash"] == other.attrs["configuration_hash"]
+
+
+def assert_has_the_checkpoint_of(training, killed):
+    [checkpoint] = killed.checkpoints.glob("*.safetensors")
+    assert (training.checkpoints / checkpoint.name).read_bytes() == checkpoint.read_bytes()
+
+
 @pytest.mark.parametrize("method", STRENGTHS)
 def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, method):
     undisturbed, disturbed = new_training(method), new_training(method)
@@ -158,19 +172,34 @@ def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, metho
     last = disturbed.step()
     assert resumed_at(disturbed.finish()) == last > first
 
-    with xr.open_dataset(disturbed.run) as one, xr.open_dataset(undisturbed.run) as other:
-        assert set(one.variables) == set(other.variables)
-        assert [name for name in one.variables if not same_bits(one[name], other[name])] == []
-        assert records.fingerprint(one) == records.fingerprint(other)
-        assert one.attrs["configuration_hash"] == other.attrs["configuration_hash"]
-    assert disturbed.weights.read_bytes() == undisturbed.weights.read_bytes()
-    assert list(disturbed.checkpoints.iterdir()) == []
+    assert_same_results(disturbed, undisturbed)
 
 
 def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
     assert killed.step() >= 40
     assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
-    assert len(list(killed.checkpoints.iterdir())) == 1
+    assert sorted(path.suffix for path in killed.checkpoints.iterdir()) == [".lock", ".safetensors"]
+
+
+def test_a_finished_training_whose_result_is_lost_is_not_done_again(killed, tmp_path):
+    training, again = killed.copy(tmp_path / "once"), killed.copy(tmp_path / "again")
+    training.finish()
+    again.finish()
+    again.run.unlink()
+    log = again.finish()
+    assert resumed_at(log) == SETTINGS["training"]["iterations"]
+    assert_same_results(again, training)
+
+
+def test_of_two_processes_with_the_same_runs_one_trains_and_the_other_waits(new_training, killed, tmp_path):
+    alone, shared = killed.copy(tmp_path / "alone"), new_training("sam")
+    alone.finish()
+    processes = [shared.start(iterations=300), shared.start(iterations=300)]
+    logs = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], logs
+    assert sorted("waiting for another process that trains the same runs" in log for log in logs) == [False, True]
+    assert sorted(map(resumed_at, logs)) == [0, 300]
+    assert_same_results(shared, alone)
 
 
 def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
@@ -178,7 +207,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
     log = training.finish(learning_rate=2e-3, iterations=20)
     assert "resuming" not in log
     assert "step 0/20" in log
-    assert training.step() == killed.step()
+    assert_has_the_checkpoint_of(training, killed)
 
 
 def test_a_checkpoint_of_other_code_is_left_alone(killed, tmp_path):
@@ -188,15 +217,14 @@ def test_a_checkpoint_of_other_code_is_left_alone(killed, tmp_path):
     log = training.finish()
     assert "resuming" not in log
     assert "step 0/300" in log
-    assert training.step() == killed.step()
+    assert_has_the_checkpoint_of(training, killed)
 
 
-def test_what_a_kill_left_half_written_is_gone_after_the_next_training(killed, tmp_path):
+def test_what_a_kill_left_half_written_disturbs_nothing(killed, tmp_path):
     training = killed.copy(tmp_path / "copy")
-    [checkpoint] = training.checkpoints.iterdir()
+    [checkpoint] = training.checkpoints.glob("*.safetensors")
     checkpoint.with_name(f".{checkpoint.name}.12345.part").write_bytes(checkpoint.read_bytes()[:100])
     assert resumed_at(training.finish()) == killed.step()
-    assert list(training.checkpoints.iterdir()) == []
 
 
 def test_a_result_that_cannot_be_written_leaves_the_checkpoint(killed, tmp_path):

@@ -1,5 +1,6 @@
 """The workflow under the real Snakemake: what one experiment, run from end to end, makes; the SLURM profile."""
 
+import re
 import sys
 
 import pandas as pd
@@ -86,10 +87,28 @@ def test_the_list_of_rules_names_the_targets(fresh):
 # SLURM
 
 
+def test_a_training_asks_for_the_memory_and_time_that_it_needs(fresh):
+    def asked(changes):
+        result = fresh.snakemake("-n", "all", configuration=fresh.configure({"tasks": ["pendulum"]} | changes))
+        found = re.findall(r"wildcards: .*method=erm, .*\n +resources: .*runtime=(\d+), mem_mb=(\d+)", result.stdout)
+        assert len(set(found)) == 1, result.stdout
+        return [int(number) for number in found[0]]
+
+    (minutes, megabytes), (longer, larger) = (
+        asked({}),
+        asked({"overrides.all.model.hidden": [2000, 2000], "overrides.all.training.iterations": 2000}),
+    )
+    assert minutes == 10
+    assert 900 < megabytes < 2500
+    assert minutes < longer
+    assert megabytes + 500 < larger
+    assert asked({"overrides.all.training.iterations": 10**9})[0] == 24 * 60
+
+
 def test_the_slurm_profile_works_in_a_fresh_clone(fresh):
     result = fresh.run(sys.executable, "-m", "snakemake", "--profile", "slurm", "all", "-n")
     assert result.returncode == 0, result.stdout
-    assert "runtime=480" in result.stdout
+    assert "mem_mb=2000" in result.stdout and "runtime=60" in result.stdout  # for what says nothing itself
 
 
 @pytest.mark.parametrize("variable", ["account", "partition"])

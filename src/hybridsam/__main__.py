@@ -8,6 +8,7 @@ import json
 import logging
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hybridsam.errors import UserError
@@ -71,6 +72,7 @@ def train(args: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     from hybridsam import records, settings
+    from hybridsam.checkpoint import locked
     from hybridsam.fit import checkpoint_for, fit
 
     torch.set_num_threads(args.threads)
@@ -78,18 +80,19 @@ def train(args: argparse.Namespace) -> None:
     dataset = records.read(args.dataset, "dataset")
     block_of_runs = (task, dataset, args.method, args.rho, parse_seeds(args.seeds), args.device)
     checkpoint = None
+    alone: AbstractContextManager = nullcontext()
     if args.checkpoints:
         checkpoint = checkpoint_for(*block_of_runs, args.checkpoints, args.checkpoint_seconds)
+        alone = locked(args.checkpoints / f"{settings.digest(str(args.output.resolve()))}.lock")
     from hybridsam.estimate import log_training  # after the checkpoint, whose name holds a hash of what is imported
 
-    block, weights = fit(*block_of_runs, checkpoint, before=log_training)
-    run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
-    run["data"] = records.origin(block)
-    metadata = {"run": json.dumps(run)}  # one entry: several are written in random order
-    records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
-    records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
-    if checkpoint:
-        checkpoint.discard()
+    with alone:
+        block, weights = fit(*block_of_runs, checkpoint, before=log_training)
+        run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
+        run["data"] = records.origin(block)
+        metadata = {"run": json.dumps(run)}  # one entry: several are written in random order
+        records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
+        records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
 
 
 def estimate(args: argparse.Namespace) -> None:
@@ -99,7 +102,11 @@ def estimate(args: argparse.Namespace) -> None:
     datasets = args.dataset or [None] * len(args.settings)
     if len(datasets) != len(args.settings):
         raise UserError(f"dataset: {len(datasets)} files for {len(args.settings)} tasks")
-    blocks = [len(parse_seeds(block)) for block in args.seeds]
+    sizes = args.seeds_per_job
+    if len(sizes) != len(args.settings):
+        raise UserError(f"seeds-per-job: {len(sizes)} numbers for {len(args.settings)} tasks")
+    seeds = [seed for run in args.seeds for seed in parse_seeds(run)]
+    blocks = [[len(parse_seeds(block)) for block in settings.blocks_of(seeds, size)] for size in sizes]
     tasks = [settings.load(text) for text in args.settings]
     print(json.dumps(study(tasks, datasets, json.loads(args.grid), blocks, args.cache)))
 
@@ -121,21 +128,24 @@ def collect(args: argparse.Namespace) -> None:
     dataset = records.read(args.dataset, "dataset")
     if args.grid:
         grid = json.loads(args.grid)
+        blocks = settings.blocks_of([seed for run in args.seeds for seed in parse_seeds(run)], args.seeds_per_job)
         paths = [
-            args.runs / m / f"rho={rho}" / f"seeds={block}.nc" for m in grid for rho in grid[m] for block in args.seeds
+            args.runs / m / f"rho={rho}" / f"seeds={block}.nc" for m in grid for rho in grid[m] for block in blocks
         ]
     else:
         paths = sorted(args.runs.glob("*/rho=*/seeds=*.nc"))
-    blocks, expected = {}, {}
+    if not paths:
+        raise UserError("collect: no run files were found")
+    hash_of, expected = records.configuration_hashes(task, dataset), {}
     for path in paths:
         match = RUN_PATH.search(path.as_posix())
         if not match:
             raise UserError(f"{path}: not the path of a run file, <method>/rho=<rho>/seeds=<first>-<last>.nc")
-        blocks[path] = records.read(path, "runs")
-        seeds = parse_seeds(match["seeds"])
-        expected[path] = records.configuration_hash(task, dataset, match["method"], match["rho"], seeds)
+        expected[path] = hash_of(match["method"], match["rho"], parse_seeds(match["seeds"]))
+    first = records.read(paths[0], "runs")
+    files = zip(paths, records.read_many(paths, args.threads), strict=True)
     theta_metrics = getattr(tasks.load(task["module"]), "metrics", None)
-    cube = evaluate.collect(blocks, expected, dataset, args.output.parent, theta_metrics)
+    cube = evaluate.collect(files, expected, first, dataset, args.output.parent, theta_metrics)
     cube.attrs["task_title"] = task.get("title", task["module"])
     cube.attrs["changes"] = json.dumps(task.get("changes", {}))
     records.write(cube, args.output, "cube", f"{cube.attrs['task_title']}: all runs")
@@ -240,14 +250,17 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--output", type=Path, required=True, help="run file to write; the weights go beside it")
     c.add_argument("--device", default="auto", help="auto (a GPU when there is one), cpu, cuda, cuda:1 …")
     c.add_argument("--threads", type=int, default=1, help="CPU threads of this process")
-    c.add_argument("--checkpoints", type=Path, help="folder for checkpoints; a killed training resumes from there")
+    c.add_argument(
+        "--checkpoints", type=Path, help="folder for checkpoints and locks; a killed training resumes from there"
+    )
     c.add_argument("--checkpoint-seconds", type=float, default=60.0, help="time between checkpoints")
 
     c = command(estimate, "how long all trainings of some tasks take on this machine, as JSON")
     c.add_argument("--settings", nargs="+", required=True, help="of each task: a YAML file, or JSON text")
     c.add_argument("--dataset", type=Path, nargs="+", help="dataset.nc of each task, used if it is there")
     c.add_argument("--grid", required=True, help="JSON, method -> strengths")
-    c.add_argument("--seeds", nargs="+", required=True, help="the blocks, such as 0-4 5-9")
+    c.add_argument("--seeds", nargs="+", required=True, help="first-last, several where some are left out")
+    c.add_argument("--seeds-per-job", type=int, nargs="+", required=True, help="of each task: how many one job trains")
     c.add_argument("--cache", type=Path, help="folder where estimates of unchanged tasks are found again")
 
     c = command(diagnose, "what can be known about theta before training")
@@ -260,7 +273,9 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--dataset", type=Path, required=True)
     settings_option(c)
     c.add_argument("--grid", help="JSON, method -> strengths, as they stand in the paths; without it every file found")
-    c.add_argument("--seeds", nargs="+", default=[], help="with --grid: the blocks, such as 0-4 5-9")
+    c.add_argument("--seeds", nargs="+", default=[], help="with --grid: first-last, several where some are left out")
+    c.add_argument("--seeds-per-job", type=int, default=1, help="with --grid: the most seeds in a file")
+    c.add_argument("--threads", type=int, default=1, help="processes that read at once")
     c.add_argument("--output", type=Path, required=True, help="cube.nc to write")
 
     c = command(select, "choose each method's strength by every rule")

@@ -1,7 +1,11 @@
-"""What training changes, and the file from which a killed training goes on."""
+"""What training changes, the file from which a killed training goes on, and a lock against training twice at once."""
 
+import errno
+import fcntl
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -77,7 +81,23 @@ class Checkpoint:
             history={name.removeprefix("history."): t for name, t in tensors.items() if name.startswith("history.")},
         )
 
-    def discard(self) -> None:
-        """Remove the file, and what a save that was killed may have left."""
-        for path in (self.path, *self.path.parent.glob(f".{self.path.name}.*.part")):
-            path.unlink(missing_ok=True)
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process, on any machine that sees this file system, holds the lock ``path``; then hold it.
+
+    A job can outlive the scheduler that submitted it, and meet the job that replaces it. This is a record lock, which
+    works over NFS and ends with the process, however that ends. The file stays: to remove it would undo the lock of
+    whoever waits for it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):
+                logger.warning(f"{path}: this file system has no locks ({error.strerror}); going on without")
+            else:
+                logger.info(f"waiting for another process that trains the same runs ({path})")
+                fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

@@ -1,4 +1,4 @@
-"""What training costs: the work of an iteration, counted, and a law for the seconds that it takes on this CPU.
+"""What training costs: the work of an iteration, counted, and laws for the seconds and the memory that it takes here.
 
 Work is counted with a few samples and members, and is linear in both. What it takes follows from the rate at which this
 CPU multiplies large matrices, which is measured, and from constants of each path to the gradient. docs/performance.md
@@ -17,9 +17,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from hybridsam.data import Samples
+from hybridsam.devices import members_at_once, saved_bytes
 from hybridsam.fused import FusedMap
 from hybridsam.hybrid import HybridModel
-from hybridsam.methods import Method, gradient, objective
+from hybridsam.methods import Method, Objective, gradient, objective
 from hybridsam.networks import RunningStatistics
 from hybridsam.train import Training, generator
 
@@ -114,19 +115,26 @@ COMPILED = Speed(0.87, 0.37, 0.29e-9, 5.1e-9)
 UPDATE, ITERATION = 35e-9, 0.43e-3  # seconds: of Adam and a perturbation for a parameter of a member; of any iteration
 FEW = 2  # members and samples from which work is extrapolated; with one alone PyTorch leaves out some operations
 
+# Memory, from the same measurements: what a forward pass keeps, three times (3.7 at most) where it is much; vectors as
+# long as theta and phi of all members; Python, the libraries and the compiled code.
+ACTIVATIONS, VECTORS, LIBRARIES = 3.7, 14, 420e6
+
 
 @dataclass(frozen=True)
 class Gradient:
     """The work of a gradient.
 
     By PyTorch: few, of FEW members on FEW samples; sample, what another sample adds for a member; member, what another
-    member adds. compiled: of a member on a sample, by compiled C++.
+    member adds. compiled: of a member on a sample, by compiled C++. bytes_few, bytes_sample: what a member's forward
+    pass keeps for the way back, on FEW samples and for another one.
     """
 
     few: Work
     sample: Work
     member: Work
     compiled: Work
+    bytes_few: int
+    bytes_sample: int
 
     def of(self, members: int, samples: int) -> tuple[Work, Work]:
         """The work of all members on all samples, by PyTorch and by compiled C++."""
@@ -147,7 +155,8 @@ def gradient_of(model: HybridModel, method: Method, data: Samples) -> Gradient:
             compiled = _count(model, method, data)[2] - sample  # what PyTorch would have to do besides
         if isinstance(model.fast, FusedMap) and method.penalty == "network":
             compiled = compiled * 2  # the penalty, of the same prediction, is computed anew
-    return Gradient(few, sample, member, compiled)
+    kept = _kept(model, method, data, FEW)
+    return Gradient(few, sample, member, compiled, kept, _kept(model, method, data, FEW + 1) - kept)
 
 
 def _count(model: HybridModel, method: Method, data: Samples) -> tuple[Work, Work, Work]:
@@ -158,14 +167,27 @@ def _count(model: HybridModel, method: Method, data: Samples) -> tuple[Work, Wor
 
 
 def _seen(model: HybridModel, method: Method, data: Samples, members: int, samples: int) -> Work:
+    losses, raw, phi = _losses(model, method, data, members, samples)
+    with Counter() as counter:
+        gradient(losses, raw, phi)
+    return counter.work
+
+
+def _losses(
+    model: HybridModel, method: Method, data: Samples, members: int, samples: int
+) -> tuple[Objective, Tensor, Tensor]:
+    """What a method minimizes, on copies of the first sample, and theta and phi of members that are alike."""
     few = data.batch(torch.zeros(1, samples, dtype=torch.long))
     raw = model.parameters.initial(members).to(data.targets)
     phi = model.network.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
     running = RunningStatistics(model.network.initial_running().to(raw).expand(members, -1), training=True)
-    values = objective(model, method, raw.new_zeros(members), few, running)
-    with Counter() as counter:
-        gradient(values, raw, phi)
-    return counter.work
+    return objective(model, method, raw.new_zeros(members), few, running), raw, phi
+
+
+def _kept(model: HybridModel, method: Method, data: Samples, samples: int) -> int:
+    """Bytes that the forward pass of a member keeps for the way back."""
+    losses, raw, phi = _losses(model, method, data, 1, samples)
+    return saved_bytes(lambda: losses(raw.requires_grad_(), phi.detach().requires_grad_()))
 
 
 def _fast_parts(model: HybridModel) -> list[Any]:
@@ -212,9 +234,20 @@ class Cost:
     samples: int
     validation: int
 
+    @property
+    def batch(self) -> int:
+        return min(self.training.batch_size or self.samples, self.samples)
+
+    def megabytes(self, members: int) -> float:
+        """Memory on a CPU, data left out."""
+        kept = self.gradient.bytes_few + (self.batch - FEW) * self.gradient.bytes_sample
+        at_once = min(members, members_at_once(kept, torch.device("cpu")))
+        vectors = members * self.parameters * getattr(torch, self.training.dtype).itemsize
+        return (LIBRARIES + ACTIVATIONS * at_once * kept + VECTORS * vectors) / 1e6
+
     def iteration(self, members: int, rate: float) -> float:
         """Seconds of one iteration of all members by one thread, its share of what is recorded included."""
-        batch = min(self.training.batch_size or self.samples, self.samples)
+        batch = self.batch
         # A loss takes about a third of the time of its gradient.
         recorded = self.gradient.seconds(members, batch + self.validation, rate) / 3 / self.training.record_every
         update = ITERATION + UPDATE * members * self.parameters

@@ -1,4 +1,4 @@
-"""How long a study trains on this machine, by the law of hybridsam.cost, before anything has run.
+"""What a study takes on this machine, by the laws of hybridsam.cost, before anything has run.
 
 Nothing here needs PyTorch until a task is estimated for the first time, so that a second estimate comes at once.
 """
@@ -8,12 +8,14 @@ import logging
 import os
 import platform
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybridsam.errors import UserError
 from hybridsam.settings import Settings, constants, digest
+from hybridsam.splits import SPLITS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from hybridsam.train import Training
 
 START_SECONDS = 3.0  # of a job: to start Python, to read the data, to write the runs
+COPIES = 3  # of the data in memory: the file's, those of the splits, and what passes between them
 MOST_IMAGES = 10  # of a twin from which only the shape of an image is wanted
 
 Grid = Mapping[str, Sequence[str]]
@@ -57,36 +60,41 @@ def in_words(seconds: float) -> str:
 
 
 def study(
-    tasks: Sequence[Settings], datasets: Sequence[Path | None], grid: Grid, blocks: Sequence[int], cache: Path | None
+    tasks: Sequence[Settings],
+    datasets: Sequence[Path | None],
+    grid: Grid,
+    blocks: Sequence[Sequence[int]],
+    cache: Path | None,
 ) -> Estimate:
     """Estimates of all tasks, and a line that sums them up.
 
-    datasets: dataset.nc of each task, used if it is there. grid: method -> strengths. blocks: numbers of seeds. cache:
-    folder where estimates of unchanged tasks are found again.
+    datasets: dataset.nc of each task, used if it is there. grid: method -> strengths. blocks: of each task, how many
+    seeds its jobs train. cache: folder where estimates of unchanged tasks are found again.
 
-    Returns ``tasks``: title -> ``seconds`` of all trainings and ``seconds_per_iteration`` of each method, for the
-    largest block, or the ``reason`` why there are none; ``summary``: the line.
+    Returns ``tasks``, in their order: ``seconds`` of all trainings, and ``jobs``: method -> ``seconds``, ``megabytes``
+    of the largest block; or the ``reason`` why there are none. And ``summary``: the line.
     """
-    found = {}
-    for task, dataset in zip(tasks, datasets, strict=True):
-        title = task.get("title", task["module"])
+    found = []
+    for task, dataset, sizes in zip(tasks, datasets, blocks, strict=True):
         try:
-            found[title] = _cached(task, dataset, grid, blocks, cache)
+            found.append(_cached(task, dataset, grid, sizes, cache))
         except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
-            found[title] = {"reason": str(error).partition("\n")[0]}
-    return {"tasks": found, "summary": _summary(found, grid, blocks)}
+            found.append({"reason": str(error).partition("\n")[0]})
+    titles = [task.get("title", task["module"]) for task in tasks]
+    return {"tasks": found, "summary": _summary(titles, found, grid, blocks)}
 
 
-def _summary(found: Mapping[str, Estimate], grid: Grid, blocks: Sequence[int]) -> str:
+def _summary(titles: Sequence[str], found: Sequence[Estimate], grid: Grid, blocks: Sequence[Sequence[int]]) -> str:
     settings = sum(map(len, grid.values()))
-    runs, jobs = (len(found) * settings * n for n in (sum(blocks), len(blocks)))
-    known = {title: estimate["seconds"] for title, estimate in found.items() if "seconds" in estimate}
+    runs, jobs = settings * sum(map(sum, blocks)), settings * sum(map(len, blocks))
+    known = [estimate["seconds"] for estimate in found if "seconds" in estimate]
     said = [f"Training: {runs} runs in {jobs} jobs"]
     if known:
-        seconds, workers = sum(known.values()), min(_cores(), jobs)
+        seconds, workers = sum(known), min(_cores(), jobs)
         parallel = f" ({in_words(seconds / workers)} with {workers} cores)" if workers > 1 else ""
         said.append(f"about {in_words(seconds)} of CPU time on this machine{parallel}")
-    missing = [f"{title} ({estimate['reason']})" for title, estimate in found.items() if title not in known]
+    named = zip(titles, found, strict=True)
+    missing = [f"{title} ({estimate['reason']})" for title, estimate in named if "reason" in estimate]
     said += [f"{'without' if known else 'no estimate of the time for'} {', '.join(missing)}"] if missing else []
     return ", ".join(said) + ("; estimate by docs/performance.md" if known else "")
 
@@ -135,13 +143,17 @@ def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], 
         name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
         for name, method in methods.items()
     }
-    seconds = sum(
-        strengths[name] * (START_SECONDS + training.iterations * cost.iteration(members, rate))
+
+    def seconds(name: str, members: int) -> float:
+        return START_SECONDS + training.iterations * costs[name].iteration(members, rate)
+
+    data_megabytes = COPIES * few.nbytes / few.sizes["sample"] * sum(sizes[split] for split in SPLITS) / 1e6
+    jobs = {
+        name: {"seconds": seconds(name, max(blocks)), "megabytes": data_megabytes + cost.megabytes(max(blocks))}
         for name, cost in costs.items()
-        for members in blocks
-    )
-    per_iteration = {name: cost.iteration(max(blocks), rate) for name, cost in costs.items()}
-    return {"seconds": seconds, "seconds_per_iteration": per_iteration}
+    }
+    total = sum(strengths[name] * times * seconds(name, n) for name in costs for n, times in Counter(blocks).items())
+    return {"seconds": total, "jobs": jobs}
 
 
 def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping[str, int]]":
@@ -177,5 +189,5 @@ def _beginning(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, in
         if whole.attrs.get("constants") != json.dumps(task["data"]):
             return None
         split = whole["split"].values
-        sizes = {name: int((split == name).sum()) for name in ("train", "validation")}
+        sizes = {name: int((split == name).sum()) for name in SPLITS}
         return whole.isel(sample=np.flatnonzero(split == "train")[:2]).load(), sizes

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from hybridsam.errors import UserError
-from hybridsam.records import RUN, origin
+from hybridsam.records import RUN, Numbers, is_of_runs, origin
 
 METRICS = ("theta_error", "theta_relative_error", "y_error", "y_error_over_noise", "validation_error")
 BASELINE = "erm"
 PASSED_ON = ("constants", "attribution", "licence")  # attributes from the dataset to the cube
+MADE_BY = ("git_commit", "device", "versions")  # attributes of run files of which the cube lists every value
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
@@ -25,69 +26,76 @@ ThetaMetrics = Callable[[Arrays, dict[str, float]], dict[str, tuple[np.ndarray, 
 
 
 def collect(
-    blocks: Mapping[Path, xr.Dataset],
+    blocks: Iterable[tuple[Path, xr.Dataset | Numbers]],
     expected: Mapping[Path, str],
+    like: xr.Dataset,
     dataset: xr.Dataset,
     folder: Path,
     theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
     """All blocks of a task on the axes (method, rho, seed); combinations that were not run have status ``missing``.
 
-    blocks: path -> block of runs. expected: path -> hash of the configuration that the path stands for; a block with
-    another hash is refused. folder: where the cube will lie. Predictions stay in the run files, to which the variable
-    ``file`` holds the path from there. theta_metrics: see :func:`add_errors`.
+    blocks: path and block of runs, one after the other; of none is more kept than what goes into the cube. expected:
+    path -> hash of the configuration that the path stands for; a block with another hash is refused. like: one of the
+    blocks, whole, for the units and what all have in common. folder: where the cube will lie. Predictions stay in the
+    run files, to which the variable ``file`` holds the path from there. theta_metrics: see :func:`add_errors`.
     """
-    if not blocks:
-        raise UserError("collect: no run files were found")
-    for path, block in blocks.items():
+    per_run = {str(name): variable for name, variable in like.data_vars.items() if is_of_runs(variable.dims)}
+    labels: list[tuple[str, float, list[int]]] = []
+    values: dict[str, list] = {name: [] for name in (*per_run, "file", "seconds")}  # name -> of each block
+    made_by: dict[str, set[str]] = {name: set() for name in MADE_BY}
+    for path, block in blocks:
         found = block.attrs.get("configuration_hash")
         if found != expected[path]:
             raise UserError(
                 f"{path}: this run file was made with another configuration (it has {found}, "
                 f"expected {expected[path]}); delete it and run again"
             )
-    first = next(iter(blocks.values()))
-    axes = {
-        "method": list(dict.fromkeys(block["method"].item() for block in blocks.values())),
-        "rho": sorted({block["rho"].item() for block in blocks.values()}),
-        "seed": sorted({seed for block in blocks.values() for seed in block["seed"].values.tolist()}),
+        [method], [rho], seeds = (np.asarray(block.variables[name]).tolist() for name in RUN)
+        labels.append((method, rho, seeds))
+        for name in per_run:
+            values[name].append(np.asarray(block.variables[name])[0, 0])
+        values["file"].append(os.path.relpath(path, folder))
+        values["seconds"].append(block.attrs["seconds"] / len(seeds))
+        for name in made_by:
+            made_by[name].add(str(block.attrs[name]))
+
+    methods, rhos, seeds_of = zip(*labels, strict=True)
+    axes: dict[str, list] = {
+        "method": list(dict.fromkeys(methods)),
+        "rho": sorted(set(rhos)),
+        "seed": sorted({seed for seeds in seeds_of for seed in seeds}),
     }
-    position = {name: {label: i for i, label in enumerate(labels)} for name, labels in axes.items()}
+    position = {name: {label: i for i, label in enumerate(axis)} for name, axis in axes.items()}
+    places = [
+        (position["method"][method], position["rho"][rho], [position["seed"][seed] for seed in seeds])
+        for method, rho, seeds in labels
+    ]
     shape = tuple(map(len, axes.values()))
-    per_run = {str(n): v for n, v in first.data_vars.items() if v.dims[:3] == RUN and "example" not in v.dims}
-    values = {name: _missing(name, variable, shape) for name, variable in per_run.items()}
-    file, seconds = np.full(shape, "", dtype=object), np.full(shape, np.nan)
-    for path, block in blocks.items():
-        i, j = position["method"][block["method"].item()], position["rho"][block["rho"].item()]
-        k = [position["seed"][seed] for seed in block["seed"].values.tolist()]
-        for name in values:
-            values[name][i, j, k] = block[name].values[0, 0]
-        file[i, j, k] = os.path.relpath(path, folder)
-        seconds[i, j, k] = block.attrs["seconds"] / len(k)
+
+    def on_axes(name: str, missing: float | str = np.nan, of_a_run: tuple[int, ...] = ()) -> np.ndarray:
+        whole = np.full((*shape, *of_a_run), missing, dtype=object if isinstance(missing, str) else float)
+        for place, part in zip(places, values.pop(name), strict=True):
+            whole[place] = part
+        return whole
 
     shared = ("parameter", "parameter_units", "split", "step")
+    missing = {"status": "missing"}
     cube = xr.Dataset(
-        {name: (variable.dims, values[name], variable.attrs) for name, variable in per_run.items()},
-        coords=axes | {name: first[name].variable for name in shared},
-        attrs={name: first.attrs[name] for name in ("synthetic", "source", "configuration")}
+        {
+            name: (variable.dims, on_axes(name, missing.get(name, np.nan), variable.shape[3:]), variable.attrs)
+            for name, variable in per_run.items()
+        },
+        coords=axes | {name: like[name].variable for name in shared},
+        attrs={name: like.attrs[name] for name in ("synthetic", "source", "configuration")}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
-        | {f"runs_{name}": _distinct(blocks, name) for name in ("git_commit", "device", "versions")},
+        | {f"runs_{name}": " | ".join(sorted(found)) for name, found in made_by.items()},
     )
-    cube["file"] = (RUN, file, {"long_name": "file of the run, seen from the folder of this file"})
-    cube["seconds"] = (RUN, seconds, {"long_name": "training time, a run's share of its block's", "units": "s"})
-    cube["learning_rate"] = first["learning_rate"]
+    cube["file"] = (RUN, on_axes("file", ""), {"long_name": "file of the run, seen from the folder of this file"})
+    about = {"long_name": "training time, a run's share of its block's", "units": "s"}
+    cube["seconds"] = (RUN, on_axes("seconds"), about)
+    cube["learning_rate"] = like["learning_rate"]
     return add_errors(cube, dataset, theta_metrics)
-
-
-def _distinct(blocks: Mapping[Path, xr.Dataset], attribute: str) -> str:
-    return " | ".join(sorted({str(block.attrs[attribute]) for block in blocks.values()}))
-
-
-def _missing(name: str, variable: xr.DataArray, shape: tuple[int, ...]) -> np.ndarray:
-    full = (*shape, *variable.shape[3:])
-    if name == "status":
-        return np.full(full, "missing", dtype=object)
-    return np.full(full, np.nan)
 
 
 def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetrics | None = None) -> xr.Dataset:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -51,9 +52,10 @@ def fit(
     """Train one run for each seed; return the block of runs and the trained weights.
 
     settings: the task file's ``module``, ``model`` and ``training``. dataset: as ``dataset.nc``. device: ``auto`` takes
-    a GPU when there is one. checkpoint: of :func:`checkpoint_for`, which the caller discards once the result is safe;
-    without it a killed training starts anew. before: called before training, as hybridsam.estimate.log_training, which
-    is not imported here because no result depends on it. Raises UserError for settings that make no sense.
+    a GPU when there is one. checkpoint: of :func:`checkpoint_for`, whose file stays for the caller to remove when the
+    result is safe; without it a killed training starts anew. before: called before training, as
+    hybridsam.estimate.log_training, which is not imported here because no result depends on it. Raises UserError for
+    settings that make no sense.
     """
     chosen = get_method(method)
     rho = float(canonical(rho))
@@ -67,6 +69,8 @@ def fit(
         raise UserError(f"dataset: no variable {model.target}, which the model predicts")
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
     _check_shapes(model, data["train"])
+    if (offered := os.environ.get("CUDA_VISIBLE_DEVICES")) and not torch.cuda.is_available():
+        logger.warning(f"CUDA_VISIBLE_DEVICES={offered}: no GPU for PyTorch {torch.__version__}, training on the CPU")
 
     fast = accelerate(model, data["train"])
     logger.info(f"{method}, rho = {canonical(rho)}, seeds {list(seeds)}, {training.iterations} iterations on {device}")

@@ -7,10 +7,16 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray as xr
 
@@ -31,6 +37,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
 ORIGINS = {"yes": "simulated", "twin": "SYNTHETIC TWIN", "no": "measured"}  # of the data, by the attribute synthetic
 REFERENCE = "Takeishi (2026), arXiv:2602.06837"
 CHUNK_BYTES = 1 << 20  # in memory
+FILES_AT_ONCE = 50  # that a process reads before it hands them over
 PACKING = ("dtype", "scale_factor", "_FillValue")
 VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
 
@@ -78,19 +85,65 @@ def _encoding(variable: xr.Variable) -> dict:
 
 def read(path: Path, kind: str) -> xr.Dataset:
     """Read a file of that kind into memory; raises UserError naming the file if it is anything else."""
+    with _naming(path):
+        dataset = xr.load_dataset(path, engine="netcdf4")
+    _check(path, kind, dataset.attrs, {str(name): variable.dims for name, variable in dataset.variables.items()})
+    return dataset
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A block of runs without predictions, units and what all blocks share: of many files, this is read quickly."""
+
+    variables: Mapping[str, np.ndarray]
+    attrs: Mapping[str, Any]
+
+
+def read_numbers(path: Path) -> Numbers:
+    """As :func:`read` of a run file, in a third of the time: past xarray, as there is nothing to be decoded."""
+    with _naming(path), netCDF4.Dataset(path) as file:
+        file.set_auto_maskandscale(False)
+        attributes = {name: file.getncattr(name) for name in file.ncattrs()}
+        dims = {name: variable.dimensions for name, variable in file.variables.items()}
+        wanted = [name for name in dims if name in RUN or is_of_runs(dims[name])]
+        values = {name: file.variables[name][...] for name in wanted}
+    _check(path, "runs", attributes, dims)
+    return Numbers(values, attributes)
+
+
+def read_many(paths: Sequence[Path], processes: int) -> Iterator[Numbers]:
+    """:func:`read_numbers` of every path in turn, read by so many processes at once: HDF5 knows no threads."""
+    if processes == 1:
+        yield from map(read_numbers, paths)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:  # forked, a process with threads may hang
+        yield from pool.map(read_numbers, paths, chunksize=FILES_AT_ONCE)
+
+
+def is_of_runs(dims: Iterable[Hashable]) -> bool:
+    """Whether a variable of a run file goes into the cube: it has a value, or several, for each run, no predictions."""
+    return (*dims,)[:3] == RUN and "example" not in dims
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong while a file is read into a UserError that names it."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file")
     try:
-        dataset = xr.load_dataset(path, engine="netcdf4")
+        yield
     except Exception as error:  # the NetCDF and HDF5 libraries raise many kinds for a damaged file
         raise UserError(f"{path}: not a readable NetCDF file (truncated or foreign): {error}") from error
-    found = dataset.attrs.get("hybridsam_kind")
+
+
+def _check(path: Path, kind: str, attributes: Mapping[str, Any], dims: Mapping[str, tuple]) -> None:
+    """Raise UserError unless the attributes and the dimensions of the variables are those of that kind of file."""
+    found = attributes.get("hybridsam_kind")
     if found != kind:
         raise UserError(f"{path}: expected a hybridsam {kind} file, found {found or 'some other NetCDF file'}")
-    for name, dims in REQUIRED[kind].items():
-        if name not in dataset.variables or dataset[name].dims != dims:
-            raise UserError(f"{path}: the variable {name}({', '.join(dims)}) is missing or has other dimensions")
-    return dataset
+    for name, required in REQUIRED[kind].items():
+        if dims.get(name) != required:
+            raise UserError(f"{path}: the variable {name}({', '.join(required)}) is missing or has other dimensions")
 
 
 def origin(file: xr.Dataset) -> str:
@@ -131,5 +184,11 @@ def configuration_hash(
     settings: Mapping, dataset: xr.Dataset, method: str, rho: float | str, seeds: Sequence[int]
 ) -> str:
     """Hash of what a block of runs stands for: model, training, data, method, strength and seeds."""
+    return configuration_hashes(settings, dataset)(method, rho, seeds)
+
+
+def configuration_hashes(settings: Mapping, dataset: xr.Dataset) -> Callable[[str, float | str, Sequence[int]], str]:
+    """(method, rho, seeds) -> :func:`configuration_hash`, for many blocks: it goes through the data once."""
     relevant = {key: settings[key] for key in ("module", "model", "training")}
-    return digest([relevant, fingerprint(dataset), method, canonical(rho), list(seeds)])
+    data = fingerprint(dataset)
+    return lambda method, rho, seeds: digest([relevant, data, method, canonical(rho), list(seeds)])

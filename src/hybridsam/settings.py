@@ -3,8 +3,9 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,17 @@ def canonical(rho: float | str) -> str:
     if 1e-3 <= number < 1e4:
         return np.format_float_positional(number, trim="-")
     return np.format_float_scientific(number, trim="-", exp_digits=1)
+
+
+def blocks_of(seeds: Iterable[int], size: int) -> list[str]:
+    """Blocks <first>-<last> of at most ``size`` seeds without gaps: a new seed leaves full blocks as they are."""
+    blocks = []
+    for _, run in groupby(enumerate(sorted(seeds)), key=lambda pair: pair[1] - pair[0]):
+        without_gaps = [seed for _, seed in run]
+        for start in range(0, len(without_gaps), size):
+            block = without_gaps[start : start + size]
+            blocks.append(f"{block[0]}-{block[-1]}")
+    return blocks
 
 
 def digest(settings: Any) -> str:

@@ -156,6 +156,8 @@ def train(
             record(state, records[state.step], model, batch, validation, g_theta, g_phi)
             progress.show(state, records[state.step])
             if state.step == training.iterations or bool((state.skipped >= training.diverged_after).all()):
+                if checkpoint:  # should the result be lost before it is safe, nothing is trained twice
+                    checkpoint.save(state)
                 return state
         active = adam_step(state, values, torch.cat([g_theta, g_phi], 1), training, relative_rate)
         state.running.copy_(torch.where(active.unsqueeze(1), running, state.running))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import cache
 from importlib.util import find_spec
-from itertools import groupby
 from os.path import relpath
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import jsonschema
 import yaml
 
 from hybridsam.errors import UserError
-from hybridsam.settings import canonical, differences, merge, numbers, without_sources
+from hybridsam.settings import blocks_of, canonical, differences, merge, numbers, without_sources
 from hybridsam.twins import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
@@ -58,7 +57,9 @@ METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
 ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")
 named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
-for section, names in (named | {"overrides": set(experiment["overrides"]) - {"all"}}).items():
+for section in ("overrides", "seeds_per_job"):
+    named[section] = set(experiment[section]) - {"all"} if isinstance(experiment[section], dict) else ()
+for section, names in named.items():
     for name in names:
         if name not in TASK_FILES:
             known = ", ".join(TASK_FILES) or f"(no file {experiment['task_files']}/*.yaml)"
@@ -165,17 +166,22 @@ def strengths_of(method):
         sys.exit(f"experiment configuration: strengths.{method}: {error}")
 
 
-def blocks_of(seeds, size):
-    """Blocks <first>-<last> of at most `size` seeds without gaps, so that a new seed leaves full blocks as they are."""
-    blocks = []
-    for _, run in groupby(enumerate(sorted(seeds)), key=lambda pair: pair[1] - pair[0]):
-        run = [seed for _, seed in run]
-        blocks += [f"{run[i]}-{run[i : i + size][-1]}" for i in range(0, len(run), size)]
-    return blocks
+def seeds_per_job(task):
+    """How many seeds of a task one job trains together."""
+    sizes = experiment["seeds_per_job"]
+    return sizes.get(task, sizes.get("all", 1)) if isinstance(sizes, dict) else sizes
+
+
+def runs_of(wildcards):
+    """All run files of a task."""
+    folder = f"results/{wildcards.experiment}/{wildcards.task}/runs"
+    blocks = blocks_of(experiment["seeds"], seeds_per_job(wildcards.task))
+    strengths = [f"{folder}/{method}/rho={rho}" for method, rhos in GRID.items() for rho in rhos]
+    return [f"{strength}/seeds={block}.nc" for strength in strengths for block in blocks]
 
 
 GRID = {method: strengths_of(method) for method in METHODS}
-BLOCKS = blocks_of(experiment["seeds"], experiment["seeds_per_job"])
+SEEDS = blocks_of(experiment["seeds"], len(experiment["seeds"]))  # <first>-<last>, as few as can be
 
 
 def results(*patterns, **wildcards):
@@ -225,14 +231,40 @@ def library(*modules):
     return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
 
 
-def estimate_of_training():
-    """A line that says how long the trainings of all tasks take on this machine, whether or not they are done."""
+@cache
+def estimates():
+    """What the trainings of each task take on this machine, and a line that says so; see `hybridsam estimate`."""
     tasks = [json.dumps(task_settings(task)) for task in TASKS]
     study = ["--settings", *tasks, "--dataset", *results("{task}/dataset.nc", task=TASKS)]
-    study += ["--grid", json.dumps(GRID), "--seeds", *BLOCKS, "--cache", ".snakemake/estimates"]
+    study += ["--grid", json.dumps(GRID), "--seeds", *SEEDS, "--cache", ".snakemake/estimates"]
+    study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in TASKS)]
     command = [sys.executable, "-m", "hybridsam", "estimate", *study]
     found = subprocess.run(command, capture_output=True, text=True)
-    return json.loads(found.stdout)["summary"] if found.returncode == 0 else "Training: no estimate of the time"
+    if found.returncode != 0:
+        return {"tasks": [{}] * len(TASKS), "summary": "Training: no estimate of the time"}
+    return json.loads(found.stdout)
+
+
+def need_of_training(wildcards):
+    """Estimated `seconds` and `megabytes` of a job that trains; on the safe side where there is no estimate.
+
+    Only the Snakemake that submits jobs asks; the one in a job would estimate for another machine, for nothing.
+    """
+    task = estimates()["tasks"][TASKS.index(wildcards.task)] if workflow.is_main_process else {}
+    return task["jobs"][wildcards.method] if "jobs" in task else {"seconds": 8 * 3600, "megabytes": 2000}
+
+
+def memory_of_training(wildcards, attempt):
+    """Megabytes to ask for: half as much again as estimated, and for two Snakemakes and a compiler; more at a retry."""
+    return attempt * round(1.5 * need_of_training(wildcards)["megabytes"] + 700)
+
+
+def runtime_of_training(wildcards, attempt):
+    """Minutes to ask for: thrice the estimate, as nodes differ, and more at a retry, but a day at most.
+
+    A training that reaches its limit goes on in the retry, and what few clusters allow would wait for ever.
+    """
+    return min(24 * 60, attempt * round(10 + 3 * need_of_training(wildcards)["seconds"] / 60))
 
 
 LEFT_OUT = [task for task in experiment["optional_tasks"] if left_out(task)]
@@ -274,4 +306,4 @@ wildcard_constraints:
 
 
 if workflow.is_main_process and workflow.output_settings.dryrun:
-    print(estimate_of_training(), file=sys.stderr)
+    print(estimates()["summary"], file=sys.stderr)

@@ -13,12 +13,7 @@ rule collect:
     """Put all runs of a task on labelled axes."""
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
-        runs=[
-            f"results/{{experiment}}/{{task}}/runs/{method}/rho={rho}/seeds={block}.nc"
-            for method, rhos in GRID.items()
-            for rho in rhos
-            for block in BLOCKS
-        ],
+        runs=runs_of,
         code=lambda wc: library("hybridsam.evaluate", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/cube.nc",
@@ -26,13 +21,17 @@ rule collect:
         "logs/{experiment}/{task}/collect.log",
     conda:
         "../../envs/environment.yaml"
+    threads: lambda wc, input: min(4, 1 + len(input.runs) // 1000)
     params:
         settings=settings_and_changes("title", "model", "training"),
         grid=json.dumps(GRID),
-        blocks=BLOCKS,
+        seeds=SEEDS,  # not the blocks, thousands of which do not fit on a line
+        seeds_per_job=lambda wc: seeds_per_job(wc.task),
     shell:
         "python -m hybridsam collect results/{wildcards.experiment}/{wildcards.task}/runs --dataset {input.dataset:q} "
-        "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.blocks} --output {output:q} 2> {log:q}"
+        "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.seeds} "
+        "--seeds-per-job {params.seeds_per_job} --threads {threads} --output {output:q} 2> {log:q} "
+        "&& rm -rf results/{wildcards.experiment}/{wildcards.task}/checkpoints"
 
 
 rule select:

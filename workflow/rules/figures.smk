@@ -3,6 +3,10 @@
 FIGURES = ["predictions", "theta_training", "errors_rho", "losses"]
 
 
+localrules:
+    figure,
+
+
 rule figure:
     """Draw one figure of a task."""
     input:

@@ -1,6 +1,7 @@
 """Needs dataset.nc. Makes runs/<method>/rho=<rho>/seeds=<first>-<last>.nc and the trained weights beside it.
 
-Checkpoints lie in results/<experiment>/checkpoints, which no rule declares: Snakemake would delete them before a retry.
+Checkpoints lie in results/<experiment>/<task>/checkpoints, which no rule declares: Snakemake would delete them before a
+retry. The rule collect removes them.
 """
 
 
@@ -18,10 +19,11 @@ rule train:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=memory_of_training,
+        runtime=runtime_of_training,
     params:
         settings=settings("model", "training"),
     shell:
         "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
         "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
-        "--checkpoints results/{wildcards.experiment}/checkpoints --output {output.runs:q} 2> {log:q}"
+        "--checkpoints results/{wildcards.experiment}/{wildcards.task}/checkpoints --output {output.runs:q} 2> {log:q}"
