@@ -12,23 +12,26 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH"
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help report test bench format environment clean
+.PHONY: help report test test-slurm bench format environment clean
 
 help:  ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 	@echo "Variables: CORES=$(CORES) PYTHON=$(PYTHON)"
 
 report: $(DONE)  ## run the default experiment (config/config.yaml) and write its report
 	$(RUN) snakemake --cores $(CORES) report
 
-test: $(DONE)  ## run every check: style, types, workflow, environment, tests
+test: $(DONE)  ## run every check: style, types, workflow, environment, tests, those of SLURM included where it can run
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) mypy
 	$(RUN) snakemake --lint
 	$(RUN) python envs/derive.py --check
-	$(RUN) pytest -n $(CORES) --maxprocesses 8
+	$(RUN) pytest -n $(CORES) --maxprocesses 8 --dist loadgroup
+
+test-slurm: $(DONE)  ## run the workflow on a SLURM cluster on this machine (root; docs/cluster.md)
+	$(RUN) pytest -m slurm
 
 bench: $(DONE)  ## measure training speed against peers on one core, an hour (benchmarks/README.md)
 	$(RUN) python benchmarks/compare.py

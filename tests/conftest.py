@@ -154,3 +154,10 @@ def fresh(tmp_path):
     project = Project(tmp_path / "a fresh project")
     copy_repository(project.root)
     return project
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say loudly why the tests of SLURM were skipped, if they were."""
+    reasons = {report.longrepr[2] for report in terminalreporter.stats.get("skipped", []) if "slurm" in report.keywords}
+    for reason in sorted(reasons):
+        terminalreporter.write_sep("!", f"the workflow was not tested on SLURM: {reason}", red=True, bold=True)
