@@ -80,6 +80,8 @@ def lacks() -> list[str]:
         return [*missing, "root"]
     if missing:
         return missing
+    if " " in sys.executable:
+        return ["a path to Python without spaces (the executor plugin does not quote it)"]
     allowed = subprocess.run(["unshare", *NAMESPACES, "--fork", "true"], capture_output=True, text=True)
     return [] if allowed.returncode == 0 else [f"the right to make namespaces ({allowed.stderr.strip()})"]
 
@@ -183,6 +185,13 @@ class Cluster:
     def kill(self, daemon: str) -> None:
         self.run("kill", "-KILL", self._pid(daemon), check=True)
         (self.folder / f"{daemon}.pid").unlink()
+
+    def stop(self, daemon: str) -> None:
+        """End a daemon as an administrator does: the controller saves its state, which a killed one loses in part."""
+        pid = self._pid(daemon)
+        self.run("kill", "-TERM", pid, check=True)
+        self._wait(f"the end of {daemon}", lambda: self.run("kill", "-0", pid, capture_output=True).returncode)
+        (self.folder / f"{daemon}.pid").unlink(missing_ok=True)
 
     def _pid(self, daemon: str) -> str:
         """The number of a daemon in its namespace; empty before it has told it."""

@@ -8,7 +8,9 @@ from copy import copy
 
 import pytest
 import torch
+from cluster import Cluster, lacks
 from hypothesis import settings
+from on_cluster import CUBE, OnCluster, copy_undisturbed
 from project import Project, copy_repository, copy_with_all_tasks
 
 from hybridsam.fused import FusedODE
@@ -127,7 +129,7 @@ def all_tasks(tmp_path_factory):
     return run_once(tmp_path_factory, "a project of all tasks", copy_with_all_tasks)
 
 
-def run_once(tmp_path_factory, name, prepare):
+def run_once(tmp_path_factory, name, prepare, target="all"):
     """A project that ``prepare`` makes and the workflow finishes, once for all processes of pytest."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
@@ -136,7 +138,7 @@ def run_once(tmp_path_factory, name, prepare):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not log.exists():
             prepare(project.root)
-            result = project.snakemake("--cores", "2", "all")
+            result = project.snakemake("--cores", "2", target)
             log.write_text(f"{result.stdout}\nexit code {result.returncode}")
     assert log.read_text().endswith("exit code 0"), log.read_text()[-5000:]
     return project
@@ -154,6 +156,33 @@ def fresh(tmp_path):
     project = Project(tmp_path / "a fresh project")
     copy_repository(project.root)
     return project
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A SLURM cluster; one for each process of pytest."""
+    if missing := lacks():
+        pytest.skip(f"NO SLURM HERE, for want of {', '.join(missing)}")
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def on_cluster(cluster, tmp_path_factory):
+    """New projects on the cluster."""
+
+    def make():
+        root = tmp_path_factory.mktemp("on cluster") / "a project"
+        copy_repository(root)
+        return OnCluster(Project(root), cluster)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """The long trainings of on_cluster.py, as a local Snakemake does them."""
+    return run_once(tmp_path_factory, "an undisturbed project", copy_undisturbed, CUBE)
 
 
 def pytest_terminal_summary(terminalreporter):
