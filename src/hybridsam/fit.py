@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam import records, tasks
+from hybridsam.check import check
 from hybridsam.data import Samples
 from hybridsam.devices import arithmetic, keep_freed_memory, peak_megabytes, without_old_garbage
 from hybridsam.errors import UserError
@@ -68,7 +69,7 @@ def fit(
     if model.target not in dataset:
         raise UserError(f"dataset: no variable {model.target}, which the model predicts")
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
-    _check_shapes(model, data["train"])
+    check(model, dataset, data["train"])
     if (offered := os.environ.get("CUDA_VISIBLE_DEVICES")) and not torch.cuda.is_available():
         logger.warning(f"CUDA_VISIBLE_DEVICES={offered}: no GPU for PyTorch {torch.__version__}, training on the CPU")
 
@@ -132,23 +133,6 @@ def code_hash(module: str) -> str:
     files |= {str(SOURCE)}
     sources = [Path(file).read_bytes() for file in sorted(files) if file.endswith((".py", ".cpp"))]
     return hashlib.sha256(b"".join(sources)).hexdigest()[:16]
-
-
-@torch.no_grad()
-def _check_shapes(model: HybridModel, data: Samples) -> None:
-    """Predict two samples; raises UserError unless the prediction has the shape of the targets."""
-    few = next(data.chunks(2))
-    theta = model.parameters.constrain(model.parameters.initial(1).to(few.targets))
-    phi, running = torch.zeros(1, len(model.network)), model.network.initial_running().unsqueeze(0)
-    targets = tuple(few.targets.shape[2:])
-    advice = "sizes in the model section must be those of the data"
-    try:
-        prediction = model.predict(theta, phi.to(theta), few, RunningStatistics(running.to(theta)))
-    except (RuntimeError, IndexError) as error:
-        raise UserError(f"model: cannot predict targets of shape {targets}; {advice} ({error})") from error
-    if prediction.shape[1:] != few.targets.shape[1:]:
-        found = tuple(prediction.shape[2:])
-        raise UserError(f"model: predicts shape {found}, the targets have {targets}; {advice}")
 
 
 @torch.no_grad()

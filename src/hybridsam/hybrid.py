@@ -102,15 +102,16 @@ class HybridODE:
         return self.solver.rollout(field, initial.expand(members, *initial.shape[1:]), data.times)
 
 
-class HybridMap:
-    """A law seen through a network: y = g(f(u; theta), u; phi), where g = f if the law said everything.
+class HybridLaw:
+    """What the models of a law, which need no rollout, have in common: inputs u, and a target.
 
     science: f, called as f(theta, u) with theta a mapping from name to (member, 1) and u a mapping from the names of
         the inputs to (member or 1, sample, ...); returns (member, sample, ...) in the units of the target.
     inputs: names of the variables of the dataset that are u.
-    beside: the inputs that g sees beside f's output, in the last axis, each with the factor that brings it to order 1.
-    standardise: whether g's input f and its output y are standardised, both with the mean and standard deviation of
-        the training targets, for each component where there are several.
+    beside: the inputs that the network g sees, numbers or vectors in the last axis, each with the factor that brings it
+        to order 1.
+    standardise: whether f and the target are standardised, both with the mean and standard deviation of the training
+        targets, for each component where there are several.
     """
 
     fast: Callable[..., Tensor] | None = None
@@ -145,18 +146,28 @@ class HybridMap:
         mean, scale = (tensor(values, dtype, device) for values in (known.mean(over), known.std(over)))
         return Samples(inputs, (targets - mean) / scale, mean=mean, scale=scale)
 
+    def through_network(self, phi: Tensor, data: Samples, *first: Tensor) -> Tensor:
+        """g of what may come first, (member, sample, ..., n), and the inputs ``beside``."""
+        seen = [*first, *self.each_beside(data)]
+        seen = [values.expand(len(phi), *values.shape[1:]) for values in seen]
+        return self.network(self.network.unflatten(phi), torch.cat(seen, -1) if len(seen) > 1 else seen[0])
+
+    def each_beside(self, data: Samples) -> list[Tensor]:
+        """The inputs ``beside`` times their factors, (member or 1, sample, ..., n) each."""
+        inputs = [data.inputs[name] * factor for name, factor in self.beside.items()]
+        return [values.unsqueeze(-1) if values.ndim == 2 else values for values in inputs]
+
+
+class HybridMap(HybridLaw):
+    """A law seen through a network: y = g(f(u; theta), u; phi), where g = f if the law said everything."""
+
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""
-        seen = self.predict_science(theta, phi, data)
-        if self.beside:
-            beside = self.seen_beside(data)
-            seen = torch.cat([seen, beside.expand(len(theta), *beside.shape[1:])], -1)
-        return self.network(self.network.unflatten(phi), seen)
+        return self.through_network(phi, data, self.predict_science(theta, phi, data))
 
     def seen_beside(self, data: Samples) -> Tensor:
         """What g sees beside f's output, (member or 1, sample, ..., n); n may be 0."""
-        nothing = data.targets[..., :0]
-        return torch.cat([nothing, *(data.inputs[name] * factor for name, factor in self.beside.items())], -1)
+        return torch.cat([data.targets[..., :0], *self.each_beside(data)], -1)
 
     def predict_science(
         self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
@@ -167,3 +178,51 @@ class HybridMap:
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
         """Mean square of what the network changes, h - f (Takeishi & Kalousis 2023, the reduction being f itself)."""
         return (prediction - self.predict_science(theta, phi, data)).square().flatten(1).mean(1)
+
+
+class HybridSum(HybridMap):
+    """A law that leaves something out: y = f(u; theta) + g(u; phi); g is shaped like the targets, in standard units."""
+
+    def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The whole model, shaped like the targets."""
+        return self.predict_science(theta, phi, data) + self.through_network(phi, data)
+
+
+class HybridEncoder(HybridLaw):
+    """A law of something that nobody measured: y = f(u, z; theta), of which a network finds z = g(u; phi) by sample.
+
+    unmeasured: names of z, under which f has them beside the inputs, each (member, sample). They are 0 for a usual
+        sample: f with zeros is the science alone.
+    """
+
+    def __init__(
+        self,
+        science: Callable[[Theta, dict[str, Tensor]], Tensor],
+        parameters: Parameters,
+        network: Network,
+        target: str,
+        inputs: tuple[str, ...],
+        beside: Mapping[str, float],
+        standardise: bool,
+        unmeasured: tuple[str, ...],
+    ) -> None:
+        super().__init__(science, parameters, network, target, inputs, beside, standardise)
+        self.unmeasured = unmeasured
+
+    def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The whole model, shaped like the targets."""
+        return self._law(theta, self.through_network(phi, data), data)
+
+    def predict_science(
+        self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
+    ) -> Tensor:
+        """f where z = 0, in the standard units of the targets."""
+        return self._law(theta, theta.new_zeros(len(theta), len(data), len(self.unmeasured)), data)
+
+    def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
+        """Mean square of z, by which a sample differs from a usual one."""
+        return self.through_network(phi, data).square().flatten(1).mean(1)
+
+    def _law(self, theta: Tensor, z: Tensor, data: Samples) -> Tensor:
+        inputs = data.inputs | dict(zip(self.unmeasured, z.unbind(-1), strict=True))
+        return (self.science(self.parameters.named(theta), inputs) - data.mean) / data.scale

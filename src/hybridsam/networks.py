@@ -81,7 +81,7 @@ class Network:
 
 def _views(shapes: Shapes, vector: Tensor) -> Layers:
     parts = vector.split([prod(shape) for shape in shapes.values()], dim=1)
-    return {name: part.unflatten(1, shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+    return {name: part.view(-1, *shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 class MLP(Network):
@@ -227,6 +227,14 @@ class Networks(Network):
             {f"{part}.{name}": s for part, network in parts.items() for name, s in network.shapes.items()},
             {f"{part}.{name}": s for part, network in parts.items() for name, s in network.running.items()},
         )
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """(parameter,) of one member, each part's as it draws them itself."""
+        return torch.cat([network.initial(generator) for network in self.parts.values()])
+
+    def is_weight(self) -> Tensor:
+        """(parameter,) as each part says."""
+        return torch.cat([network.is_weight() for network in self.parts.values()])
 
     def layers_of(self, part: str, layers: Layers) -> Layers:
         """The layers of one part, under the names that the part itself uses."""

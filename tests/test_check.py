@@ -1,0 +1,340 @@
+"""What a newcomer gets wrong in a model: one message each, before training, and nothing that is right is refused."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import small
+import torch
+import xarray as xr
+from torch import nn
+
+from hybridsam import tasks
+from hybridsam.check import check
+from hybridsam.data import Samples
+from hybridsam.errors import UserError
+from hybridsam.fit import fit
+from hybridsam.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
+from hybridsam.integrate import Solver
+from hybridsam.modules import TorchModule
+from hybridsam.networks import MLP
+from hybridsam.parameters import Parameter, Parameters
+from hybridsam.tasks import pendulum
+
+OMEGA = Parameter("omega", "rad s-1", 0.5)
+K = Parameter("k", "1", 2.0)
+
+
+def field(science=pendulum.science, parameters=(OMEGA,), network=None, kind=HybridODE):
+    return kind(science, Parameters(list(parameters)), network or MLP((2, 8, 2)), Solver(step=0.25))
+
+
+def law(science, network=None, kind=HybridMap, parameters=(K,), **more):
+    network = network or MLP((2, 8, 3))
+    return kind(science, Parameters(list(parameters)), network, "y", ("u", "t"), {"u": 1.0}, False, **more)
+
+
+@pytest.fixture(scope="module")
+def readings():
+    """y (sample, 3 components) of u (sample, 2) and t (sample,)."""
+    rng = np.random.default_rng(0)
+    return xr.Dataset(
+        {
+            "y": (("sample", "component"), rng.normal(size=(8, 3))),
+            "u": (("sample", "entry"), rng.uniform(1, 2, size=(8, 2))),
+            "t": ("sample", rng.uniform(1, 2, size=8)),
+        },
+        coords={"split": ("sample", ["train"] * 5 + ["validation", "test", "test"]), "component": ["a", "b", "c"]},
+        attrs={"target": "y"},
+    )
+
+
+@pytest.fixture
+def look(dataset, readings):
+    """Check a model on the pendulum's trajectories, or a law on the readings."""
+
+    def at(model, data=None, dtype=torch.float64):
+        data = data if data is not None else dataset if isinstance(model, HybridODE) else readings
+        check(model, data, model.data(data, "train", dtype, "cpu"))
+
+    return at
+
+
+def refused(look, model, *words, **how):
+    """The message is one line and has all these words."""
+    with pytest.raises(UserError) as caught:
+        look(model, **how)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert [word for word in words if word not in message] == [], message
+
+
+def proportional(theta, u):
+    return (theta["k"] * u["t"]).unsqueeze(-1).expand(-1, -1, 3)
+
+
+def twice(theta, x):
+    return pendulum.science(theta, x) * 2
+
+
+# What f returns
+
+
+def without_components(theta, x):
+    return theta["omega"] * x[..., 0]
+
+
+def forgotten_return(theta, x):
+    pendulum.science(theta, x)
+
+
+def too_many(theta, x):
+    return torch.cat([pendulum.science(theta, x), x[..., :1]], -1)
+
+
+def of_all_axes(theta, x):
+    return -theta["omega"] * x  # (member, 1) and (member, sample, component)
+
+
+def three_names(theta, x):
+    q, p, r = x.unbind(-1)
+    return torch.stack([p, theta["omega"] * q, r], -1)
+
+
+def in_double(theta, x):
+    return pendulum.science(theta, x) + torch.tensor([0.0, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("science", "words"),
+    [
+        (
+            without_components,
+            ["returns shape (3, 2), not (3, 2, 2): 3 members, 2 samples, and the state (component) = (2,)"],
+        ),
+        (too_many, ["returns shape (3, 2, 3), not (3, 2, 2)"]),
+        (forgotten_return, ["returns NoneType, not a tensor"]),
+        (of_all_axes, ["fails on theta[name] (3, 1), state (3, 2, 2): member, sample", "RuntimeError: The size of"]),
+        (three_names, ["fails on theta[name] (3, 1), state (3, 2, 2)", "not enough values to unpack"]),
+        (lambda theta, x: theta["omga"] * x, ["asks for 'omga'", "theta has omega"]),
+        (None, ["TypeError: 'NoneType' object is not callable"]),
+    ],
+)
+def test_a_vector_field_that_is_none_is_refused_with_what_it_returns(look, science, words):
+    refused(look, field(science), "model: the science f", *words)
+
+
+@pytest.mark.parametrize(
+    ("science", "words"),
+    [
+        (
+            lambda theta, u: theta["k"] * u["t"],
+            ["returns shape (3, 2), not (3, 2, 3): ", "the targets (component) = (3,)"],
+        ),
+        (lambda theta, u: theta["k"] * u["temp"], ["asks for 'temp'", "theta has k", "u has u, t"]),
+        (lambda theta, u: proportional(theta, u)[..., :2], ["returns shape (3, 2, 2), not (3, 2, 3)"]),
+        (lambda theta, u: proportional(theta, u).detach().numpy(), ["returns ndarray, not a tensor"]),
+    ],
+)
+@pytest.mark.parametrize("kind", [HybridMap, HybridSum])
+def test_a_law_of_another_shape_than_the_targets_is_refused(look, science, words, kind):
+    network = MLP((3 + 2, 8, 3)) if kind is HybridMap else None
+    refused(look, law(science, network, kind), "model: the science f", *words)
+
+
+def test_the_message_names_the_line_that_fails(look):
+    line = three_names.__code__.co_firstlineno + 1
+    refused(look, field(three_names), f"f (test_check.py, line {line})")
+    refused(look, field(too_many), f"f (test_check.py, line {too_many.__code__.co_firstlineno})")
+
+
+def test_constants_of_another_precision_are_refused(look):
+    refused(look, field(in_double), "returns torch.float64", "training.dtype is torch.float32", dtype=torch.float32)
+    look(field(in_double))
+
+
+# Numbers that are not finite
+
+
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "nan"), (math.inf, "inf")])
+def test_a_field_that_is_not_finite_at_the_start_is_refused_with_its_place(look, dataset, value, word):
+    def science(theta, x):
+        wrong = x[..., 0] == x[0, :, 0].max() if x.shape[1] > 2 else x[..., 0] > 100
+        return pendulum.science(theta, x) + torch.stack(
+            [torch.zeros_like(x[..., 0]), torch.where(wrong, value, 0.0)], -1
+        )
+
+    starts = dataset["state"].values[dataset["split"] == "train"][:, 0, 0]
+    words = [f"gives {word} at training sample {starts.argmax()}, component angular velocity", "omega = 0.5"]
+    refused(look, field(science), *words)
+
+
+def test_a_law_that_is_not_finite_is_refused_with_its_place(look, readings):
+    refused(
+        look, law(lambda theta, u: proportional(theta, u) / 0, MLP((5, 8, 3))), "inf at training sample 0, component a"
+    )
+
+
+def test_data_that_are_not_finite_are_blamed_where_they_are(look, dataset):
+    broken = dataset.copy(deep=True)
+    broken["state"][2, 0, 1] = np.nan
+    refused(look, field(), "training sample 2", "the data are not finite there either: state", data=broken)
+
+
+def test_later_states_may_be_where_the_science_is_not_defined(look, dataset):
+    """A rollout begins at the initial states alone; noise may bring others below zero."""
+    least = float(dataset["state"][:, 0, 0].min())
+    assert (dataset["state"][:, 1:, 0] < least - 0.01).any()
+    look(field(lambda theta, x: pendulum.science(theta, x) + torch.log(x[..., :1] - least + 0.01)))
+
+
+def test_what_is_not_finite_by_the_network_or_in_the_gradient_is_told(look, caplog):
+    look(field(lambda theta, x: pendulum.science(theta, x) + torch.sqrt(theta["omega"] - 0.5).unsqueeze(-1)))
+    assert "its gradient for theta, is not finite at the start" in caplog.text
+
+
+# theta
+
+
+def test_a_parameter_that_the_science_does_not_use_is_refused(look):
+    words = ["theta.k: has no influence on the prediction", "theta['k']", "test_check.py", "leave the parameter out"]
+    refused(look, field(twice, [OMEGA, K]), *words)
+    refused(
+        look, law(lambda theta, u: proportional(theta, u), MLP((5, 8, 3)), parameters=[K, OMEGA]), "theta.omega: has no"
+    )
+    refused(look, field(lambda theta, x: -x), "theta.omega: has no influence")
+    refused(
+        look, field(lambda theta, x: pendulum.science({"omega": 1.0}, x) * theta["omega"].detach()[..., None]), "omega"
+    )
+
+
+def test_a_parameter_without_influence_on_the_first_samples_is_told_of_only(look, caplog):
+    """In another regime, or at a start of zero, it may well have one."""
+
+    def science(theta, x):
+        return pendulum.science(theta, x) + torch.where(x > 100, theta["k"].unsqueeze(-1), 0.0)
+
+    look(field(science, [OMEGA, K]))
+    assert "theta.k: a small change of its start changes no prediction" in caplog.text
+    assert "theta.omega" not in caplog.text
+
+
+def test_a_parameter_that_only_the_combination_uses_is_used(look, caplog):
+    class Closure(HybridODE):
+        def field(self, theta, x, g):
+            return self.science(theta, x) + theta["k"].unsqueeze(-1) * g
+
+    look(field(parameters=[OMEGA, K], kind=Closure))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([OMEGA, K, OMEGA], ["theta.omega: 2 parameters have this name"]),
+        ([OMEGA, Parameter("state", "1", 0.5)], ["theta.state: the dataset has a variable of this name"]),
+        ([OMEGA, Parameter("time", "s", 0.5)], ["theta.time: the dataset has a variable of this name"]),
+    ],
+)
+def test_names_that_clash_are_refused(look, parameters, words):
+    refused(look, field(parameters=parameters), *words)
+
+
+def test_starts_out_of_bounds_and_missing_units_are_refused_when_the_model_is_built():
+    row = {"unit": "s-1", "start": 12.0, "transform": "sigmoid", "lower": 0.0, "upper": 10.0}
+    with pytest.raises(UserError, match=r"^theta.k.start: 12.0 is not inside the bounds \(0.0, 10.0\)$"):
+        Parameters.from_settings({"k": row})
+    with pytest.raises(UserError, match=r"^theta.k.unit: missing$"):
+        Parameters.from_settings({"k": {"start": 1.0}})
+
+
+# The network
+
+
+@pytest.mark.parametrize("sizes", [(2, 8, 1), (2, 8, 3), (3, 8, 2)])
+def test_a_network_that_does_not_match_the_state_is_refused(look, sizes):
+    """Also one output for two components, which would be added to both."""
+    refused(
+        look, field(network=MLP(sizes)), "model: the network", "sizes in the model section must be those of the data"
+    )
+
+
+def test_a_network_that_does_not_match_the_law_is_refused(look):
+    refused(look, law(proportional, MLP((2, 8, 1)), HybridSum), "the network returns shape (1,)", "must be shape (3,)")
+    two = {"kind": HybridEncoder, "unmeasured": ("rate", "shift")}
+    refused(look, law(proportional, MLP((2, 8, 1)), **two), "the network returns shape (1,)", "must be shape (2,)")
+    refused(look, law(proportional, MLP((5, 8, 1))), "model: predicts shape (1,), the targets have (3,)")
+    refused(
+        look, law(proportional, MLP((4, 8, 3))), "model: cannot predict targets of shape (3,)", "sizes in the model"
+    )
+
+
+def test_a_combination_may_take_any_output_of_the_network(look):
+    class Closure(HybridODE):
+        def field(self, theta, x, g):
+            return self.science(theta, x) * torch.exp(g)
+
+    look(field(network=MLP((2, 8, 1)), kind=Closure))
+
+
+def test_a_network_with_random_numbers_is_refused(look):
+    for last in (nn.Dropout(0.5), nn.Identity()):
+        network = TorchModule(lambda last=last: nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 2), last))
+        if isinstance(last, nn.Dropout):
+            refused(look, field(network=network), "a prediction draws random numbers", "dropout")
+        else:
+            look(field(network=network))
+
+
+def test_a_model_that_calls_its_science_in_another_way_is_tried_as_a_whole(look, caplog):
+    class Forced(HybridODE):
+        def predict(self, theta, phi, data, running=None):
+            named, layers = self.parameters.named(theta), self.network.unflatten(phi)
+            return self._rollout(lambda t, x: self.science(named, x, t) + self.network(layers, x), len(theta), data)
+
+        def predict_science(self, theta, phi, data, running=None):
+            named = self.parameters.named(theta)
+            return self._rollout(lambda t, x: self.science(named, x, t), len(theta), data)
+
+    look(field(lambda theta, x, t: pendulum.science(theta, x) + t, kind=Forced))
+    assert caplog.text == ""
+    wrong = field(lambda theta, x, t: x, network=MLP((3, 2)), kind=Forced)
+    refused(look, wrong, "cannot predict targets of shape (4, 2)")
+
+
+# In training
+
+
+@pytest.mark.parametrize("task", small.TASKS)
+def test_shipped_tasks_pass_without_a_word(task, tmp_path, caplog):
+    model, dataset = small.build(task), small.dataset_of(task, tmp_path)
+    caplog.set_level(logging.WARNING)
+    before = torch.get_rng_state()
+    check(model, dataset, model.data(dataset, "train", torch.float32, "cpu"))
+    assert caplog.text == ""
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_fit_checks_before_it_trains(dataset, tmp_path):
+    wrong = tmp_path / "mine.py"
+    wrong.write_text(
+        "from hybridsam.tasks.pendulum import *\n\n\n"
+        "def science(theta, x):\n    return x * 2\n\n\n"
+        "def build(model):\n"
+        "    return HybridODE(science, Parameters.from_settings(model['theta']), MLP((2, 4, 2)), Solver())\n"
+    )
+    settings_ = small.settings_of("pendulum") | {"module": str(wrong)}
+    with pytest.raises(UserError, match=r"^theta.omega: has no influence .* f \(mine.py, line 4\)"):
+        fit(settings_, dataset, "sam", 0.05, [0], "cpu")
+    assert tasks.load(str(wrong)).build(settings_["model"]).parameters.names == ["omega"]
+
+
+def test_a_check_predicts_two_samples_once(dataset):
+    model, seen = field(), []
+    predict = model.predict
+    model.predict = lambda theta, phi, data, running: seen.append((len(theta), len(data))) or predict(theta, phi, data)
+    data = model.data(dataset, "train")
+    assert isinstance(data, Samples) and len(data) > 2
+    check(model, dataset, data)
+    assert seen == [(1, 2)]
