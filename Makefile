@@ -12,7 +12,7 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH"
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-slurm bench format environment clean
+.PHONY: help report test test-slurm new-task bench format environment clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -28,10 +28,14 @@ test: $(DONE)  ## run every check: style, types, workflow, environment, tests, t
 	$(RUN) mypy
 	$(RUN) snakemake --lint
 	$(RUN) python envs/derive.py --check
-	$(RUN) pytest -n $(CORES) --maxprocesses 8 --dist loadgroup
+	$(RUN) pytest -n $(CORES) --maxprocesses 8 -m "not slurm"
+	$(MAKE) test-slurm
 
 test-slurm: $(DONE)  ## run the workflow on a SLURM cluster on this machine (root; docs/cluster.md)
-	$(RUN) pytest -m slurm
+	$(RUN) pytest -n $(CORES) --maxprocesses 2 --dist loadfile -m slurm
+
+new-task: $(DONE)  ## lay out a scientific model of your own, from a template that runs: make new-task NAME=lynx
+	$(RUN) python -m hybridsam new-task "$(NAME)"
 
 bench: $(DONE)  ## measure training speed against peers on one core, an hour (benchmarks/README.md)
 	$(RUN) python benchmarks/compare.py

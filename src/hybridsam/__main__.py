@@ -1,4 +1,4 @@
-"""Command line: ``python -m hybridsam simulate | convert | estimate | train | collect | select | table …``.
+"""Command line: ``python -m hybridsam simulate | convert | tabulate | estimate | train | collect | select | table …``.
 
 Modules are imported inside the commands, so that a rule of the workflow depends only on the code that its command runs.
 """
@@ -56,6 +56,15 @@ def convert(args: argparse.Namespace) -> None:
         "constants": json.dumps(task["data"]),
     }
     records.write(dataset, args.output, "dataset", f"{task['module']}: data")
+
+
+def tabulate(args: argparse.Namespace) -> None:
+    from hybridsam import observed, records, settings
+
+    task = settings.load(args.settings)
+    dataset = observed.read(task["table"])
+    dataset.attrs["constants"] = json.dumps({key: {"value": value} for key, value in task["table"].items()})
+    records.write(dataset, args.output, "dataset", f"{task['table']['file']}: data")
 
 
 def _archive(table, name: str):
@@ -196,6 +205,14 @@ def figure(args: argparse.Namespace) -> None:
     figures.write(args.name, results, args.output)
 
 
+def new_task(args: argparse.Namespace) -> None:
+    from hybridsam.template import lay_out
+
+    for path in lay_out(args.name, args.repository):
+        print(path)
+    print(f"It runs as it is: snakemake --cores 2 {args.name}")
+
+
 def parse_seeds(text: str) -> list[int]:
     """``3-5`` or ``4`` -> the seeds of a block."""
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
@@ -212,7 +229,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
 
     def command(function, help: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(function.__name__, help=help, description=help)
+        added = commands.add_parser(function.__name__.replace("_", "-"), help=help, description=help)
         added.set_defaults(function=function)
         return added
 
@@ -239,6 +256,10 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("source", type=Path, help="the archive: its zip file, or a folder with its files")
     settings_option(c)
     archives_option(c)
+    c.add_argument("--output", type=Path, required=True, help="dataset.nc to write")
+
+    c = command(tabulate, "turn a table of your own, CSV or NetCDF, into a task's data")
+    settings_option(c)
     c.add_argument("--output", type=Path, required=True, help="dataset.nc to write")
 
     c = command(train, "train one block of runs: a method, a strength, some seeds")
@@ -299,6 +320,10 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--tasks", nargs="+", required=True)
     c.add_argument("--made-by", required=True, help="the command to state on the page")
     c.add_argument("--output", type=Path, required=True)
+
+    c = command(new_task, "lay out Python file, YAML file and rule of a new task, from a template that runs")
+    c.add_argument("name", help="of the task, and of its files")
+    c.add_argument("--repository", type=Path, default=Path(), help="root of a clone of hybridsam (here)")
     return top
 
 

@@ -126,6 +126,11 @@ def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None =
     raw = model.parameters.initial(1, torch.float64)
     if start is not None:
         raw = model.parameters.unconstrain(torch.as_tensor(start)[None])
+    if not of(raw[0]).isfinite().all():
+        named = model.parameters.named(model.parameters.constrain(raw))
+        at = ", ".join(f"{name} = {value.item():g}" for name, value in named.items())
+        advice = "choose another start, or a smaller model.solver.step"
+        raise UserError(f"model.theta: at {at} the science alone runs away from the data; {advice}")
     solution = least_squares(
         lambda values: of(torch.as_tensor(values)).numpy(),
         raw[0].numpy(),

@@ -163,7 +163,11 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
     """
     from hybridsam import tasks
 
-    if dataset and dataset.exists() and (found := _beginning(dataset, task)):
+    if "table" in task:
+        from hybridsam import observed
+
+        return _beginning(observed.read(task["table"]))
+    if dataset and dataset.exists() and (found := _beginning_of(dataset, task)):
         return found
     module, data = tasks.load(task["module"]), constants(task["data"])
     few = data | {"train": 2, "validation": 1, "test": 1}
@@ -180,14 +184,17 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
         return module.convert(archive, few), data
 
 
-def _beginning(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":
+def _beginning_of(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":
     """As :func:`few_data`, from dataset.nc; None if that was made with other constants."""
-    import numpy as np
     import xarray as xr
 
     with xr.open_dataset(path, engine="netcdf4") as whole:
-        if whole.attrs.get("constants") != json.dumps(task["data"]):
-            return None
-        split = whole["split"].values
-        sizes = {name: int((split == name).sum()) for name in SPLITS}
-        return whole.isel(sample=np.flatnonzero(split == "train")[:2]).load(), sizes
+        return _beginning(whole) if whole.attrs.get("constants") == json.dumps(task["data"]) else None
+
+
+def _beginning(whole: "xr.Dataset") -> "tuple[xr.Dataset, Mapping[str, int]]":
+    import numpy as np
+
+    split = whole["split"].values
+    sizes = {name: int((split == name).sum()) for name in SPLITS}
+    return whole.isel(sample=np.flatnonzero(split == "train")[:2]).load(), sizes

@@ -116,6 +116,9 @@ def attribution(cubes: Mapping[str, xr.Dataset]) -> str:
         if "attribution" in cube.attrs:
             name = f"{task} (imitated by a SYNTHETIC TWIN)" if records.origin(cube) == "SYNTHETIC TWIN" else task
             sources.setdefault(f"{cube.attrs['attribution']} ({cube.attrs['licence']})", []).append(name)
+        elif records.origin(cube) == "measured" and "constants" in cube.attrs:
+            file = json.loads(cube.attrs["constants"]).get("file", {"value": "unknown file"})["value"]
+            sources.setdefault(f"data of your own, {file}", []).append(task)
     items = [f"<li>{', '.join(tasks)}: {html.escape(source)}</li>" for source, tasks in sources.items()]
     return f"<ul>{''.join(items)}</ul>" if items else "<p>All data are simulated.</p>"
 

@@ -61,6 +61,8 @@ def _sizes(cube: xr.Dataset) -> str:
 
 
 def _order(table: pd.DataFrame) -> str:
+    if "theta_error_mean" not in table or table["theta_error_mean"].isna().all():
+        return "The true θ is not known, so there is no θ-error."
     lines = ["Methods from the largest mean θ-error to the smallest:", ""]
     for rule, rows in table.groupby("rule", sort=False):
         rows = rows.sort_values("theta_error_mean", ascending=False)

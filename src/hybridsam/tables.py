@@ -65,6 +65,9 @@ def notes(table: pd.DataFrame) -> list[str]:
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
+    known = table["theta_error_meaning"].notna() if "theta_error_meaning" in table else pd.Series(False, table.index)
+    if unknown := sorted(set(table["task"]) - set(table["task"][known])):
+        lines.append(f"No θ-error of {', '.join(unknown)}: the true θ is not known.")
     twins = table.loc[table["data"] == "SYNTHETIC TWIN", "task"].unique()
     if len(twins):
         lines.append(f"SYNTHETIC TWIN: the data of {', '.join(twins)} stand in for measurements.")

@@ -22,6 +22,22 @@ from hybridsam.twins import MARK
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
+# Where the workflow is a module of another one, paths that belong to neither its results nor its logs are absolute: a
+# prefix is put before all others.
+ALONE = workflow.modifier.is_main_snakefile()
+
+
+def shipped(path):
+    """A file that comes with the workflow, by its path in this repository."""
+    root = Path(workflow.current_basedir).parents[1]
+    return path if ALONE and root == Path.cwd() else str(root / path)
+
+
+def given(path):
+    """A file of the user's, by its path seen from where Snakemake runs."""
+    return path if ALONE else str(Path.cwd() / path)
+
+
 def check(values, schema, where):
     """Values with the schema's defaults; stops with one line for each mistake, naming key, value and what is allowed."""
     schema = yaml.safe_load(Path(workflow.source_path(f"../schemas/{schema}.schema.yaml")).read_text())
@@ -55,6 +71,8 @@ def explain(error):
 experiment = check(config, "experiment", "experiment configuration")
 METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
+if "archives" not in config:
+    experiment["archives"] = shipped(experiment["archives"])
 ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")
 named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
 for section in ("overrides", "seeds_per_job"):
@@ -84,6 +102,11 @@ def task_settings(task):
         sys.exit(f"{where}: module: {settings['module']!r} is no module of hybridsam and no Python file")
     if settings.get("archive", next(iter(ARCHIVES))) not in ARCHIVES:
         sys.exit(f"{where}: archive: {settings['archive']!r} is not one of {', '.join(ARCHIVES)}")
+    if "table" in settings:
+        if others := [key for key in ("archive", "data") if key in settings]:
+            sys.exit(f"{where}: {others[0]}: there is a table too, and the data of a task come from one of them")
+        if not Path(settings["table"]["file"]).is_file():
+            sys.exit(f"{where}: table.file: {settings['table']['file']!r}: no such file")
     final, first = settings["training"]["learning_rate_final"], settings["training"]["learning_rate"]
     if final > first:
         sys.exit(f"{where}: training.learning_rate_final: {final} is larger than training.learning_rate, {first}")
@@ -101,7 +124,7 @@ def settings_and_changes(*sections):
     def both(wildcards):
         chosen = task_settings(wildcards.task)
         file = numbers(without_sources(yaml.safe_load(TASK_FILES[wildcards.task].read_text())))
-        sizes = {section: file[section] for section in ("data", "model", "training")}
+        sizes = {section: file[section] for section in ("data", "table", "model", "training") if section in file}
         return json.dumps({key: chosen[key] for key in ("module", *sections)} | {"changes": differences(sizes, chosen)})
 
     return both
@@ -115,9 +138,15 @@ def archive_at_hand(archive):
     return next((str(path) for path in (folder / f"{archive}.zip", folder / archive) if path.exists()), None)
 
 
+@cache
 def data_of(task):
-    """Where a task's data come from: simulated, twin (a stand-in for measurements) or measured."""
-    chosen = task_settings(task)
+    """Where a task's data come from: simulated, twin (a stand-in for measurements), measured or own (a table).
+
+    By the file alone, unchecked: what the experiment overrides may not suit a task that it does not name.
+    """
+    chosen = read_yaml(TASK_FILES[task]) or {}
+    if "table" in chosen:
+        return "own"
     if "archive" not in chosen:
         return "simulated"
     return "twin" if "twin_module" in chosen and experiment.get("data") == "twin" else "measured"
@@ -130,7 +159,7 @@ def twins_of(tasks):
 
 def tasks_with(*origins):
     """Pattern of the tasks whose data have one of these origins; it matches nothing where there is none."""
-    return "|".join(re.escape(task) for task in TASKS if data_of(task) in origins) or "(?!)"
+    return "|".join(re.escape(task) for task in TASK_FILES if data_of(task) in origins) or "(?!)"
 
 
 def archive_of(wildcards):
@@ -228,20 +257,21 @@ def library(*modules):
             found |= {file, *file.parent.glob(f"{file.stem}.cpp")}  # what a module compiles lies beside it
             waiting += imports(file)
     here = Path.cwd()
-    return sorted(str(file.relative_to(here) if here in file.parents else file) for file in found)
+    files = {here / file for file in found}
+    return sorted(str(file.relative_to(here) if ALONE and here in file.parents else file) for file in files)
 
 
 @cache
-def estimates():
-    """What the trainings of each task take on this machine, and a line that says so; see `hybridsam estimate`."""
-    tasks = [json.dumps(task_settings(task)) for task in TASKS]
-    study = ["--settings", *tasks, "--dataset", *results("{task}/dataset.nc", task=TASKS)]
+def estimates(*tasks):
+    """What the trainings of tasks take on this machine, and a line that says so; see `hybridsam estimate`."""
+    study = ["--settings", *(json.dumps(task_settings(task)) for task in tasks)]
+    study += ["--dataset", *results("{task}/dataset.nc", task=tasks)]
     study += ["--grid", json.dumps(GRID), "--seeds", *SEEDS, "--cache", ".snakemake/estimates"]
-    study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in TASKS)]
+    study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in tasks)]
     command = [sys.executable, "-m", "hybridsam", "estimate", *study]
     found = subprocess.run(command, capture_output=True, text=True)
     if found.returncode != 0:
-        return {"tasks": [{}] * len(TASKS), "summary": "Training: no estimate of the time"}
+        return {"tasks": [{}] * len(tasks), "summary": "Training: no estimate of the time"}
     return json.loads(found.stdout)
 
 
@@ -250,7 +280,8 @@ def need_of_training(wildcards):
 
     Only the Snakemake that submits jobs asks; the one in a job would estimate for another machine, for nothing.
     """
-    task = estimates()["tasks"][TASKS.index(wildcards.task)] if workflow.is_main_process else {}
+    together = TASKS if wildcards.task in TASKS else [wildcards.task]
+    task = estimates(*together)["tasks"][together.index(wildcards.task)] if workflow.is_main_process else {}
     return task["jobs"][wildcards.method] if "jobs" in task else {"seconds": 8 * 3600, "megabytes": 2000}
 
 
@@ -284,26 +315,29 @@ if with_twin and "data" not in experiment:
 
 # What is measured and what stands in for measurements do not go into one table.
 TABLES = {"table": TASKS}
-if {"twin", "measured"} <= {data_of(task) for task in TASKS}:
-    TABLES = {
-        "table": [task for task in TASKS if data_of(task) != "measured"],
-        "table_measured": [task for task in TASKS if data_of(task) == "measured"],
-    }
+measured = [task for task in TASKS if data_of(task) in ("measured", "own")]
+if measured and twins_of(TASKS):
+    TABLES = {"table": [task for task in TASKS if task not in measured], "table_measured": measured}
 
 
 def table_of(task):
-    """Name of the table in which a task stands."""
-    return next(name for name, tasks in TABLES.items() if task in tasks)
+    """Name of the table in which a task stands: one of its own, if it is no task of the experiment."""
+    return next((name for name, tasks in TABLES.items() if task in tasks), f"table_{task}")
+
+
+def tasks_in(table):
+    """The tasks that stand in a table."""
+    return TABLES.get(table) or [table.removeprefix("table_")]
 
 
 wildcard_constraints:
     experiment=re.escape(experiment["experiment"]),
-    task="|".join(map(re.escape, TASKS)),
-    table="|".join(TABLES),
+    task="|".join(map(re.escape, TASK_FILES)),
+    table="|".join({re.escape(table_of(task)) for task in TASK_FILES} | set(TABLES)),
     method="|".join(METHODS),
     rho="[^/]+",
     seeds=r"\d+-\d+",
 
 
 if workflow.is_main_process and workflow.output_settings.dryrun:
-    print(estimates()["summary"], file=sys.stderr)
+    print(estimates(*TASKS)["summary"], file=sys.stderr)

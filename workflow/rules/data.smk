@@ -1,5 +1,7 @@
 """Needs the task file. Makes results/<experiment>/<task>/dataset.nc: simulated, or measured, or from a twin.
 
+Measured data are those of an archive, or a table of the user's own.
+
 A task with data of another origin brings a rule of its own in rules/tasks/<task>.smk and says so with ruleorder.
 """
 
@@ -78,3 +80,22 @@ rule convert:
     shell:
         "python -m hybridsam convert {input.archive:q} --archives {params.archives:q} "
         "--settings {params.settings:q} --output {output:q} 2> {log:q}"
+
+
+rule tabulate:
+    """Turn a table of the user's own into the data of a task."""
+    input:
+        table=lambda wc: given(task_settings(wc.task)["table"]["file"]),
+        code=library("hybridsam.records", "hybridsam.observed"),
+    output:
+        "results/{experiment}/{task}/dataset.nc",
+    log:
+        "logs/{experiment}/{task}/tabulate.log",
+    wildcard_constraints:
+        task=tasks_with("own"),
+    conda:
+        "../../envs/environment.yaml"
+    params:
+        settings=settings("table"),
+    shell:
+        "python -m hybridsam tabulate --settings {params.settings:q} --output {output:q} 2> {log:q}"

@@ -23,15 +23,16 @@ rule collect:
         "../../envs/environment.yaml"
     threads: lambda wc, input: min(4, 1 + len(input.runs) // 1000)
     params:
+        folder=lambda wc, output: Path(output[0]).parent,
         settings=settings_and_changes("title", "model", "training"),
         grid=json.dumps(GRID),
         seeds=SEEDS,  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),
     shell:
-        "python -m hybridsam collect results/{wildcards.experiment}/{wildcards.task}/runs --dataset {input.dataset:q} "
+        "python -m hybridsam collect {params.folder:q}/runs --dataset {input.dataset:q} "
         "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.seeds} "
         "--seeds-per-job {params.seeds_per_job} --threads {threads} --output {output:q} 2> {log:q} "
-        "&& rm -rf results/{wildcards.experiment}/{wildcards.task}/checkpoints"
+        "&& rm -rf {params.folder:q}/checkpoints"
 
 
 rule select:
@@ -52,7 +53,7 @@ rule select:
 rule make_table:
     """Table 1 of the paper, for each selection rule."""
     input:
-        selections=lambda wc: results("{task}/selection.csv", task=TABLES[wc.table]),
+        selections=lambda wc: results("{task}/selection.csv", task=tasks_in(wc.table)),
         code=library("hybridsam.tables"),
     output:
         csv="results/{experiment}/{table}.csv",
@@ -63,7 +64,7 @@ rule make_table:
     conda:
         "../../envs/environment.yaml"
     params:
-        twins=lambda wc: ", ".join(twins_of(TABLES[wc.table])),
+        twins=lambda wc: ", ".join(twins_of(tasks_in(wc.table))),
     shell:
         "python -m hybridsam table {input.selections:q} --output {output:q} 2> {log:q}"
 
@@ -72,12 +73,3 @@ rule table:
     """Table 1 of the experiment, and what it takes."""
     input:
         results("{table}.{kind}", table=TABLES, kind=["csv", "md", "html"]),
-
-
-for name in TASKS:
-
-    rule:
-        name:
-            name
-        input:
-            results("{task}/selection.csv", "{task}/figures/{figure}.png", task=name, figure=FIGURES),

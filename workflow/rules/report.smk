@@ -1,9 +1,9 @@
 """Needs tables and figures. Makes report/index.html, a page for each task, and the executed notebooks beside them."""
 
-TEMPLATE = ["notebooks/templates/page/index.html.j2", "notebooks/templates/page/conf.json"]
+TEMPLATE = [shipped(f"notebooks/templates/page/{file}") for file in ("index.html.j2", "conf.json")]
 TO_HTML = (
-    "jupyter nbconvert --log-level WARN --to html --no-input "
-    "--template page --TemplateExporter.extra_template_basedirs=notebooks/templates"
+    "jupyter nbconvert --log-level WARN --to html --no-input --template page "
+    f"--TemplateExporter.extra_template_basedirs={shlex.quote(shipped('notebooks/templates'))}"
 )
 
 
@@ -15,7 +15,7 @@ localrules:
 rule page:
     """The page of one task: its notebook, executed."""
     input:
-        notebook="notebooks/task.ipynb",
+        notebook=shipped("notebooks/task.ipynb"),
         template=TEMPLATE,
         cube="results/{experiment}/{task}/cube.nc",
         table=lambda wc: results("{table}.csv", table=table_of(wc.task)),
@@ -33,17 +33,19 @@ rule page:
     params:
         rule=experiment["selection_rule"],
         table=lambda wc: table_of(wc.task),
+        results=lambda wc, output: Path(output.notebook).parents[2],
         to_html=TO_HTML,
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r task {wildcards.task} "
-        "-r experiment {wildcards.experiment} -r rule {params.rule} -r table_name {params.table} "
+        "-r results {params.results:q} -r experiment {wildcards.experiment} "
+        "-r rule {params.rule} -r table_name {params.table} "
         "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
 rule index:
     """The entry page of the report."""
     input:
-        notebook="notebooks/overview.ipynb",
+        notebook=shipped("notebooks/overview.ipynb"),
         template=TEMPLATE,
         tables=results("{table}.csv", table=TABLES),
         cubes=results("{task}/cube.nc", task=TASKS),
@@ -58,12 +60,14 @@ rule index:
     conda:
         "../../envs/environment.yaml"
     params:
+        results=lambda wc, output: Path(output.notebook).parents[2],
         to_html=TO_HTML,
         tables=" ".join(TABLES),
         twins=", ".join(twins_of(TASKS)),
         left_out=" ".join(LEFT_OUT),
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r experiment {wildcards.experiment} "
+        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
+        "-r results {params.results:q} -r experiment {wildcards.experiment} "
         "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
         "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
 

@@ -23,7 +23,8 @@ rule train:
         runtime=runtime_of_training,
     params:
         settings=settings("model", "training"),
+        checkpoints=lambda wc, output: Path(output.runs).parents[3] / "checkpoints",
     shell:
         "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
         "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
-        "--checkpoints results/{wildcards.experiment}/{wildcards.task}/checkpoints --output {output.runs:q} 2> {log:q}"
+        "--checkpoints {params.checkpoints:q} --output {output.runs:q} 2> {log:q}"
