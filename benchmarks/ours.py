@@ -49,7 +49,7 @@ class Ours:
 
     def __init__(self, problem: Problem, members: int, device: str, compiled: bool) -> None:
         torch.set_num_threads(1)
-        keep_freed_memory()  # and the rest, as hybridsam.fit trains
+        keep_freed_memory()  # and the rest, as hybridsam.block trains
         self.context = ExitStack()
         self.context.enter_context(arithmetic(tf32=False))
         self.context.enter_context(without_old_garbage())

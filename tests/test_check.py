@@ -11,10 +11,10 @@ import xarray as xr
 from torch import nn
 
 from hybridsam import tasks
+from hybridsam.block import train_task as fit
 from hybridsam.check import check
 from hybridsam.data import Samples
 from hybridsam.errors import UserError
-from hybridsam.fit import fit
 from hybridsam.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
 from hybridsam.integrate import Solver
 from hybridsam.modules import TorchModule

@@ -10,8 +10,8 @@ import yaml
 from small import ROOT, SIZES
 
 from hybridsam import records, settings, tasks
+from hybridsam.block import train_task as fit
 from hybridsam.diagnose import identify
-from hybridsam.fit import fit
 
 FOLDER = ROOT / "examples"
 FEW = {"iterations": 10, "record_every": 5, "dtype": "float64", "learning_rate": 3e-3}

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from project import Project, assert_refused, copy_repository, executed_by, names
 
 from hybridsam import evaluate, figures, observed, records, report, summary, tables, tasks
+from hybridsam.block import train_task as fit
 from hybridsam.diagnose import as_table
 from hybridsam.errors import UserError
-from hybridsam.fit import fit
 from hybridsam.fused import FusedODE
 from hybridsam.hybrid import HybridMap
 from hybridsam.methods import loss

@@ -6,8 +6,8 @@ import small
 import torch
 
 from hybridsam import records, settings, tasks
+from hybridsam.block import train_task as fit
 from hybridsam.errors import UserError
-from hybridsam.fit import fit
 
 METHODS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
 UNITS = {  # task -> unit of the target, unit of its mean squared error

@@ -81,8 +81,8 @@ def train(args: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
     from hybridsam import records, settings
+    from hybridsam.block import checkpoint_for, train_task
     from hybridsam.checkpoint import locked
-    from hybridsam.fit import checkpoint_for, fit
 
     torch.set_num_threads(args.threads)
     task = settings.load(args.settings)
@@ -96,7 +96,7 @@ def train(args: argparse.Namespace) -> None:
     from hybridsam.estimate import log_training  # after the checkpoint, whose name holds a hash of what is imported
 
     with alone:
-        block, weights = fit(*block_of_runs, checkpoint, before=log_training)
+        block, weights = train_task(*block_of_runs, checkpoint, before=log_training)
         run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
         run["data"] = records.origin(block)
         metadata = {"run": json.dumps(run)}  # one entry: several are written in random order

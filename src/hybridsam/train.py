@@ -130,6 +130,7 @@ def train(
     validation: Samples,
     training: Training,
     checkpoint: Checkpoint | None = None,
+    each_step: Callable[[State], None] | None = None,
 ) -> State:
     """Train one member for each pair of rho and seed, all at once; return the final state.
 
@@ -165,6 +166,8 @@ def train(
         state.seconds = progress.seconds()
         if checkpoint:
             checkpoint.save_when_due(state)
+        if each_step:
+            each_step(state)
 
 
 def block_gradients(

@@ -229,7 +229,7 @@ def imports(file):
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     found = [source(name) for name in names]
-    # The package's own __init__ holds the version only: a new one changes no result.
+    # The package's own __init__ holds a version and leads to the others: no result depends on it.
     return {file for file in found if file and package in file.parents and file != package / "__init__.py"}
 
 

@@ -40,7 +40,7 @@ GRADIENTS = {
 logger = logging.getLogger(__name__)
 
 
-def fit(
+def train_task(
     settings: Mapping,
     dataset: xr.Dataset,
     method: str,
@@ -50,20 +50,41 @@ def fit(
     checkpoint: Checkpoint | None = None,
     before: Callable | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
+    """As :func:`train_block`, of the task file's ``module``, ``model`` and ``training``, which the block then names."""
+    model = tasks.load(settings["module"]).build(settings["model"])
+    training = build(Training, settings["training"], "training")
+    block, weights = train_block(model, training, dataset, method, rho, seeds, device, checkpoint, before)
+    block.attrs |= {
+        "source": f"hybridsam, task module {settings['module']}",
+        "configuration": json.dumps(dict(settings)),
+        "configuration_hash": records.configuration_hash(settings, dataset, method, rho, seeds),
+    }
+    return block, weights
+
+
+def train_block(
+    model: HybridModel,
+    training: Training,
+    dataset: xr.Dataset,
+    method: str,
+    rho: float,
+    seeds: Sequence[int],
+    device: str = "auto",
+    checkpoint: Checkpoint | None = None,
+    before: Callable | None = None,
+    each_step: Callable[[State], None] | None = None,
+) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """Train one run for each seed; return the block of runs and the trained weights.
 
-    settings: the task file's ``module``, ``model`` and ``training``. dataset: as ``dataset.nc``. device: ``auto`` takes
-    a GPU when there is one. checkpoint: of :func:`checkpoint_for`, whose file stays for the caller to remove when the
-    result is safe; without it a killed training starts anew. before: called before training, as
-    hybridsam.estimate.log_training, which is not imported here because no result depends on it. Raises UserError for
-    settings that make no sense.
+    dataset: as ``dataset.nc``. device: ``auto`` takes a GPU when there is one. checkpoint: of :func:`checkpoint_for`,
+    whose file stays for the caller to remove when the result is safe; without it a killed training starts anew. before:
+    called before training, as hybridsam.estimate.log_training, which is not imported here because no result depends on
+    it. each_step: called with the state after each step. Raises UserError for what makes no sense.
     """
     chosen = get_method(method)
     rho = float(canonical(rho))
     if len(set(seeds)) != len(seeds) or not seeds:
         raise UserError(f"seeds: {list(seeds)} must be different numbers, at least one")
-    model = tasks.load(settings["module"]).build(settings["model"])
-    training = build(Training, settings["training"], "training")
     device = _device(device)
     dtype = getattr(torch, training.dtype)
     if model.target not in dataset:
@@ -79,14 +100,13 @@ def fit(
         before(model, chosen, data["train"], data["validation"], training, len(seeds))
     keep_freed_memory()
     with arithmetic(training.tf32), without_old_garbage():
-        state = train(model, chosen, [rho] * len(seeds), seeds, data["train"], data["validation"], training, checkpoint)
+        splits, strengths = (data["train"], data["validation"]), [rho] * len(seeds)
+        state = train(model, chosen, strengths, seeds, *splits, training, checkpoint, each_step)
 
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))
     block.attrs = {
-        "source": f"hybridsam, task module {settings['module']}",
+        "source": "hybridsam",
         "synthetic": dataset.attrs.get("synthetic", "unknown"),
-        "configuration": json.dumps(dict(settings)),
-        "configuration_hash": records.configuration_hash(settings, dataset, method, rho, seeds),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "losses_by": "compiled C++" if fast else "PyTorch",
         "seconds": state.seconds,

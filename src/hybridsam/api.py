@@ -1,0 +1,168 @@
+"""Hybrid models in Python, without Snakemake: train and compare, predict, open what the workflow trained."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from hybridsam import evaluate, records, tasks
+from hybridsam.block import train_block
+from hybridsam.errors import UserError
+from hybridsam.hybrid import HybridModel
+from hybridsam.networks import RunningStatistics
+from hybridsam.records import RUN
+from hybridsam.settings import Settings, build, canonical
+from hybridsam.train import State, Training
+
+METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
+TRAINING = {
+    "iterations": 2000,
+    "learning_rate": 1e-3,
+    "learning_rate_final": 1e-5,
+    "theta_rate_factor": 10.0,
+    "clip_norm": 10.0,
+    "perturb": "network",
+    "record_every": 50,
+    "diverged_after": 20,
+    "dtype": "float32",
+}
+
+
+def fit(
+    model: HybridModel,
+    dataset: xr.Dataset,
+    methods: Mapping[str, Sequence[float]] = METHODS,
+    seeds: int | Sequence[int] = 5,
+    device: str = "auto",
+    progress: bool = True,
+    **training: float | str | bool,
+) -> xr.Dataset:
+    """Train a model by every method, strength and seed, as the workflow does, and put all runs on labelled axes.
+
+    model: such as a :class:`HybridODE`. dataset: of :func:`dataset_of`, :func:`simulate_ode` or a file dataset.nc.
+    methods: method -> strengths, weights of the penalty (l2reg, freg) or radii of the perturbation (sam, asam, fsam);
+    erm has the one strength 0. seeds: how many, or which. device: ``auto`` takes a GPU when there is one. training:
+    changes to ``TRAINING``, by the keys that config/README.md explains.
+
+    Returns a Dataset on the axes (method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (...,
+    split), ``theta_error`` where the truth is known, ``status`` (completed, diverged, or missing where a method was not
+    run at a strength), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`.
+    Write it with ``to_netcdf``. Raises UserError, in one line, for a model, data or settings that make no sense.
+    """
+    how = build(Training, TRAINING | training, "training")
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    grid = [(method, float(canonical(rho))) for method, strengths in methods.items() for rho in strengths]
+    if not grid:
+        raise UserError("methods: empty; allowed is a mapping such as {'erm': [0], 'sam': [0.05]}")
+    made_by = {"git_commit": records.git_commit(), "versions": json.dumps(records.versions())}
+    blocks = {}
+    with tqdm(total=len(grid) * how.iterations, disable=not progress, unit="step") as bar:
+        for method, rho in grid:
+            bar.set_description(f"{method}, rho = {canonical(rho)}")
+            done = bar.n
+
+            def advance(state: State, done: int = done) -> None:
+                bar.update(done + state.step - bar.n)
+
+            block, weights = train_block(model, how, dataset, method, rho, numbers, device, each_step=advance)
+            block.attrs |= made_by | {"configuration": json.dumps(asdict(how)), "configuration_hash": ""}
+            blocks[Path(method, canonical(rho))] = _with_network(block, model, weights)
+            bar.update(done + how.iterations - bar.n)  # also where all runs diverged
+    like = next(iter(blocks.values()))
+    return evaluate.collect(blocks.items(), dict.fromkeys(blocks, ""), like, dataset, Path()).drop_vars("file")
+
+
+def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
+    """A run file of the workflow, with the weights that lie beside it: its model, and its runs for :func:`predict`.
+
+    Raises UserError naming the file if it is no run file, or if its weights are missing.
+    """
+    path = Path(path)
+    runs = records.read(path, "runs")
+    settings = json.loads(runs.attrs["configuration"])
+    model = tasks.load(settings["module"]).build(Settings(settings["model"], "model"))
+    if not (beside := path.with_suffix(".safetensors")).is_file():
+        raise UserError(f"{beside}: no such file; the trained weights lie beside the run file")
+    return model, _with_network(runs, model, load_file(beside))
+
+
+@torch.no_grad()
+def predict(
+    model: HybridModel,
+    runs: xr.Dataset,
+    dataset: xr.Dataset,
+    split: str = "test",
+    times: Sequence[float] | None = None,
+) -> xr.Dataset:
+    """What trained runs predict for the samples of one split of a dataset.
+
+    runs: of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel({"method": "fsam", "rho":
+    0.05})``. dataset: the one they were trained on, or another with the same variables; a law that was standardised
+    needs the same training samples in it. times: of time series, at which to predict, the first one being that of the
+    initial state; they may go beyond those of training. Left out, those of the dataset.
+
+    Returns ``prediction``, of the whole model, and ``prediction_science``, of the science alone, on the axes of the
+    runs, then ``sample`` and those of the target, in its units; NaN for runs that are missing. A network that
+    normalises over the samples (``ConvNet``) sees all of the split at once. Raises UserError.
+    """
+    if "phi" not in runs:
+        raise UserError("runs: no variable phi; allowed are results of hybridsam.fit and of hybridsam.load_runs")
+    dtype = getattr(torch, _dtype(runs))
+    data = model.data(dataset, split, dtype, "cpu")
+    if times is not None:
+        if not data.times:
+            raise UserError("times: only a model of time series has them")
+        data = replace(data, times=tuple(map(float, times)))
+    stacked = runs.expand_dims([name for name in RUN if name not in runs.dims])[["theta", "phi", "running"]]
+    of_runs = [stacked.sizes[name] for name in RUN]
+    theta, phi, running = (
+        torch.as_tensor(stacked[name].transpose(*RUN, ...).values).flatten(0, 2).to(dtype) for name in stacked
+    )
+    statistics = RunningStatistics(running)
+    found = {
+        "prediction": ("prediction of the whole model", model.predict(theta, phi, data, statistics)),
+        "prediction_science": ("science part alone", model.predict_science(theta, phi, data, statistics)),
+    }
+    target = dataset[model.target]
+    dims = [*RUN, "sample", *map(str, target.dims[1:])]
+    units = target.attrs.get("units", "1")
+    predictions = xr.Dataset(
+        {
+            name: (dims, data.in_units(values).unflatten(0, of_runs).numpy(), {"long_name": meaning, "units": units})
+            for name, (meaning, values) in found.items()
+        },
+        coords={name: stacked[name] for name in RUN} | {"sample": np.flatnonzero(dataset["split"].values == split)},
+    )
+    if data.times:
+        predictions = predictions.assign_coords(time=("time", np.array(data.times[1:]), dataset["time"].attrs))
+    own = {name: target[name] for name in target.coords if set(target[name].dims) <= set(dims[4:]) - {"time"}}
+    return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
+
+
+def _with_network(runs: xr.Dataset, model: HybridModel, weights: Mapping[str, Tensor]) -> xr.Dataset:
+    """The runs with ``phi`` (method, rho, seed, weight), and the running statistics of BatchNorm."""
+
+    def vector(names: Sequence[str]) -> np.ndarray:
+        parts = [weights[f"network.{name}"].flatten(1) for name in names]
+        return (torch.cat(parts, 1) if parts else torch.empty(runs.sizes["seed"], 0)).numpy()[None, None]
+
+    phi = (
+        (*RUN, "weight"),
+        vector(list(model.network.shapes)),
+        {"long_name": "phi at the final iterate", "units": "1"},
+    )
+    about = {"long_name": "running statistics of the network", "units": "1"}
+    return runs.assign(phi=phi, running=((*RUN, "statistic"), vector(list(model.network.running)), about))
+
+
+def _dtype(runs: xr.Dataset) -> str:
+    """``float32`` or ``float64``, in which the runs were trained."""
+    configuration = json.loads(runs.attrs["configuration"])
+    return configuration.get("training", configuration)["dtype"]

@@ -1,0 +1,181 @@
+"""Hybrid models in Python, without Snakemake: the results of the workflow, predictions, and what `help` says."""
+
+import json
+import pydoc
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import small
+import xarray as xr
+from safetensors.torch import save_file
+
+import hybridsam
+from hybridsam import records, tasks
+from hybridsam.block import train_task
+from hybridsam.errors import UserError
+
+METHODS = {"erm": [0], "sam": [0.05, 0.1]}
+TRAINING = {"iterations": 12, "record_every": 4}
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return small.settings_of("pendulum", training=TRAINING)
+
+
+@pytest.fixture(scope="module")
+def model(settings):
+    return tasks.load(settings["module"]).build(settings["model"])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return small.dataset_of("pendulum", tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def runs(model, dataset, settings):
+    return hybridsam.fit(model, dataset, METHODS, seeds=2, device="cpu", progress=False, **settings["training"])
+
+
+@pytest.fixture(scope="module")
+def run_file(settings, dataset, tmp_path_factory):
+    """A run file of the workflow, with its weights beside it."""
+    path = tmp_path_factory.mktemp("runs") / "seeds=0-1.nc"
+    block, weights = train_task(settings, dataset, "sam", 0.05, [0, 1], "cpu")
+    save_file(weights, path.with_suffix(".safetensors"))
+    records.write(block, path, "runs", "Runs")
+    return path
+
+
+def test_results_are_those_of_the_workflow_to_the_bit(runs, run_file):
+    ours = runs.sel({"method": "sam", "rho": 0.05})
+    with xr.open_dataset(run_file) as theirs:
+        for name in ("theta", "theta_history", "y_error", "train_loss", "validation_loss", "skipped_updates"):
+            assert np.array_equal(ours[name], theirs[name][0, 0]), name
+
+
+def test_all_runs_are_on_labelled_axes(runs):
+    assert runs["theta"].dims == ("method", "rho", "seed", "parameter")
+    assert runs["method"].values.tolist() == ["erm", "sam"]
+    assert runs["rho"].values.tolist() == [0, 0.05, 0.1]
+    status = runs["status"].sel({"method": "erm"}).transpose("rho", "seed").values
+    assert status.tolist() == [["completed"] * 2, ["missing"] * 2, ["missing"] * 2]
+    assert {"theta_error", "y_error", "phi"} <= set(runs)
+    assert runs["step"].values.tolist() == [0, 4, 8, 12]
+
+
+def test_predictions_are_those_of_the_run_file(model, dataset, runs, run_file):
+    loaded = hybridsam.load_runs(run_file)
+    found = hybridsam.predict(*loaded, dataset)
+    with xr.open_dataset(run_file) as theirs:
+        examples = theirs.sizes["example"]
+        for name in ("prediction", "prediction_science"):
+            assert np.allclose(found[name][..., :examples, :, :], theirs[name], rtol=1e-5, atol=1e-6), name
+            assert found[name].attrs == theirs[name].attrs
+            assert found[name].dims == ("method", "rho", "seed", "sample", "time", "component")
+    one = hybridsam.predict(model, runs.sel({"method": "sam", "rho": 0.05, "seed": 1}), dataset)
+    assert one["prediction"].dims == ("sample", "time", "component")
+    assert np.allclose(one["prediction"], found["prediction"][0, 0, 1], rtol=1e-5, atol=1e-6)
+
+
+def test_predictions_go_beyond_the_times_of_training(model, dataset, runs):
+    times = dataset["time"].values
+    longer = np.concatenate([times, times[-1] + times[1:]])
+    chosen = runs.sel({"method": "sam", "rho": 0.1})
+    short, long = (hybridsam.predict(model, chosen, dataset, times=t)["prediction"] for t in (times, longer))
+    assert long["time"].values.tolist() == longer[1:].tolist()
+    assert np.allclose(long.sel(time=times[1:]), short, atol=1e-6)
+    # From where the first stretch ends, the model goes on as from an initial state: it does not depend on time.
+    end = dataset.copy(deep=True)
+    test = np.flatnonzero(dataset["split"].values == "test")
+    end["state"][{"sample": test, "time": 0}] = short.isel(seed=0, time=-1).values
+    again = hybridsam.predict(model, chosen.isel(seed=0), end)["prediction"]
+    assert np.allclose(again, long.isel(seed=0, time=slice(len(times) - 1, None)), atol=1e-4)
+
+
+def test_a_missing_run_predicts_nothing(model, dataset, runs):
+    found = hybridsam.predict(model, runs, dataset)["prediction"]
+    assert found.sel({"method": "erm", "rho": 0.1}).isnull().all()
+    assert found.sel({"method": "erm", "rho": 0.0}).notnull().all()
+
+
+def test_runs_that_were_written_predict_in_a_new_process(model, dataset, runs, settings, tmp_path):
+    runs.to_netcdf(tmp_path / "runs.nc")
+    dataset.to_netcdf(tmp_path / "dataset.nc")
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    code = """
+import json, hybridsam, xarray as xr
+from hybridsam import tasks
+settings = json.load(open("settings.json"))
+model = tasks.load(settings["module"]).build(settings["model"])
+runs, dataset = xr.load_dataset("runs.nc"), xr.load_dataset("dataset.nc")
+hybridsam.predict(model, runs, dataset).to_netcdf("predictions.nc")
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    with xr.open_dataset(tmp_path / "predictions.nc") as found:
+        assert np.allclose(found["prediction"], hybridsam.predict(model, runs, dataset)["prediction"], equal_nan=True)
+
+
+@pytest.mark.parametrize("task", ["light_tunnel", "wind_tunnel", "reaction_diffusion"])
+def test_networks_with_running_statistics_and_standard_units_predict_the_same(task, tmp_path):
+    settings = small.settings_of(task)
+    dataset = small.dataset_of(task, tmp_path)
+    block, weights = train_task(settings, dataset, "fsam", 0.05, [3], "cpu")
+    save_file(weights, tmp_path / "run.safetensors")
+    records.write(block, tmp_path / "run.nc", "runs", "Runs")
+    # A network that normalises over the samples, as that of reaction-diffusion, has to see the same ones.
+    shown = dataset.isel(sample=np.r_[np.flatnonzero(dataset["split"] == "train"), block["sample"].values])
+    found = hybridsam.predict(*hybridsam.load_runs(tmp_path / "run.nc"), shown)
+    assert np.allclose(found["prediction"], block["prediction"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_bar_shows_how_far_it_is(model, dataset, capsys):
+    hybridsam.fit(model, dataset, {"fsam": [0.05]}, seeds=[4], device="cpu", **TRAINING)
+    shown = capsys.readouterr().err
+    assert "fsam, rho = 0.05" in shown and "12/12" in shown
+    hybridsam.fit(model, dataset, {"fsam": [0.05]}, seeds=[4], device="cpu", progress=False, **TRAINING)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iteration": 5}, "training.iteration: unknown key; allowed are iterations"),
+        ({"methods": {"adam": [0.1]}}, "'adam' is not one of"),
+        ({"methods": {"sam": [-1]}}, "rho: -1"),
+        ({"methods": {}}, "methods: empty"),
+        ({"seeds": [1, 1]}, "must be different numbers"),
+        ({"device": "abacus"}, "device: 'abacus' is not one of auto, cpu"),
+    ],
+)
+def test_a_mistake_is_one_line(model, dataset, changes, message):
+    with pytest.raises(UserError) as error:
+        hybridsam.fit(model, dataset, **({"methods": METHODS, "progress": False} | TRAINING | changes))
+    assert message in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_what_cannot_be_predicted_is_said(model, dataset, runs, run_file, tmp_path):
+    with pytest.raises(UserError, match="no variable phi; allowed are results of"):
+        hybridsam.predict(model, runs.drop_vars("phi"), dataset)
+    alone = tmp_path / "run.nc"
+    alone.write_bytes(run_file.read_bytes())
+    with pytest.raises(UserError, match=r"run.safetensors: no such file; the trained weights"):
+        hybridsam.load_runs(alone)
+    wind = small.build("wind_tunnel")
+    with pytest.raises(UserError, match="times: only a model of time series"):
+        hybridsam.predict(wind, runs, small.dataset_of("wind_tunnel", tmp_path), times=[0, 1])
+
+
+def test_help_names_what_there_is_and_importing_costs_little():
+    text = pydoc.plain(pydoc.render_doc(hybridsam))
+    for name in hybridsam.__all__:
+        assert getattr(hybridsam, name).__doc__, name
+        assert name in text
+    code = "import sys, hybridsam; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        hybridsam.fitt  # noqa: B018

@@ -1,0 +1,79 @@
+"""docs/tutorial.md, followed to the letter: every file is written, every command run, all Python executed."""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import small
+
+pytestmark = pytest.mark.slow
+
+TUTORIAL = (small.ROOT / "docs/tutorial.md").read_text()
+BLOCK = re.compile(r"(?P<before>[^\n]*)\n\n```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
+
+
+def blocks():
+    """(language, file that the text before names, code) of every block."""
+    for found in BLOCK.finditer(TUTORIAL):
+        named = re.search(r"`([\w/.]+)`:$", found["before"])
+        yield found["language"], named and named[1], found["code"]
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """The project after the tutorial, and what its pieces of Python printed."""
+    from project import Project, copy_repository
+
+    project = Project(tmp_path_factory.mktemp("tutorial") / "hybridsam")
+    copy_repository(project.root)
+    folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = project.environment | {"PATH": os.pathsep.join(folders)}
+    python = ""
+    for language, file, code in blocks():
+        if file:
+            (project.root / file).parent.mkdir(parents=True, exist_ok=True)
+            (project.root / file).write_text(code)
+        elif language == "sh":
+            result = project.run("bash", "-ec", code, env=environment)
+            assert result.returncode == 0, result.stdout
+        else:
+            assert language == "python"
+            python += code
+    result = project.run(sys.executable, "-c", python, env=environment)
+    assert result.returncode == 0, result.stdout
+    return project, result.stdout
+
+
+def test_every_block_is_a_file_a_command_or_python():
+    assert TUTORIAL.count("```") == 2 * len(list(blocks()))
+    assert [file for _, file, _ in blocks() if file] == [
+        "data/lynx.csv",
+        "src/hybridsam/tasks/lynx.py",
+        "config/tasks/lynx.yaml",
+        "lynx.yaml",
+    ]
+
+
+def test_the_report_is_there_and_says_that_theta_is_not_known(followed):
+    project, _ = followed
+    report = project.root / "results/lynx/report"
+    assert "Hare and lynx" in (report / "lynx.html").read_text()
+    assert "the true θ is not known" in (report / "index.html").read_text()
+
+
+def test_all_methods_are_selected_by_rules_that_need_no_truth(followed):
+    project, _ = followed
+    selection = pd.read_csv(project.root / "results/lynx/lynx/selection.csv")
+    assert set(selection["method"]) == {"erm", "l2reg", "sam", "fsam"}
+    assert set(selection["rule"]) == {"validation", "one_standard_error"}
+    assert (selection["n"] == 3).all()
+    assert not [name for name in selection if name.startswith("theta_error")]
+
+
+def test_the_notebook_part_prints_theta_and_ten_years_ahead(followed):
+    _, printed = followed
+    assert re.search(r"parameter +a +m\n", printed)
+    assert re.search(r"(?m)^10(\.0)? ", printed)
