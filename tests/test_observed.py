@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project import Project, assert_refused, copy_repository, executed_by, names
 
-from hybridsam import evaluate, figures, observed, records, report, summary, tables, tasks
+from hybridsam import captions, evaluate, figures, observed, overview, pages, records, report, summary, tables, tasks
 from hybridsam.block import train_task as fit
 from hybridsam.diagnose import as_table
 from hybridsam.errors import UserError
@@ -604,7 +604,7 @@ def test_every_figure_is_drawn_without_truth_at_irregular_times(without_truth, n
     results = figures.load(*files, "validation")
     figures.write(name, results, [tmp_path / f"{name}.png", tmp_path / f"{name}.csv"])
     table = pd.read_csv(tmp_path / f"{name}.csv")
-    assert "measured" in figures.caption(name, table) or name in ("theta_training", "losses")
+    assert "measured" in captions.caption(name, table) or name in ("theta_training", "losses")
     if name == "predictions":
         assert "truth" not in set(table["series"])
         assert sorted(table["time"].unique()) == IRREGULAR and set(table["time_unit"]) == {"year"}
@@ -619,12 +619,12 @@ def test_tables_and_pages_say_that_theta_is_not_known(without_truth):
         assert "No θ-error of sites: the true θ is not known." in text
     page = summary.as_page(table, cubes, {"sites": pd.read_csv(without_truth / "identifiability.csv")}, "snakemake")
     assert "The true θ is not known, so there is no θ-error." in page and "nan >" not in page
-    assert "No task has a known θ" in report.theta_summary(table, cubes)
-    assert report.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
-    assert list(report.theta_metrics(cubes["sites"], table, "validation")) == []
-    assert list(report.paired(table))[-1] == "y-error (test MSE) − erm"
-    assert report.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
-    assert report.heading(cubes["sites"]).startswith("<h1>untitled task</h1><p>Data: measured.")
+    assert "No task has a known θ" in overview.theta_summary(table, cubes)
+    assert overview.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
+    assert list(pages.theta_metrics(cubes["sites"], table, "validation")) == []
+    assert list(pages.paired(table))[-1] == "y-error (test MSE) − erm"
+    assert pages.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
+    assert pages.heading(cubes["sites"]).startswith("<h1>untitled task</h1><p>Data: measured.")
 
 
 def test_a_known_theta_of_another_task_does_not_make_this_one_known(without_truth):

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
 
-from hybridsam import figures, looks, predictions, records
+from hybridsam import captions, figures, looks, predictions, records
 from hybridsam.errors import UserError
 
 SAMPLES = 9  # three in each split
@@ -131,7 +131,7 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     )
     twin = kind in ("time series", "images")
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN: ") == twin
-    caption = figures.caption("predictions", table)
+    caption = captions.caption("predictions", table)
     assert caption.startswith("SYNTHETIC TWIN: ") == twin and "n = 1" in caption
     assert table["kind"].unique().tolist() == [kind]
 
@@ -142,7 +142,7 @@ def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
     figures.write("predictions", results(kind), [tmp_path / "a.csv"])
     table = figures.tabulate("predictions", results(kind))
     again = pd.read_csv(tmp_path / "a.csv")
-    assert figures.caption("predictions", again) == figures.caption("predictions", table)
+    assert captions.caption("predictions", again) == captions.caption("predictions", table)
     numbers = table.select_dtypes("float").columns
     np.testing.assert_array_equal(again[numbers], table[numbers])
     assert (tmp_path / "a.csv").stat().st_size < 1_000_000
@@ -159,7 +159,7 @@ def test_a_window_is_drawn_against_its_own_coordinate(results):
     np.testing.assert_allclose(data, results("time series").dataset["pressure"][6])
     np.testing.assert_allclose(full, predicted(results("time series"), "erm")[0])
     np.testing.assert_allclose(science, full + 0.3)
-    assert "thin line" in figures.caption("predictions", table)
+    assert "thin line" in captions.caption("predictions", table)
 
 
 def test_readings_are_drawn_as_ratios(results):
@@ -247,7 +247,7 @@ def test_images_have_their_first_row_on_top_and_are_clipped(results):
     science = predicted(made, "fsam", "prediction_science")[1].values
     assert science.max() > 1 and pixels_of(grid[1, 3]).max() == 1
     np.testing.assert_allclose(pixels_of(grid[1, 3]), science.clip(0, 1), atol=1e-4)
-    assert table.filter(like="x=").max(axis=None) > 1 and "clipped" in figures.caption("predictions", table)
+    assert table.filter(like="x=").max(axis=None) > 1 and "clipped" in captions.caption("predictions", table)
 
 
 def test_images_compare_what_was_run(tmp_path):
@@ -261,7 +261,7 @@ def test_every_table_says_where_the_data_come_from(results):
         for name in figures.FIGURES:
             table = figures.tabulate(name, results(kind))
             assert set(table["data"]) == {origin}
-            assert figures.caption(name, table).startswith("SYNTHETIC TWIN: ") == (kind == "images")
+            assert captions.caption(name, table).startswith("SYNTHETIC TWIN: ") == (kind == "images")
 
 
 def test_errors_in_standard_units_say_so(results):
@@ -274,7 +274,7 @@ def test_errors_in_standard_units_say_so(results):
     table, figure = drawn("errors_rho", replace(made, cube=cube))
     labels = {axis.get_ylabel() for axis in figure.axes} - {""}
     assert labels == {"θ-error", "ratio θ-error", "y-error (test MSE)\n(standard units)"}
-    caption = figures.caption("errors_rho", table)
+    caption = captions.caption("errors_rho", table)
     assert "θ-error: 1 − cosine similarity; ratio θ-error: error of a ratio. " in caption
     assert drawn("losses", replace(made, cube=cube))[1].axes[0].get_ylabel().endswith("(standard units)")
 

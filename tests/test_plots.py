@@ -12,7 +12,7 @@ from docutils.core import publish_string
 from jinja2 import Environment, StrictUndefined
 from matplotlib.colors import to_hex
 
-from hybridsam import __main__, evaluate, figures, looks, records, report
+from hybridsam import __main__, captions, evaluate, figures, looks, overview, pages, records, report
 from hybridsam.errors import UserError
 
 GRID = {"erm": [0.0], "l2reg": [1e-4], "sam": [0.02, 0.05, 0.2], "fsam": [0.05, 0.1]}
@@ -156,7 +156,7 @@ def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     assert texts and min(text.get_fontsize() for text in texts) >= 8
     assert set(table["method"]) == set(results(case).cube["method"].values)
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN") == (case == "twin")
-    assert "n = " in figures.caption(name, table)
+    assert "n = " in captions.caption(name, table)
 
 
 @pytest.mark.parametrize("case", ["normal", "some_diverged"])
@@ -224,7 +224,7 @@ def test_without_truth_there_is_no_theta_error(results):
 
 def test_one_seed_has_no_interval_and_says_so(results):
     table, figure = drawn("errors_rho", results("one_seed"))
-    assert table["interval"].isna().all() and "none" in figures.caption("errors_rho", table)
+    assert table["interval"].isna().all() and "none" in captions.caption("errors_rho", table)
     assert "no interval" in " ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
@@ -294,12 +294,12 @@ def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
-    assert report.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
-    paired = report.paired(made.selection)
+    assert overview.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
+    paired = pages.paired(made.selection)
     assert paired.loc[("validation", "fsam"), "n_paired"] == 2
-    estimates = report.estimates(made.cube, made.selection, "validation")
+    estimates = pages.estimates(made.cube, made.selection, "validation")
     assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
-    assert "q'' = -omega^2 sin q" in report.equations(made.cube).replace("&#x27;", "'")
+    assert "q'' = -omega^2 sin q" in pages.equations(made.cube).replace("&#x27;", "'")
 
 
 @pytest.mark.parametrize("notebook", ["overview", "task"])

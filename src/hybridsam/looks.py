@@ -57,6 +57,7 @@ FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equ
 }
 FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; grey keeps their order, or their strength
 THIN, THICK = 0.6, 1.8
+MANY = 60  # points on a line that are too many for dots
 DASHED: Any = (0, (4, 1.5))
 DOTTED: Any = (0, (1, 1))
 DATA: Look = {"color": "black", "linestyle": "", "marker": ".", "markersize": 3}

@@ -20,6 +20,7 @@ from hybridsam.looks import (
     DIFFERENCES,
     FIELDS,
     IMAGES,
+    MANY,
     SCIENCE,
     SCIENCE_POINTS,
     THICK,
@@ -39,8 +40,6 @@ from hybridsam.looks import (
     styled,
     with_unit,
 )
-
-MANY = 60  # points on a line that are too many for dots
 
 Scale = dict[str, Any]  # colour map and norm, keywords of imshow
 

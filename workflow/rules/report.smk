@@ -22,7 +22,7 @@ rule page:
         selection="results/{experiment}/{task}/selection.csv",
         identifiability="results/{experiment}/{task}/identifiability.csv",
         figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
-        code=lambda wc: library("hybridsam.report", "hybridsam.tables", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.pages", "hybridsam.tables", task_settings(wc.task)["module"]),
     output:
         notebook="results/{experiment}/report/{task}.ipynb",
         html="results/{experiment}/report/{task}.html",
@@ -51,7 +51,7 @@ rule index:
         cubes=results("{task}/cube.nc", task=TASKS),
         identifiability=results("{task}/identifiability.csv", task=TASKS),
         pages=results("report/{task}.html", task=TASKS),
-        code=library("hybridsam.report", "hybridsam.tables"),
+        code=library("hybridsam.overview", "hybridsam.tables"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
         html=report("results/{experiment}/report/index.html", caption="../report/report.rst", category="Report"),
