@@ -5,7 +5,7 @@ splits, a target, units, and of time series the times that all samples share. Th
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,109 +16,25 @@ import xarray as xr
 from hybridsam import columns
 from hybridsam.columns import numbers
 from hybridsam.errors import UserError
-from hybridsam.settings import build
+from hybridsam.grids import fields, finite
 from hybridsam.splits import SPLITS
+from hybridsam.table_settings import Split, Table, Time
 
-TAKEN = ("sample", "split", "series", "target", "component", "component_units")  # names in every dataset
 SAME_STEPS = 1e-6  # of the shortest step: times that differ by less are the same
 
 
 @dataclass(frozen=True)
-class Time:
-    """The column of the times and their unit."""
+class Rows:
+    """All that was measured of time series: times (row,), values (row, ..., component), label of the series (row,)."""
 
-    column: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class Split:
-    """What goes into which split.
-
-    by: ``time``: earlier times train, later ones test; ``series``: whole series, or whole groups of rows; ``sample``:
-    single rows. train, validation, test: numbers of these, or fractions, or lists of series. Series and rows are drawn
-    at random by ``seed``.
-    """
-
-    by: str
-    train: Any
-    validation: Any
-    test: Any
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Table:
-    """What the columns of a table mean: either ``time`` and ``state``, or ``inputs`` and ``target``.
-
-    file: CSV or NetCDF. series: the column whose values tell several time series, or groups of rows, apart. state,
-    target: column -> unit. inputs: column -> unit, or name -> columns that make one variable. window, stride: series
-    are cut into samples of ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and
-    windows stand end to end.
-    """
-
-    split: Split
-    file: str = ""
-    time: Time | None = None
-    series: str = ""
-    state: Mapping[str, str] | None = None
-    inputs: Mapping[str, Any] | None = None
-    target: Mapping[str, str] | None = None
-    window: int = 0
-    stride: int = 0
-
-    @classmethod
-    def from_settings(cls, settings: Mapping) -> "Table":
-        """From the section ``table`` of a task file; raises UserError for what makes no sense."""
-        raw: Any = build(cls, settings, "table")
-        time = None if raw.time is None else build(Time, raw.time, "table.time")
-        table = replace(raw, time=time, split=build(Split, raw.split, "table.split"))
-        table._check_columns()
-        table._check_samples()
-        return table
-
-    def _check_columns(self) -> None:
-        of_series, of_law = ("time", "state"), ("inputs", "target")
-        given = [key for key in (*of_series, *of_law) if getattr(self, key) is not None]
-        if given not in (list(of_series), list(of_law)):
-            raise UserError(
-                f"table: has {', '.join(given) or 'no columns'}; allowed are time and state (of time series), "
-                "or inputs and target (of a law without time)"
-            )
-        for key in given:
-            if key != "time":
-                _check_units(getattr(self, key), f"table.{key}", nested=key == "inputs")
-        for name in self.inputs or ():
-            if name in TAKEN:
-                raise UserError(f"table.inputs.{name}: this name is taken; use another one")
-
-    def _check_samples(self) -> None:
-        by, allowed = self.split.by, ("time", "series") if self.time else ("sample", "series")
-        if by not in allowed:
-            data = "time series" if self.time else "rows without table.time"
-            raise UserError(f"table.split.by: {by!r}: of {data} allowed are {', '.join(allowed)}")
-        if by == "series" and not self.series:
-            raise UserError("table.series: missing; a split by series needs the column that tells them apart")
-        if by == "time" and not self.window:
-            raise UserError("table.window: missing; a split by time cuts series into windows")
-        if self.window and (self.window < 2 or not self.time):
-            raise UserError(f"table.window: {self.window}: it is a number of times, at least 2, and needs table.time")
-        if self.stride and (self.stride < 1 or not self.window):
-            raise UserError(f"table.stride: {self.stride}: it is a number of times, at least 1, and needs table.window")
-
-    @property
-    def columns(self) -> list[str]:
-        """All columns that are read, each once."""
-        names = [*(self.state or ()), *(self.target or ())]
-        for name, entry in (self.inputs or {}).items():
-            names += entry if isinstance(entry, Mapping) else [name]
-        of_time = [self.time.column] if self.time else []
-        return list(dict.fromkeys(map(str, [*of_time, *([self.series] if self.series else []), *names])))
+    times: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A stretch of a time series that is one sample; times (time,), values (time, component)."""
+    """A stretch of a time series that is one sample; times (time,), values (time, ..., component)."""
 
     split: str
     series: str
@@ -138,26 +54,22 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     """What models learn from, made of a table or of a Dataset, whose variables and dimensions stand for columns.
 
     settings: the section ``table`` of a task file; its ``file`` is the name of the data in messages. Returns of time
-    series ``state`` (sample, time, component), time counted from the beginning of each sample; of a law ``target``
-    (sample, component) and the inputs (sample,) or (sample, <input>_column). Raises UserError naming file, row and
-    column for anything that is not finite numbers, and for samples that do not share their time steps.
+    series ``state`` (sample, time, component), of fields (sample, time, y, x, component), time counted from the
+    beginning of each sample; of a law ``target`` (sample, component) and the inputs (sample,) or (sample,
+    <input>_column). Raises UserError naming file, row and column for anything that is not finite numbers, and for
+    samples that do not share their time steps.
     """
     table = Table.from_settings(settings)
     where = table.file or "table"
-    frame = columns.as_frame(data, table.columns, where)
-    dataset = _time_series(frame, table, table.time, where) if table.time else _rows(frame, table, where)
+    if table.time and table.axes:
+        rows, grid = _of_fields(data, table, table.time, where)
+        dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
+    elif table.time:
+        rows = _of_columns(columns.as_frame(data, table.columns, where), table, table.time, where)
+        dataset = _time_series(rows, table, table.time, where)
+    else:
+        dataset = _law(columns.as_frame(data, table.columns, where), table, where)
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
-
-
-def _check_units(columns: Any, where: str, nested: bool = False) -> None:
-    """Raise UserError unless this is a mapping of columns to units, or, if nested, to such mappings."""
-    if not isinstance(columns, Mapping) or not columns:
-        raise UserError(f"{where}: {columns!r} is not a mapping of columns to units")
-    for name, unit in columns.items():
-        if nested and isinstance(unit, Mapping):
-            _check_units(unit, f"{where}.{name}")
-        elif not (isinstance(unit, str) and unit.strip()):
-            raise UserError(f'{where}.{name}: {unit!r} is no unit; allowed is text such as "m s-1", and "1" for none')
 
 
 # Splits
@@ -203,10 +115,35 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
 # Time series
 
 
-def _time_series(frame: pd.DataFrame, table: Table, time: Time, where: str) -> xr.Dataset:
+def _of_columns(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Rows:
+    """The rows of a table."""
+    times = numbers(frame, time.column, where, "; turn dates into numbers, such as days since the first")
+    values = np.stack([numbers(frame, str(name), where) for name in table.state or ()], -1)
+    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    return Rows(times, values, labels)
+
+
+def _of_fields(
+    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, where: str
+) -> tuple[Rows, dict[str, xr.Variable]]:
+    """Fields (row, y, x, component), a row for each time of each series, and the coordinates y and x."""
+    dims = [*([table.series] if table.series else []), time.column, *table.axes]
+    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where)
+    *series, times, y, x = coordinates
+    labels = [str(label) for label in series[0].values] if series else [""]
+    every = np.tile(finite(times, where), len(labels))
+    rows = Rows(every, values.reshape(len(every), *values.shape[-3:]), np.repeat(np.array(labels, object), len(times)))
+    grid = {
+        name: xr.Variable(name, finite(axis, where), {"long_name": str(axis.name), "units": "1"} | axis.attrs)
+        for name, axis in (("y", y), ("x", x))
+    }
+    return rows, grid
+
+
+def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset:
     """Series or their windows, with times counted from the beginning of each."""
     units = dict(table.state or {})
-    samples = list(_samples(frame, table, time, where))
+    samples = list(_samples(rows, table, time, where))
     elapsed = samples[0].times - samples[0].times[0]
     _check_same_steps(samples, elapsed, time, where)
     coords: dict[str, Any] = {
@@ -223,17 +160,14 @@ def _time_series(frame: pd.DataFrame, table: Table, time: Time, where: str) -> x
         coords["series"] = ("sample", [sample.series for sample in samples], {"long_name": table.series})
     state = np.stack([sample.values for sample in samples])
     about = {"long_name": "observed state", "units": "; ".join(units.values())}
-    return xr.Dataset(
-        {"state": (("sample", "time", "component"), state, about)}, coords=coords, attrs={"target": "state"}
-    )
+    axes = ("y", "x") if table.axes else ()
+    dims = ("sample", "time", *axes, "component")
+    return xr.Dataset({"state": (dims, state, about)}, coords=coords, attrs={"target": "state"})
 
 
-def _samples(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Iterator[Sample]:
+def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[Sample]:
     """Every series, or its windows, of which none crosses the boundary between two splits."""
-    by = table.split.by
-    times = numbers(frame, time.column, where, "; turn dates into numbers, such as days since the first")
-    values = np.stack([numbers(frame, str(name), where) for name in table.state or ()], -1)
-    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    by, times, labels = table.split.by, measured.times, measured.labels
     split_of = _drawn(labels, table.split, "series") if by == "series" else {}
     for label in dict.fromkeys(labels):
         rows = np.flatnonzero(labels == label)
@@ -249,7 +183,7 @@ def _samples(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Itera
                 raise UserError(f"{where}: {of} has {len(part)} times in {name}, fewer than a sample, {max(length, 2)}")
             for first in range(0, len(part) - length + 1, table.stride or length):
                 own = part[first : first + length]
-                yield Sample(name, label, times[own], values[own])
+                yield Sample(name, label, times[own], measured.values[own])
 
 
 def _check_increases(times: np.ndarray, rows: np.ndarray, time: Time, where: str) -> None:
@@ -281,7 +215,7 @@ def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time
 # A law without time
 
 
-def _rows(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
+def _law(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
     labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
