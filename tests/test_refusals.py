@@ -46,6 +46,14 @@ def test_a_mistake_in_the_configuration_stops_before_anything_runs(project, key,
     assert_refused(project, {key: value}, words)
 
 
+@pytest.mark.parametrize("file", ["config/test.yaml", "config/tasks/pendulum.yaml"])
+def test_a_key_that_stands_twice_stops_before_anything_runs(project, file):
+    project.append(file, "training: {}\ntraining: {}\n")
+    result = project.snakemake("-n")
+    assert result.returncode != 0
+    assert f"{file}: not valid YAML: the key training stands twice, again in line" in result.stdout
+
+
 def test_a_truncated_dataset_stops_the_training_and_is_named(project):
     dataset = project.results / "pendulum/dataset.nc"
     dataset.write_bytes(dataset.read_bytes()[:1000])

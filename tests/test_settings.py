@@ -98,6 +98,7 @@ def test_settings_are_read_from_yaml_json_and_json_text(tmp_path):
     [
         (None, "no such file"),
         (b"rate: [1, 2", "not valid YAML"),
+        (b"a: 1\nb:\n  c: 2\n  c: 3\n", "broken.yaml: not valid YAML: the key c stands twice, again in line 4"),
         (b"", "expected a mapping"),
         (b"- 1\n- 2\n", "expected a mapping"),
         (b"\x89HDF\r\n\x1a\n\x00\x00", "not valid"),

@@ -28,6 +28,23 @@ class Settings(dict):
         raise UserError(f"{self.where}.{key}: missing")
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML whose mappings have each key once; PyYAML lets the last of several win, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value} stands twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The content of YAML or JSON text; raises yaml.YAMLError, also for a key that stands twice in a mapping."""
+    return yaml.load(text, _EachKeyOnce)
+
+
 def load(text_or_path: str) -> Settings:
     """Settings from a YAML or JSON file, or from JSON text itself."""
     text: str | bytes
@@ -39,7 +56,7 @@ def load(text_or_path: str) -> Settings:
             raise UserError(f"{where}: no such file")
         text = path.read_bytes()
     try:
-        settings = yaml.safe_load(text)
+        settings = parse_yaml(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not valid YAML: {error}") from error
     if not isinstance(settings, dict):

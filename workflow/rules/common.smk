@@ -15,7 +15,7 @@ import jsonschema
 import yaml
 
 from hybridsam.errors import UserError
-from hybridsam.settings import blocks_of, canonical, differences, merge, numbers, without_sources
+from hybridsam.settings import blocks_of, canonical, differences, merge, numbers, parse_yaml, without_sources
 from hybridsam.twins import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
@@ -52,7 +52,7 @@ def check(values, schema, where):
 def read_yaml(path, where=""):
     """The content of a YAML file; stops with one line if it is not there or no YAML."""
     try:
-        return yaml.safe_load(Path(path).read_text())
+        return parse_yaml(Path(path).read_text())
     except OSError as error:
         sys.exit(f"{where}{path}: {error.strerror}")
     except yaml.YAMLError as error:
@@ -68,6 +68,8 @@ def explain(error):
     return f"{key}: {error.message}" + (f" ({meaning})" if meaning else "")
 
 
+for file in workflow.configfiles:  # of a key that stands twice, Snakemake itself takes the last
+    read_yaml(file)
 experiment = check(config, "experiment", "experiment configuration")
 METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
