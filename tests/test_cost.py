@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import astuple
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -208,6 +209,23 @@ def test_a_change_of_a_task_gives_another_estimate(tmp_path):
         studied(small_settings("pendulum", data={"steps": steps}), cache=tmp_path)["tasks"] for steps in (3, 30)
     )
     assert before["seconds"] < after["seconds"]
+
+
+def test_a_table_that_has_grown_gives_another_estimate(tmp_path):
+    table = {
+        "file": str(tmp_path / "own.csv"),
+        "time": {"column": "t", "unit": "s"},
+        "state": {"q": "rad", "p": "rad s-1"},
+        "window": 3,
+        "split": {"by": "time", "train": 0.6, "validation": 0.2, "test": 0.2},
+    }
+    task = {key: value for key, value in small_settings("pendulum").items() if key != "data"} | {"table": table}
+    costs = []
+    for rows in (30, 3000):
+        lines = [f"{number},0.1,0.2" for number in range(rows)]
+        Path(table["file"]).write_text("\n".join(["t,q,p", *lines]))
+        costs.append(studied(task, cache=tmp_path / "cache")["tasks"][0]["seconds"])
+    assert costs[0] < costs[1]
 
 
 def test_an_unknown_failure_is_a_reason_and_is_not_kept(tmp_path, monkeypatch):

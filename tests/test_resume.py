@@ -62,18 +62,18 @@ class Training:
     def checkpoints(self):
         return self.folder / "checkpoints"
 
-    def start(self, **changes):
+    def start(self, checkpoint_seconds=0, **changes):
         settings = SETTINGS | {"training": SETTINGS["training"] | changes}
         command = [sys.executable, "-m", "hybridsam", "train", str(self.folder / "dataset.nc")]
         command += ["--settings", json.dumps(settings), "--method", self.method, "--rho", STRENGTHS[self.method]]
         command += ["--seeds", "0-1", "--device", "cpu", "--output", str(self.run)]
-        command += ["--checkpoints", str(self.checkpoints), "--checkpoint-seconds", "0"]
+        command += ["--checkpoints", str(self.checkpoints), "--checkpoint-seconds", str(checkpoint_seconds)]
         environment = os.environ | {"PYTHONPATH": str(self.source)}
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
-    def finish(self, **changes):
+    def finish(self, *how_often, **changes):
         """Train to the end; return the log."""
-        process = self.start(**changes)
+        process = self.start(*how_often, **changes)
         log = process.communicate()[1]
         assert process.returncode == 0, log
         return log
@@ -184,9 +184,9 @@ def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
 def test_a_finished_training_whose_result_is_lost_is_not_done_again(killed, tmp_path):
     training, again = killed.copy(tmp_path / "once"), killed.copy(tmp_path / "again")
     training.finish()
-    again.finish()
+    again.finish(1e9)  # no checkpoint is due but the last one
     again.run.unlink()
-    log = again.finish()
+    log = again.finish(1e9)
     assert resumed_at(log) == SETTINGS["training"]["iterations"]
     assert_same_results(again, training)
 
