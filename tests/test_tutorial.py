@@ -77,3 +77,12 @@ def test_the_notebook_part_prints_theta_and_ten_years_ahead(followed):
     _, printed = followed
     assert re.search(r"parameter +a +m\n", printed)
     assert re.search(r"(?m)^10(\.0)? ", printed)
+
+
+def test_the_model_taken_away_starts_where_it_is_told_and_has_its_table(followed):
+    project, printed = followed
+    assert re.search(r"parameterId +parameterScale|parameterId +\.\.\.", printed)
+    folder = project.root / "results/lynx/lynx/models"
+    assert {path.name for path in folder.iterdir()} == {"erm", "l2reg", "sam", "fsam"}
+    table = pd.read_csv(folder / "sam/parameters.tsv", sep="\t")
+    assert table["parameterId"].tolist() == ["a", "m"] and (table["runs"] == 3).all()

@@ -14,7 +14,10 @@ whatever theta is. Sharpness-aware minimization that perturbs phi alone keeps it
     model = hs.HybridODE(science, theta, hs.MLP((1, 64, 64, 1)), hs.Solver(method="rk4", step=0.25))
     runs = hs.fit(model, dataset, methods={"erm": [0], "fsam": [0.02, 0.05]}, seeds=3)
     runs["theta"].mean("seed")                  # an xarray Dataset on (method, rho, seed)
-    hs.predict(model, runs.sel({"method": "fsam", "rho": 0.05}), dataset, times=range(100))
+    fsam = runs.sel({"method": "fsam", "rho": 0.05})
+    hs.predict(model, fsam, dataset, times=range(100))
+    hs.parameter_table(model, fsam)             # theta with its spread, in the format of PEtab
+    hs.to_module(model, fsam.sel(seed=0), dataset)    # one run as a plain nn.Module, without a member axis
 
 The workflow (`snakemake`) does the same for whole studies, and selects strengths on validation data.
 """
@@ -28,6 +31,10 @@ _HOMES = {  # imported when asked for: the command line, and each of its jobs, n
     "fit": "api",
     "predict": "api",
     "load_runs": "api",
+    "to_module": "export",
+    "load_module": "export",
+    "parameter_table": "export",
+    "HybridModule": "export",
     "dataset_of": "observed",
     "simulate_ode": "simulate",
     "HybridODE": "hybrid",

@@ -1,4 +1,4 @@
-"""Command line: ``python -m hybridsam simulate | convert | tabulate | estimate | train | collect | select | table …``.
+"""Command line: ``python -m hybridsam simulate | convert | tabulate | estimate | train | collect | select | export …``.
 
 Modules are imported inside the commands, so that a rule of the workflow depends only on the code that its command runs.
 """
@@ -167,6 +167,22 @@ def select(args: argparse.Namespace) -> None:
     records.write_whole(args.output, lambda part: selection.to_csv(part, index=False))
 
 
+def export(args: argparse.Namespace) -> None:
+    import pandas as pd
+    from safetensors.torch import save_file
+
+    from hybridsam import records
+    from hybridsam.export import parameter_table, selected, selected_module
+
+    runs = selected(records.read(args.cube, "cube"), pd.read_csv(args.selection), args.method, args.rule)
+    dataset = records.read(args.dataset, "dataset")
+    module, about = selected_module(args.cube.parent, runs, dataset)
+    table = parameter_table(module.model, runs)
+    weights = module.state_dict()
+    records.write_whole(args.parameters, lambda part: table.to_csv(part, sep="\t", index=False))
+    records.write_whole(args.output, lambda part: save_file(weights, part, about))
+
+
 def table(args: argparse.Namespace) -> None:
     import pandas as pd
 
@@ -302,6 +318,15 @@ def parser() -> argparse.ArgumentParser:
     c = command(select, "choose each method's strength by every rule")
     c.add_argument("cube", type=Path)
     c.add_argument("--output", type=Path, required=True, help="selection.csv to write")
+
+    c = command(export, "a selected model as a PyTorch module without members, and theta as a PEtab parameter table")
+    c.add_argument("cube", type=Path, help="cube.nc; it leads to the run files")
+    c.add_argument("--dataset", type=Path, required=True)
+    c.add_argument("--selection", type=Path, required=True, help="selection.csv")
+    c.add_argument("--method", required=True, help="whose selected strength, of which the best seed, is exported")
+    c.add_argument("--rule", default="validation", help="validation, one_standard_error or oracle")
+    c.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    c.add_argument("--parameters", type=Path, required=True, help="parameters.tsv to write")
 
     c = command(table, "Table 1: all tasks and methods")
     c.add_argument("selections", nargs="+", help="selection.csv of each task, in a folder named after the task")

@@ -86,11 +86,15 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
     """
     path = Path(path)
     runs = records.read(path, "runs")
-    settings = json.loads(runs.attrs["configuration"])
-    model = tasks.load(settings["module"]).build(Settings(settings["model"], "model"))
+    model = model_of(json.loads(runs.attrs["configuration"]))
     if not (beside := path.with_suffix(".safetensors")).is_file():
         raise UserError(f"{beside}: no such file; the trained weights lie beside the run file")
     return model, _with_network(runs, model, load_file(beside))
+
+
+def model_of(configuration: Mapping) -> HybridModel:
+    """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
+    return tasks.load(configuration["module"]).build(Settings(configuration["model"], "model"))
 
 
 @torch.no_grad()
@@ -112,9 +116,7 @@ def predict(
     runs, then ``sample`` and those of the target, in its units; NaN for runs that are missing. A network that
     normalises over the samples (``ConvNet``) sees all of the split at once. Raises UserError.
     """
-    if "phi" not in runs:
-        raise UserError("runs: no variable phi; allowed are results of hybridsam.fit and of hybridsam.load_runs")
-    dtype = getattr(torch, _dtype(runs))
+    dtype = dtype_of(runs)
     data = model.data(dataset, split, dtype, "cpu")
     if times is not None:
         if not data.times:
@@ -141,9 +143,18 @@ def predict(
         coords={name: stacked[name] for name in RUN} | {"sample": np.flatnonzero(dataset["split"].values == split)},
     )
     if data.times:
-        predictions = predictions.assign_coords(time=("time", np.array(data.times[1:]), dataset["time"].attrs))
+        times = data.times[-predictions.sizes["time"] :]  # a vector field leaves out the first, an image model does not
+        predictions = predictions.assign_coords(time=("time", np.array(times), dataset["time"].attrs))
     own = {name: target[name] for name in target.coords if set(target[name].dims) <= set(dims[4:]) - {"time"}}
     return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
+
+
+def dtype_of(runs: xr.Dataset) -> torch.dtype:
+    """The type of numbers in which the runs were trained; raises UserError for runs without their networks."""
+    if "phi" not in runs:
+        raise UserError("runs: no variable phi; allowed are results of hybridsam.fit and of hybridsam.load_runs")
+    configuration = json.loads(runs.attrs["configuration"])
+    return getattr(torch, configuration.get("training", configuration)["dtype"])
 
 
 def _with_network(runs: xr.Dataset, model: HybridModel, weights: Mapping[str, Tensor]) -> xr.Dataset:
@@ -160,9 +171,3 @@ def _with_network(runs: xr.Dataset, model: HybridModel, weights: Mapping[str, Te
     )
     about = {"long_name": "running statistics of the network", "units": "1"}
     return runs.assign(phi=phi, running=((*RUN, "statistic"), vector(list(model.network.running)), about))
-
-
-def _dtype(runs: xr.Dataset) -> str:
-    """``float32`` or ``float64``, in which the runs were trained."""
-    configuration = json.loads(runs.attrs["configuration"])
-    return configuration.get("training", configuration)["dtype"]

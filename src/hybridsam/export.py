@@ -1,0 +1,181 @@
+"""A trained run to take away: a plain PyTorch module without a member axis, and theta as a PEtab parameter table."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+import xarray as xr
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from hybridsam.api import dtype_of, load_runs, model_of
+from hybridsam.data import Samples
+from hybridsam.errors import UserError
+from hybridsam.hybrid import HybridModel
+from hybridsam.networks import Network, RunningStatistics
+from hybridsam.records import RUN, origin
+
+
+class PlainNetwork(nn.Module):
+    """The network g of one run: its parameters under their own names, (sample, ..., in) -> (sample, ..., out)."""
+
+    def __init__(self, network: Network, values: Mapping[str, Tensor]) -> None:
+        """values: name -> tensor, of the parameters of ``network`` and its running statistics."""
+        super().__init__()
+        self.of_members = network
+        for name in (*network.shapes, *network.running):
+            *parents, own = name.split(".")
+            place: nn.Module = self
+            for parent in parents:
+                if parent not in place._modules:
+                    place.add_module(parent, nn.Module())
+                place = place.get_submodule(parent)
+            if name in network.shapes:
+                place.register_parameter(own, nn.Parameter(values[name].clone()))
+            else:
+                place.register_buffer(own, values[name].clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """g(x)."""
+        return self.of_members(self.of_members.unflatten(self.phi()), x.unsqueeze(0)).squeeze(0)
+
+    def phi(self) -> Tensor:
+        """All parameters as one vector of one member, (1, parameter)."""
+        return torch.cat([self.get_parameter(name).flatten() for name in self.of_members.shapes]).unsqueeze(0)
+
+    def running(self) -> Tensor:
+        """All running statistics as one vector of one member, (1, n)."""
+        parts = [self.get_buffer(name).flatten() for name in self.of_members.running]
+        return (torch.cat(parts) if parts else torch.empty(0)).unsqueeze(0)
+
+
+class HybridModule(nn.Module):
+    """One trained run of a hybrid model as an ordinary PyTorch module, without a member axis.
+
+    theta: name -> scalar parameter in natural units, as the science function takes it. network: g, a module too.
+
+    ``module(**inputs)`` is the whole model in the units of the data. The inputs are those of the model's own ``data``,
+    each (sample, ...): of a vector field ``states`` (sample, 1, component), the initial ones, and ``times``, the first
+    one being that of the initial states; of a law its inputs by their names.
+    """
+
+    def __init__(self, model: HybridModel, state: Mapping[str, Tensor]) -> None:
+        """state: as of :meth:`state_dict`; of a run it comes from :func:`to_module`, of a file from ``load_file``."""
+        super().__init__()
+        self.model = model
+        self.theta = nn.ParameterDict({name: state[f"theta.{name}"].clone() for name in model.parameters.names})
+        own = {name.removeprefix("network."): values for name, values in state.items() if name.startswith("network.")}
+        self.network = PlainNetwork(model.network, own)
+        self.mean: Tensor = nn.Buffer(state["mean"].clone())
+        self.scale: Tensor = nn.Buffer(state["scale"].clone())
+
+    def forward(self, times: Sequence[float] = (), **inputs: Tensor) -> Tensor:
+        """The whole model, (sample, ...); of time series (sample, time - 1, ...), in the units of the data."""
+        return self._predicted(self.model.predict, times, inputs)
+
+    def science(self, times: Sequence[float] = (), **inputs: Tensor) -> Tensor:
+        """The science part alone; shapes and units as in :meth:`forward`."""
+        return self._predicted(self.model.predict_science, times, inputs)
+
+    def _predicted(self, predict: Callable, times: Sequence[float], inputs: Mapping[str, Tensor]) -> Tensor:
+        of_one = {name: values.unsqueeze(0) for name, values in inputs.items()}
+        some = next(iter(of_one.values()))  # in the place of targets, whose number alone is looked at
+        data = Samples(of_one, some, tuple(map(float, times)), self.mean, self.scale)
+        theta = torch.stack([self.theta[name] for name in self.model.parameters.names]).unsqueeze(0)
+        prediction = predict(theta, self.network.phi(), data, RunningStatistics(self.network.running()))
+        return data.in_units(prediction).squeeze(0)
+
+
+def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> HybridModule:
+    """One trained run as a plain PyTorch module.
+
+    run: one of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel({"method": "sam", "rho": 0.05,
+    "seed": 0})``. dataset: the one it was trained on, whose mean and scale a law may need. Raises UserError for several
+    runs, and for one that is missing.
+    """
+    dtype = dtype_of(run)
+    if several := [f"{name} {run[name].values.tolist()}" for name in RUN if name in run.dims]:
+        raise UserError(f"run: has several of {', '.join(several)}; select one of each")
+    theta, phi, running = (torch.as_tensor(run[name].values).to(dtype) for name in ("theta", "phi", "running"))
+    if not torch.cat([theta, phi]).isfinite().all():
+        raise UserError(f"run: {', '.join(f'{name} {run[name].item()}' for name in RUN)} is missing or has diverged")
+    network = model.network
+    layers = network.unflatten(phi.unsqueeze(0)) | network.unflatten_running(running.unsqueeze(0))
+    data = model.data(dataset, "train", dtype, "cpu")
+    state = {f"theta.{name}": value for name, value in zip(model.parameters.names, theta, strict=True)}
+    state |= {f"network.{name}": values.squeeze(0) for name, values in layers.items()}
+    state |= {name: torch.as_tensor(getattr(data, name), dtype=dtype) for name in ("mean", "scale")}
+    return HybridModule(model, state)
+
+
+def load_module(path: str | Path) -> HybridModule:
+    """The module in a file that the workflow exported; raises UserError naming the file if it is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            configuration = json.loads((file.metadata() or {})["hybridsam"])["configuration"]
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(f"{path}: no model that hybridsam exported: {error}") from error
+    return HybridModule(model_of(configuration), state)
+
+
+def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
+    """Theta and its spread over the completed runs, in the columns of a PEtab parameter table.
+
+    runs: of one method and strength. One row a parameter: ``parameterId``, ``parameterScale`` (lin: natural units),
+    ``lowerBound`` and ``upperBound`` (-inf, inf where there is none), ``nominalValue``, the mean over the runs, and
+    ``estimate`` (1); beside PEtab's columns ``standardDeviation`` over the runs (empty for one run), ``runs``, their
+    number, and ``unit``. PEtab's files are separated by tabs. Raises UserError if no run completed.
+    """
+    if several := [f"{name} {runs[name].values.tolist()}" for name in ("method", "rho") if name in runs.dims]:
+        raise UserError(f"runs: have several of {', '.join(several)}; select one of each")
+    completed = runs["theta"].where(runs["status"] == "completed")
+    over = [name for name in ("seed",) if name in completed.dims]
+    n = int((runs["status"] == "completed").sum())
+    if not n:
+        raise UserError(f"runs: none of method {runs['method'].item()}, rho {runs['rho'].item():g} completed")
+    rows = model.parameters.rows
+    return pd.DataFrame(
+        {
+            "parameterId": model.parameters.names,
+            "parameterScale": "lin",
+            "lowerBound": [row.lower for row in rows],
+            "upperBound": [row.upper for row in rows],
+            "nominalValue": completed.mean(over).values,
+            "estimate": 1,
+            "standardDeviation": completed.std(over, ddof=1).values if n > 1 else float("nan"),
+            "runs": n,
+            "unit": model.parameters.units,
+        }
+    )
+
+
+def selected(cube: xr.Dataset, selection: pd.DataFrame, method: str, rule: str) -> xr.Dataset:
+    """The runs of a cube at the strength that a rule chose for a method; raises UserError if there is none."""
+    chosen = selection[(selection["method"] == method) & (selection["rule"] == rule)]
+    if chosen.empty:
+        known = {name: ", ".join(dict.fromkeys(selection[name])) for name in ("method", "rule")}
+        raise UserError(
+            f"method {method}, rule {rule}: not selected; there are methods {known['method']}, rules {known['rule']}"
+        )
+    return cube.sel({"method": method, "rho": chosen["rho"].item()})
+
+
+def best_run(runs: xr.Dataset) -> xr.Dataset:
+    """Of the completed runs of one method and strength, that with the lowest validation error."""
+    errors = runs["y_error"].sel(split="validation").where(runs["status"] == "completed")
+    if errors.isnull().all():
+        raise UserError(f"runs: none of method {runs['method'].item()}, rho {runs['rho'].item():g} completed")
+    return runs.isel(seed=int(errors.argmin("seed")))
+
+
+def selected_module(folder: Path, runs: xr.Dataset, dataset: xr.Dataset) -> tuple[HybridModule, dict[str, str]]:
+    """The best of some runs of a cube in ``folder`` as a module, and what it is, for the head of its file."""
+    best = best_run(runs)
+    own = {name: best[name].item() for name in RUN}
+    model, block = load_runs(folder / best["file"].item())
+    module = to_module(model, block.sel(own), dataset)
+    about = own | {"configuration": json.loads(block.attrs["configuration"]), "data": origin(block)}
+    return module, {"hybridsam": json.dumps(about)}  # one entry: several are written in random order
