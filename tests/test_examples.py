@@ -9,6 +9,7 @@ import torch
 import yaml
 from small import ROOT, SIZES
 
+import hybridsam
 from hybridsam import records, settings, tasks
 from hybridsam.block import train_task as fit
 from hybridsam.diagnose import identify
@@ -115,3 +116,16 @@ def test_theta_is_identifiable_without_a_network(name, example):
     task, dataset = example(name)
     found = identify(tasks.load(task["module"]).build(task["model"]), dataset)
     assert found.identifiable.all() and np.isfinite(found.condition)
+
+
+@every_example
+def test_a_trained_model_can_be_taken_away_whatever_its_shape(name, example):
+    task, dataset = example(name)
+    model = tasks.load(task["module"]).build(task["model"])
+    how = task["training"] | {"iterations": 2, "record_every": 1}
+    run = hybridsam.fit(model, dataset, {"sam": [0.02]}, 1, "cpu", progress=False, **how).squeeze(records.RUN)
+    module = hybridsam.to_module(model, run, dataset)
+    data = model.data(dataset, "test", torch.float64, "cpu")
+    predicted = module(times=data.times, **{key: values[0] for key, values in data.inputs.items()})
+    assert np.allclose(predicted.detach(), hybridsam.predict(model, run, dataset)["prediction"], rtol=1e-9)
+    assert all(values.requires_grad for values in module.parameters())
