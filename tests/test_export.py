@@ -91,12 +91,20 @@ def test_only_one_run_that_was_completed_becomes_a_module(pendulum):
     model, dataset, runs = pendulum
     with pytest.raises(UserError, match=r"run: has several of seed \[0, 1\]; select one of each"):
         hybridsam.to_module(model, runs, dataset)
-    gone = runs.isel(seed=0).copy(deep=True)
-    gone["phi"][0] = np.nan
-    with pytest.raises(UserError, match=r"run: method sam, rho 0.05, seed 0 is missing or has diverged"):
+    gone = runs.isel(seed=0).assign(status=((), "diverged"))
+    with pytest.raises(UserError, match=r"run: method sam, rho 0.05, seed 0: diverged; only a completed run"):
         hybridsam.to_module(model, gone, dataset)
     with pytest.raises(UserError, match="no variable phi"):
         hybridsam.to_module(model, runs.isel(seed=0).drop_vars("phi"), dataset)
+
+
+def test_an_input_that_is_missing_is_named(pendulum):
+    model, dataset, runs = pendulum
+    module = hybridsam.to_module(model, runs.isel(seed=0), dataset)
+    with pytest.raises(UserError, match="inputs: 'states' is missing; given are x"):
+        module(x=torch.ones(1, 1, 2), times=[0, 1])
+    with pytest.raises(UserError, match="inputs: 'states' is missing; given are none"):
+        module(times=[0, 1])
 
 
 # The parameter table
@@ -181,7 +189,8 @@ def test_the_workflow_exports_models_that_load_in_two_lines(project):
         {"state": (("sample", "time", "component"), np.array([[[1.0, 0.0]] * 3]), {"units": "1"})},
         coords={"time": [0, 0.5, 1], "split": ("sample", ["test"]), "component": ["q", "p"]},
     )
-    expected = hybridsam.predict(model, block.sel(seed=best["seed"].item()).squeeze(["method", "rho"]), one)["prediction"]
+    run = block.sel(seed=best["seed"].item()).squeeze(["method", "rho"])
+    expected = hybridsam.predict(model, run, one)["prediction"]
     assert np.allclose(states, expected.values.ravel(), atol=1e-5)
 
 

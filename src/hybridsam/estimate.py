@@ -107,7 +107,7 @@ def _cores() -> int:
 def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[int], cache: Path | None) -> Estimate:
     numbers = {method: len(strengths) for method, strengths in grid.items()}
     law = Path(__file__).with_name("cost.py").read_text(encoding="utf-8")
-    known_by = [task, numbers, list(blocks), platform.node(), law]
+    known_by: list = [task, numbers, list(blocks), platform.node(), law]
     if "table" in task and (table := Path(task["table"]["file"])).is_file():  # which may have grown
         known_by += [table.stat().st_size, table.stat().st_mtime_ns]
     file = cache and cache / f"{digest(known_by)}.json"

@@ -81,10 +81,14 @@ class HybridModule(nn.Module):
 
     def _predicted(self, predict: Callable, times: Sequence[float], inputs: Mapping[str, Tensor]) -> Tensor:
         of_one = {name: values.unsqueeze(0) for name, values in inputs.items()}
-        some = next(iter(of_one.values()))  # in the place of targets, whose number alone is looked at
+        # In the place of targets, of which only the number of samples is looked at:
+        some = next(iter(of_one.values()), torch.empty(1, 0))
         data = Samples(of_one, some, tuple(map(float, times)), self.mean, self.scale)
         theta = torch.stack([self.theta[name] for name in self.model.parameters.names]).unsqueeze(0)
-        prediction = predict(theta, self.network.phi(), data, RunningStatistics(self.network.running()))
+        try:
+            prediction = predict(theta, self.network.phi(), data, RunningStatistics(self.network.running()))
+        except KeyError as error:
+            raise UserError(f"inputs: {error} is missing; given are {', '.join(inputs) or 'none'}") from error
         return data.in_units(prediction).squeeze(0)
 
 
@@ -93,14 +97,15 @@ def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> Hybri
 
     run: one of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel({"method": "sam", "rho": 0.05,
     "seed": 0})``. dataset: the one it was trained on, whose mean and scale a law may need. Raises UserError for several
-    runs, and for one that is missing.
+    runs, and for one that was not completed.
     """
     dtype = dtype_of(run)
     if several := [f"{name} {run[name].values.tolist()}" for name in RUN if name in run.dims]:
         raise UserError(f"run: has several of {', '.join(several)}; select one of each")
+    if (status := run["status"].item()) != "completed":
+        which = ", ".join(f"{name} {run[name].item()}" for name in RUN)
+        raise UserError(f"run: {which}: {status}; only a completed run becomes a module")
     theta, phi, running = (torch.as_tensor(run[name].values).to(dtype) for name in ("theta", "phi", "running"))
-    if not torch.cat([theta, phi]).isfinite().all():
-        raise UserError(f"run: {', '.join(f'{name} {run[name].item()}' for name in RUN)} is missing or has diverged")
     network = model.network
     layers = network.unflatten(phi.unsqueeze(0)) | network.unflatten_running(running.unsqueeze(0))
     data = model.data(dataset, "train", dtype, "cpu")
