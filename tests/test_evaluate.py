@@ -1,9 +1,11 @@
-"""The cube, the errors, the selection rules and Table 1, against numbers worked out by hand."""
+"""The cube, the errors and the selection rules, against numbers worked out by hand."""
 
+import dataclasses
 import gc
 import json
 import sys
 import weakref
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ import small
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from hybridsam import records
 from hybridsam.__main__ import main
+from hybridsam.block import train_task
+from hybridsam.checkpoint import Checkpoint
 from hybridsam.errors import UserError
 from hybridsam.evaluate import (
     RULES,
@@ -26,7 +31,6 @@ from hybridsam.evaluate import (
     strengths,
 )
 from hybridsam.records import RUN
-from hybridsam.tables import as_html, as_markdown, formatted, table_one
 
 TRUTH = {"a": 1.0, "b": 2.0}
 SPLITS = ["train", "validation", "test"]
@@ -69,7 +73,9 @@ def block(method, rho, seeds, theta, y_error, status="completed", configuration_
 
 
 def dataset(**attrs):
-    return xr.Dataset(attrs={"truth": json.dumps(TRUTH), "noise": 0.1} | attrs)
+    """Two samples to train on, one for validation and one for the test."""
+    split = ("sample", ["train", "test", "train", "validation"])
+    return xr.Dataset({"split": split}, attrs={"truth": json.dumps(TRUTH), "noise": 0.1} | attrs)
 
 
 def cube_of(*blocks, data=None):
@@ -103,6 +109,7 @@ def test_cube_holds_every_run_at_its_place_and_marks_the_missing():
     assert cube["file"].sel({"method": "sam", "rho": 0.1, "seed": 0}).item() == "runs/1.nc"
     assert cube["seconds"].sel({"method": "erm", "rho": 0.0}).values.tolist() == [2.0, 2.0, 2.0]
     assert "prediction" not in cube
+    assert cube["samples"].to_series().to_dict() == {"train": 2, "validation": 1, "test": 1}
     assert len(runs_table(cube)) == 5
 
 
@@ -127,7 +134,6 @@ def test_without_known_truth_the_theta_error_is_absent_and_there_is_no_oracle():
     selection = select(cube)
     assert set(selection["rule"]) == {"validation", "one_standard_error"}
     assert not any(name.startswith("theta") for name in selection)
-    assert "–" in as_markdown(table_one({"task": selection}))
 
 
 def test_a_block_of_another_configuration_is_refused_by_name():
@@ -152,6 +158,38 @@ def test_blocks_need_not_be_in_memory_together():
     assert cube["seed"].values.tolist() == list(range(20))
 
 
+PERIODS = [("2026-11-01T10:00:05", "2026-11-01T10:00:50"), ("2026-11-01T09:59:58", "2026-11-01T10:00:07")]
+
+
+@pytest.mark.parametrize("without", [None, 0, 1])
+def test_the_cube_says_when_the_first_training_began_and_the_last_one_ended(without):
+    """Not where a run file of an older version does not say it."""
+    blocks = [ERM, runs_with("sam", 0.1, [4.0], [0.1])]
+    for i, (one, (started, ended)) in enumerate(zip(blocks, PERIODS, strict=True)):
+        blocks[i] = one if i == without else one.assign_attrs(started=started, ended=ended)
+    found = {name: text for name, text in cube_of(*blocks).attrs.items() if name in ("runs_started", "runs_ended")}
+    known = {"runs_started": "2026-11-01T09:59:58", "runs_ended": "2026-11-01T10:00:50"}
+    assert found == (known if without is None else {})
+
+
+def test_a_run_file_says_when_training_began_and_ended_leaving_out_the_pause_of_a_resumed_one(tmp_path):
+    settings, data = small.settings_of("pendulum"), small.dataset_of("pendulum", tmp_path)
+    checkpoint = Checkpoint(tmp_path / "checkpoint.safetensors", every_seconds=0)
+
+    def period():
+        before = datetime.now(UTC)
+        made, _ = train_task(settings, data, "erm", 0.0, [0], "cpu", checkpoint)
+        started, ended = (datetime.fromisoformat(made.attrs[name]) for name in ("started", "ended"))
+        assert before - timedelta(milliseconds=1) <= ended <= datetime.now(UTC)
+        return before, started, ended, made.attrs["seconds"]
+
+    before, started, ended, seconds = period()
+    assert before - timedelta(milliseconds=1) <= started <= ended
+    checkpoint.save(dataclasses.replace(checkpoint.load("cpu"), seconds=3600.0))
+    before, started, ended, seconds = period()
+    assert seconds >= 3600 and (ended - started).total_seconds() == pytest.approx(seconds, abs=0.002)
+
+
 # The command
 
 
@@ -159,7 +197,7 @@ def test_blocks_need_not_be_in_memory_together():
 def runs(tmp_path):
     """Settings, the dataset's path and the run files of erm and sam at two strengths, seeds 0 to 2, 5 and 6."""
     settings = small.settings_of("pendulum")
-    data = dataset(synthetic="yes").assign(split=("sample", ["train", "validation", "test"]))
+    data = dataset(synthetic="yes")
     records.write(data, tmp_path / "dataset.nc", "dataset", "Data")
     data = records.read(tmp_path / "dataset.nc", "dataset")
     rng, paths = np.random.default_rng(0), []
@@ -314,16 +352,53 @@ def test_diverged_runs_are_counted_and_never_make_a_strength_look_better():
     cube = cube_of(ERM, bad)
     row = select(cube).query("method == 'sam' and rule == 'oracle'").iloc[0]
     assert (row["n"], row["diverged"], row["n_paired"]) == (2, 1, 2)
-    assert "2 (1 diverged)" in as_markdown(table_one({"task": select(cube)}))
 
 
 def test_a_method_of_which_all_runs_diverged_is_still_reported():
     cube = cube_of(ERM, runs_with("sam", 0.1, [9.0, 9.0, 9.0], [0, 0, 0], status="diverged"))
     row = select(cube).query("method == 'sam' and rule == 'validation'").iloc[0]
     assert (row["n"], row["diverged"]) == (0, 3)
-    assert np.isnan(row["theta_error_mean"])
-    table = table_one({"task": select(cube)})
-    assert formatted(table, "validation").loc[("task", "sam"), "θ-error"] == "–"
+    assert np.isnan(row[["theta_error_mean", "theta_error_interval", "theta_error_p"]].astype(float)).all()
+    assert (select(cube)["theta_error_standing"] == "").all()
+
+
+def test_a_prediction_that_ran_away_on_validation_or_test_data_is_an_infinite_error():
+    """Not one that is left out of the mean, which would make the strength look better than the others."""
+    away = runs_with("sam", 0.1, [0.1, np.nan, 0.1], [0.1, 0.1, 0.1])
+    cube = cube_of(ERM, away, runs_with("sam", 0.02, [0.5, 0.5, 0.5], [0.9, 0.9, 0.9]))
+    assert runs_table(cube).query("rho == 0.1")["y_error"].tolist() == [0.2, np.inf, 0.2]
+    assert chosen(cube) == {"validation": 0.02, "one_standard_error": 0.02, "oracle": 0.1}
+    row = select(cube).query("method == 'sam' and rule == 'oracle'").iloc[0]
+    assert row["y_error_mean"] == np.inf and np.isnan(row["y_error_interval"])
+    assert row["y_error_standing"] == "untested" and row["theta_error_standing"] == "best"
+
+
+def test_every_rule_compares_the_methods_at_its_own_strengths():
+    """Against scipy, by the seeds: sam is best by the oracle, at rho = 0.1, and erm by the validation error."""
+    small, large = [0.8, 0.9, 1.2], [0.1, 0.2, 0.1]
+    cube = cube_of(ERM, runs_with("sam", 0.02, [1.0, 1.1, 1.2], small), runs_with("sam", 0.1, [5.0, 5.1, 5.2], large))
+    selection = select(cube).set_index(["rule", "method"])
+    of_rule = {rule: selection.loc[rule, "theta_error_standing"].to_dict() for rule in RULES}
+    p = selection["theta_error_p"]
+    assert of_rule["validation"]["erm"] == "best" and of_rule["oracle"] == {"erm": "worse", "sam": "best"}
+    erm = [0.5, 0.6, 0.7]
+    assert p["validation", "sam"] == pytest.approx(stats.ttest_rel(small, erm).pvalue)
+    assert p["oracle", "erm"] == pytest.approx(stats.ttest_rel(erm, large).pvalue)
+    assert np.isnan(p["oracle", "sam"])
+    y = selection.loc["oracle", ["y_error_p", "y_error_standing"]]
+    assert y.loc["erm", "y_error_standing"] == "best"
+    assert y.loc["sam", "y_error_p"] == pytest.approx(stats.ttest_rel([10.0, 10.2, 10.4], [2.0, 4.0, 6.0]).pvalue)
+    assert not [name for name in selection if name.startswith("theta_relative") and name.endswith(("_p", "_standing"))]
+
+
+def test_the_selection_has_the_interval_of_every_mean():
+    selection = select(cube_of(ERM, runs_with("sam", 0.1, [2.0, 2.5, 3.0], [0.1, 0.3, 0.5])))
+    assert {name.removesuffix("_mean") for name in selection if name.endswith("_mean")} == {
+        name.removesuffix("_interval") for name in selection if name.endswith("_interval")
+    }
+    row = selection.query("method == 'sam' and rule == 'validation'").iloc[0]
+    assert row["theta_error_interval"] == pytest.approx(interval([0.1, 0.3, 0.5]))
+    assert row["theta_error_interval"] == pytest.approx(row["theta_error_sd"] * 4.302653 / np.sqrt(3))
 
 
 def test_differences_to_erm_are_paired_by_seed():
@@ -362,44 +437,7 @@ def test_occam_never_chooses_a_weaker_strength_than_the_validation_rule(rhos, se
 
 def test_interval_is_students():
     assert interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
-    assert np.isnan(interval([1.0]))
-
-
-def test_table_one_has_a_row_a_method_and_states_mean_and_spread():
-    selection = select(cube_of(ERM, runs_with("sam", 0.1, [2.0, 2.5, 3.0], [0.1, 0.3, 0.5])))
-    table = table_one({"first": selection, "second": selection})
-    frame = formatted(table, "validation")
-    assert frame.index.tolist() == [("first", "erm"), ("first", "sam"), ("second", "erm"), ("second", "sam")]
-    assert frame.loc[("second", "sam"), "θ-error"] == "0.3 ± 0.2"
-    assert frame.loc[("first", "sam"), "rho"] == "0.1"
-    for rendered in (as_markdown(table), as_html(table)):
-        assert rendered.count("0.3 ± 0.2") == 2 * 3
-        assert "oracle" in rendered
-
-
-def of_origin(synthetic):
-    """The selection of a task whose data are of that origin."""
-    return select(cube_of(ERM.assign_attrs(synthetic=synthetic)))
-
-
-def test_twins_and_measured_data_are_refused_in_one_table():
-    mixed = {"wind": of_origin("twin"), "light": of_origin("no"), "pendulum": of_origin("yes")}
-    with pytest.raises(UserError, match=r"synthetic twins \(wind\) and measured data \(light\)"):
-        table_one(mixed)
-    for left_out in ("wind", "light"):
-        assert len(table_one({task: frame for task, frame in mixed.items() if task != left_out}))
-
-
-def test_a_table_with_a_twin_says_so_in_every_row_of_it_and_in_its_head():
-    table = table_one({"wind": of_origin("twin"), "pendulum": of_origin("yes")})
-    assert table.set_index("task").loc["wind", "data"].unique().tolist() == ["SYNTHETIC TWIN"]
-    assert formatted(table, "validation").index.get_level_values("task").tolist() == [
-        "SYNTHETIC TWIN: wind",
-        "pendulum",
-    ]
-    for rendered in (as_markdown(table), as_html(table)):
-        assert rendered.index("SYNTHETIC TWIN: the data of wind") < rendered.index("SYNTHETIC TWIN: wind")
-    assert "SYNTHETIC" not in as_markdown(table_one({"light": of_origin("no")}))
+    assert np.isnan(interval([1.0])) and np.isnan(interval([1.0, np.inf]))
 
 
 def test_a_task_measures_errors_of_theta_in_its_own_way():
@@ -414,4 +452,3 @@ def test_a_task_measures_errors_of_theta_in_its_own_way():
     np.testing.assert_allclose(runs["theta_ratio"], theta.sel(parameter="b") / 2.0)
     assert row["theta_ratio_mean"] == pytest.approx(runs["theta_ratio"].mean())
     assert row["theta_error_meaning"] == "signed"
-    assert "θ-error of task: signed." in as_markdown(table_one({"task": select(cube)}))

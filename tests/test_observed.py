@@ -629,13 +629,13 @@ def test_tables_and_pages_say_that_theta_is_not_known(without_truth):
 
 def test_a_known_theta_of_another_task_does_not_make_this_one_known(without_truth):
     own = pd.read_csv(without_truth / "selection.csv")
-    known = own.assign(theta_error_mean=0.1, theta_error_sd=0.01, theta_error_meaning=evaluate.THETA_ERROR)
+    known = own.assign(theta_error_mean=0.1, theta_error_interval=0.01, theta_error_meaning=evaluate.THETA_ERROR)
     table = tables.table_one({"sites": own, "pendulum": known.assign(data="simulated")})
     notes = tables.notes(table)
     assert "No θ-error of sites: the true θ is not known." in notes
     assert not any("pendulum" in line for line in notes)
     formatted = tables.formatted(table, "validation")["θ-error"]
-    assert (formatted["sites"] == "–").all() and (formatted["pendulum"] == "0.1 ± 0.01").all()
+    assert (formatted["sites"] == "–").all() and (formatted["pendulum"] == "0.100 ± 0.010").all()
 
 
 # From a table to the report, under Snakemake

@@ -1,14 +1,20 @@
 """What the report says of origins of data, changed sizes and what can be known, from small tables and cubes."""
 
+import ast
+import html
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from small import ROOT
+from test_plots import CASES, TRUTH, make_results
 
-from hybridsam import overview, pages
+from hybridsam import overview, records, summary, tables
 
+NOTEBOOK = ROOT / "notebooks/overview.ipynb"
 CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
 
 
@@ -36,22 +42,6 @@ def test_the_head_names_the_twins_and_what_was_left_out():
 def test_the_head_says_nothing_about_what_there_is_not():
     head = overview.head("laptop", {name: CUBES[name] for name in ("pendulum", "sensors")}, "")
     assert head == "<h1>Experiment laptop</h1>"
-
-
-@pytest.mark.parametrize(("task", "origin"), [("pendulum", "simulated"), ("sensors", "measured")])
-def test_heading_and_link_of_a_task_say_what_its_data_are(task, origin):
-    heading = pages.heading(CUBES[task])
-    assert f"<p>Data: {origin}." in heading
-    assert "SYNTHETIC TWIN" not in heading
-    assert ("Gamella &amp; others, CC BY 4.0" in heading) == (task == "sensors")
-    assert f"({origin})" in overview.links({task: CUBES[task]})
-
-
-def test_heading_and_link_of_a_twin_say_so_and_do_not_credit_its_numbers_to_others():
-    heading = pages.heading(CUBES["wind"])
-    assert heading.startswith("<h1>SYNTHETIC TWIN: Wind &lt;tunnel&gt;</h1><p>Data: SYNTHETIC TWIN.")
-    assert "It imitates measurements of Gamella &amp; others, CC BY 4.0" in heading
-    assert "<a href='wind.html'>Wind &lt;tunnel&gt;</a> (SYNTHETIC TWIN)" in overview.links({"wind": CUBES["wind"]})
 
 
 def test_the_attribution_tells_what_is_imitated_from_what_is_used():
@@ -85,37 +75,17 @@ def test_a_reduction_is_stated_in_words():
     text = overview.reduction({"wind": cube(changes=CHANGES), "pendulum": cube()})
     assert "iterations are 0.5 % to 100 % and training samples are 50 % to 100 % of those in the task files" in text
     other = cube(changes={"training.iterations": [20000, 1000]})
+    assert "iterations are 0.5 % and training samples are 50 % of" in overview.reduction(
+        {"wind": cube(changes=CHANGES)}
+    )
     assert "iterations are 0.5 % to 5 % and" in overview.reduction({"wind": cube(changes=CHANGES), "other": other})
 
 
 @pytest.mark.parametrize("changes", [{}, {"training.iterations": [100, 200]}, {"model.hidden": [[8], [4]]}])
 def test_no_reduction_is_claimed_where_there_is_none(changes):
-    assert "Sizes are reduced" not in overview.reduction({"wind": cube(changes=changes)})
-
-
-# What can be known about theta
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A task's folder with an identifiability table of this rank, for three parameters."""
-
-    def write(rank, identifiable=(False, False, True)):
-        rows = {"parameter": ["w", "t", "r"], "rank": rank, "identifiable": list(identifiable), "data": "simulated"}
-        pd.DataFrame(rows).to_csv(tmp_path / "identifiability.csv", index=False)
-        return tmp_path
-
-    return write
-
-
-def test_what_cannot_be_identified_is_named(folder):
-    text = pages.identified(folder(2))
-    assert "depends on 2 of 3 directions of θ only" in text
-    assert text.endswith("whatever its θ-error: w, t.</p>")
-
-
-def test_full_rank_is_said_as_such(folder):
-    assert pages.identified(folder(3, (True,) * 3)) == "<p>The science alone depends on all 3 directions of θ.</p>"
+    text = overview.reduction({"wind": cube(changes=changes)})
+    assert "Sizes are reduced" not in text
+    assert ("So are all other settings." in text) == ("<table" not in text) == (not changes)
 
 
 # Figure of theta errors
@@ -123,13 +93,24 @@ def test_full_rank_is_said_as_such(folder):
 
 def errors(mean, **columns):
     table = pd.DataFrame({"task": ["wind", "wind"], "method": ["erm", "sam"], "rule": "validation", "n": [2, 2]})
-    return table.assign(theta_relative_error_mean=mean, theta_relative_error_sd=0.1, **columns)
+    about = {"theta_error_meaning": "distance", "theta_relative_error_mean": mean, "theta_relative_error_interval": 0.1}
+    return table.assign(**about | columns)
 
 
-def test_a_figure_of_theta_errors_counts_its_runs():
+def test_a_figure_of_theta_errors_counts_its_runs_and_names_its_interval():
     text = overview.theta_summary(errors([0.5, 0.2]), {"wind": CUBES["wind"]})
-    assert "(n = 2)" in text
-    assert "Without a known θ" not in text
+    assert "95 % Student t interval over the completed runs (n = 2)" in text
+    assert "Not shown" not in text
+    assert "cut off" not in text
+    assert "cut off" in overview.theta_summary(errors([0.5, 0.05]), {"wind": CUBES["wind"]})
+    one = overview.theta_summary(errors([0.5, 0.2], n=1, theta_relative_error_interval=np.nan), CUBES)
+    assert "mean of the completed runs (n = 1)" in one and "interval" not in one
+
+
+def test_the_figure_of_theta_errors_says_why_a_task_is_not_in_it():
+    absent = pd.DataFrame({"task": ["lynx", "light"], "method": "erm", "theta_error_meaning": [np.nan, "distance"]})
+    text = overview.theta_summary(pd.concat([errors(0.5), absent]), CUBES)
+    assert "Not shown, as θ is not known: lynx. Not shown, as no run completed: light." in text
 
 
 def test_a_table_whose_runs_all_diverged_has_no_figure_of_theta_errors():
@@ -139,5 +120,179 @@ def test_a_table_whose_runs_all_diverged_has_no_figure_of_theta_errors():
 
 
 def test_a_table_without_known_theta_has_no_figure_of_theta_errors():
-    table = errors(1.0).drop(columns=["theta_relative_error_mean", "theta_relative_error_sd"])
+    table = errors(1.0).drop(columns=["theta_relative_error_mean", "theta_relative_error_interval"])
     assert overview.theta_summary(table, {}) == "<p>No task has a known θ, so there is no θ-error.</p>"
+
+
+# Times
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.057, "0.057 s"),
+        (9.96, "10 s"),
+        (20.5, "20 s"),
+        (99.6, "100 s"),
+        (101, "1.7 min"),
+        (5999, "100 min"),
+        (6001, "1.7 h"),
+        (71.9 * 3600, "72 h"),
+        (12.4 * 86400, "12 days"),
+        (np.nan, "unknown"),
+    ],
+)
+def test_times_have_a_unit_that_suits_them(seconds, words):
+    assert summary.duration(seconds) == words
+
+
+def test_elapsed_time_is_from_the_first_start_to_the_last_end():
+    """Whatever the offset from UTC that the times are written with."""
+    one = cube(runs_started="2026-11-01T23:59:30+00:00", runs_ended="2026-11-02T00:00:30+00:00")
+    other = cube(runs_started="2026-11-02T01:00:10.500+01:00", runs_ended="2026-11-02T00:01:00+00:00")
+    assert summary.elapsed([one]) == 60
+    assert summary.elapsed([one, other]) == 90
+    assert summary.elapsed([other]) == 49.5
+    assert np.isnan(summary.elapsed([one, cube()]))  # made by an older version
+
+
+# The entry page
+
+TASKS = ("normal", "one_seed", "some_diverged", "everything_diverged", "unknown_truth", "only_erm", "twin")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """The files of an experiment with a task for each of these cases of test_plots."""
+    folder = tmp_path_factory.mktemp("entry page") / "results/made_up"
+    selections = {}
+    for task in TASKS:
+        results = make_results(folder / task, **CASES[task])
+        results.cube.attrs["configuration"] = json.dumps({"training": {"iterations": 100}})
+        if task != "one_seed":
+            results.cube.attrs |= {"runs_started": "2026-11-01T10:00:00Z", "runs_ended": "2026-11-01T10:03:00Z"}
+        records.write(results.cube, folder / task / "cube.nc", "cube", "test")
+        known = {"parameter": list(TRUTH), "rank": 1 if task == "twin" else 2, "data": results.data}
+        pd.DataFrame(known).to_csv(folder / task / "identifiability.csv", index=False)
+        (folder / task / "figures").mkdir()
+        pd.DataFrame({"rule": ["validation"]}).to_csv(folder / task / "figures/theta_training.csv", index=False)
+        selections[task] = results.selection
+    tables.table_one(selections).to_csv(folder / "table.csv", index=False)
+    return folder
+
+
+def read(folder):
+    """The tables and cubes of an experiment."""
+    found = overview.tables(folder, "table table_measured")
+    return found, overview.cubes(folder, found)
+
+
+def rows_of(table):
+    """The rows of a table in HTML, heading -> text, by the text of their first cell."""
+    rows = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
+    texts = [[html.unescape(re.sub("<[^>]*>", "", cell)).replace("\xa0", " ") for cell in row] for row in rows if row]
+    return {row[0]: dict(zip(texts[0], row, strict=True)) for row in texts[1:]}
+
+
+@pytest.fixture(scope="module")
+def verdict(experiment):
+    """task -> its row in the table of what came out."""
+    rows = rows_of(overview.verdict(experiment, *read(experiment)))
+    assert list(rows) == [*TASKS[:-1], "SYNTHETIC TWIN: twin"]
+    return rows
+
+
+def chosen(table, task):
+    """The rows of a task in Table 1 by the rule of the figures."""
+    return table[(table["task"] == task) & (table["rule"] == "validation")].set_index("method")
+
+
+@pytest.mark.parametrize("task", ["normal", "some_diverged"])
+def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
+    """The lowest theta error, in percent, who has it, who is not distinguishable, and what it costs in prediction."""
+    rows = chosen(pd.read_csv(experiment / "table.csv"), task)
+    best, cheapest = rows["theta_error_mean"].idxmin(), rows["y_error_mean"].idxmin()
+
+    def percent(method):
+        mean, interval = (100 * rows.loc[method, f"theta_relative_error_{name}"] for name in ("mean", "interval"))
+        return f"({tables.plus_minus(mean, interval)}) %"
+
+    assert verdict[task]["lowest θ-error"] == percent(best)
+    assert verdict[task]["method"] == f"{best} (n = {rows.loc[best, 'n']})"
+    tied = rows.index[rows["theta_error_standing"] == "tied"].tolist()
+    assert verdict[task]["not distinguishable"] == (", ".join(tied) or "none")
+    assert verdict[task]["θ-error of erm"] == percent("erm")
+    ratio = rows.loc[best, "y_error_mean"] / rows.loc[cheapest, "y_error_mean"]
+    cost = "the lowest" if best == cheapest else f"{ratio:.1f} times that of {cheapest}"
+    assert verdict[task]["y-error"].removesuffix(", not distinguishable") == cost
+
+
+def test_the_verdict_says_what_is_not_known(verdict):
+    unknown, diverged, single = (verdict[task] for task in ("unknown_truth", "everything_diverged", "one_seed"))
+    assert unknown["lowest θ-error"] == "θ not known" and unknown["y-error"].startswith("lowest: ")
+    assert diverged["lowest θ-error"] == diverged["y-error"] == "no run completed"
+    assert single["not distinguishable"].startswith("not tested: ")
+    assert re.fullmatch(r"[0-9.]+ %", single["lowest θ-error"])
+    assert verdict["only_erm"]["not distinguishable"] == "none" and verdict["only_erm"]["y-error"] == "the lowest"
+    ranks = [row["identifiable directions"] for row in verdict.values()]
+    assert ranks == ["2 of 2"] * (len(TASKS) - 1) + ["1 of 2"]
+
+
+def test_the_verdict_of_a_theta_error_of_another_kind_says_which(experiment):
+    found, cubes = read(experiment)
+    own = cubes["normal"]["theta_error"].assign_attrs(long_name="1 − cosine")
+    cubes["normal"] = cubes["normal"].assign(theta_error=own)
+    row = rows_of(overview.verdict(experiment, found, cubes))["normal"]
+    error = row["lowest θ-error"]
+    mean = chosen(found["table"], "normal")["theta_error_mean"].min()
+    assert "cosine" not in row["θ-error of erm"] and "%" not in row["θ-error of erm"]
+    assert float(error.split(" ± ")[0]) == pytest.approx(mean, rel=0.02) and error.endswith(" (1 − cosine)")
+
+
+def test_a_cost_in_prediction_that_is_not_finite_is_said(experiment):
+    found, cubes = read(experiment)
+    best = chosen(found["table"], "normal")["theta_error_mean"].idxmin()
+    found["table"].loc[found["table"]["method"] == best, "y_error_mean"] = np.inf
+    row = rows_of(overview.verdict(experiment, found, cubes))["normal"]
+    assert row["y-error"].startswith("∞ times that of ")
+
+
+def test_sizes_and_times_of_what_was_run(experiment):
+    _, cubes = read(experiment)
+    sizes = overview.sizes(cubes)
+    expected = ["Oscillator", "simulated", "2, 2, 2", 100, 3, "21 completed", "7 s (3 min)"]
+    assert sizes.loc["normal"].tolist() == expected
+    assert sizes.loc["one_seed"].iloc[-1] == "7 s (unknown)"
+    assert sizes.loc["some_diverged", "runs"] == "16 completed, 5 diverged"
+    assert sizes.loc["everything_diverged", "runs"] == "21 diverged"
+    assert "to the end of the last one: unknown, as some run files" in overview.in_all(cubes)
+    assert "to the end of the last one: 3 min. " in overview.in_all({"normal": cubes["normal"]})
+
+
+def test_what_tasks_have_in_common_is_said_once(experiment):
+    _, cubes = read(experiment)
+    assert list(overview.provenance(cubes)) == ["all tasks"]
+    strengths = overview.strengths(cubes)
+    same = ", ".join(task for task in TASKS if task != "only_erm")
+    assert strengths[same].to_dict() == {"erm": "0", "l2reg": "0.0001", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
+    assert strengths["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}
+
+
+def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
+    """Every cell of the notebook, opened in a folder below the results; only the experiment's name is filled in."""
+    monkeypatch.chdir(experiment)
+    code = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    names, page = {}, ""
+    for cell in code:
+        *statements, last = ast.parse("".join(cell["source"])).body
+        if isinstance(last, ast.Expr):
+            exec(compile(ast.Module(statements, []), str(NOTEBOOK), "exec"), names)
+            page += eval(ast.unparse(last), names).data
+        else:  # the cell of parameters
+            exec("".join(cell["source"]), names)
+            names["experiment"] = "made_up"
+    assert page.startswith("<h1>Experiment made_up</h1>") and "SYNTHETIC TWIN: twin" in page
+    assert {f"<a href='{task}.html'>" for task in TASKS} <= set(re.findall("<a href=[^>]*>", page))
+    assert "none completed: 3 diverged" in page and "No θ-error of unknown_truth" in page
+    assert {"nan", "inf"} & set(re.findall(r"\w+", re.sub('src="[^"]*"', "", page).lower())) == set()

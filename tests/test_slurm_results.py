@@ -7,7 +7,8 @@ import xarray as xr
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-TIMES = {"history", "seconds", "peak_memory_megabytes"}  # attributes that hold times or sizes of processes
+PERIODS = {"started", "ended", "runs_started", "runs_ended"}
+TIMES = {"history", "seconds", "peak_memory_megabytes", *PERIODS}  # attributes that hold times or sizes of processes
 
 
 def numbers(path):

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +100,12 @@ def train_block(
     if before:
         before(model, chosen, data["train"], data["validation"], training, len(seeds))
     keep_freed_memory()
+    began = datetime.now(UTC)
     with arithmetic(training.tf32), without_old_garbage():
         splits, strengths = (data["train"], data["validation"]), [rho] * len(seeds)
         state = train(model, chosen, strengths, seeds, *splits, training, checkpoint, each_step)
 
+    ended = datetime.now(UTC)
     block = _describe(model, state, training, data, dataset, (method, rho, seeds))
     block.attrs = {
         "source": "hybridsam",
@@ -110,6 +113,9 @@ def train_block(
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
         "losses_by": "compiled C++" if fast else "PyTorch",
         "seconds": state.seconds,
+        # A resumed training counts as if there had been no pause.
+        "started": min(began, ended - timedelta(seconds=state.seconds)).isoformat(timespec="milliseconds"),
+        "ended": ended.isoformat(timespec="milliseconds"),
         "peak_memory_megabytes": peak_megabytes(),
     }
     theta, phi = constrained(model, state)

@@ -11,13 +11,16 @@ import xarray as xr
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from hybridsam.compare import standings
 from hybridsam.errors import UserError
 from hybridsam.records import RUN, Numbers, is_of_runs, origin
 
 METRICS = ("theta_error", "theta_relative_error", "y_error", "y_error_over_noise", "validation_error")
+COMPARED = ("theta_error", "y_error")  # metrics by which methods are compared with the best one
 BASELINE = "erm"
 PASSED_ON = ("constants", "attribution", "licence")  # attributes from the dataset to the cube
 MADE_BY = ("git_commit", "device", "versions")  # attributes of run files of which the cube lists every value
+PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in UTC -> the one that the cube has
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
@@ -44,6 +47,7 @@ def collect(
     labels: list[tuple[str, float, list[int]]] = []
     values: dict[str, list] = {name: [] for name in (*per_run, "file", "seconds")}  # name -> of each block
     made_by: dict[str, set[str]] = {name: set() for name in MADE_BY}
+    period: dict[str, list[str]] = {name: [] for name in PERIOD}
     for path, block in blocks:
         found = block.attrs.get("configuration_hash")
         if found != expected[path]:
@@ -59,6 +63,8 @@ def collect(
         values["seconds"].append(block.attrs["seconds"] / len(seeds))
         for name in made_by:
             made_by[name].add(str(block.attrs[name]))
+        for name in period.keys() & block.attrs:  # older versions did not write them
+            period[name].append(block.attrs[name])
 
     methods, rhos, seeds_of = zip(*labels, strict=True)
     axes: dict[str, list] = {
@@ -89,12 +95,15 @@ def collect(
         coords=axes | {name: like[name].variable for name in shared},
         attrs={name: like.attrs[name] for name in ("synthetic", "source", "configuration")}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
-        | {f"runs_{name}": " | ".join(sorted(found)) for name, found in made_by.items()},
+        | {f"runs_{name}": " | ".join(sorted(found)) for name, found in made_by.items()}
+        | {f"runs_{name}": PERIOD[name](found) for name, found in period.items() if len(found) == len(labels)},
     )
     cube["file"] = (RUN, on_axes("file", ""), {"long_name": "file of the run, seen from the folder of this file"})
     about = {"long_name": "training time, a run's share of its block's", "units": "s"}
     cube["seconds"] = (RUN, on_axes("seconds"), about)
     cube["learning_rate"] = like["learning_rate"]
+    samples = [int((dataset["split"] == split).sum()) for split in cube["split"].values]
+    cube["samples"] = ("split", samples, {"long_name": "number of samples", "units": "1"})
     return add_errors(cube, dataset, theta_metrics)
 
 
@@ -134,13 +143,18 @@ def metrics_of(cube: xr.Dataset) -> list[str]:
 
 
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
-    """One row a run that was configured: method, rho, seed, status, file and the metrics on the test data."""
+    """One row a run that was configured: method, rho, seed, status, file and the metrics on the test data.
+
+    A completed run whose prediction ran away on other data than those of training has an infinite error there.
+    """
     columns = {"status": cube["status"], "file": cube["file"]}
     columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
     for name in metrics_of(cube):
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}
     table = pd.DataFrame(frames).reset_index()
+    for name in table.columns.intersection(["validation_error", "y_error", "y_error_over_noise"]):
+        table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
     table["method"] = pd.Categorical(table["method"], cube["method"].values.tolist(), ordered=True)
     return table[table["status"] != "missing"].sort_values(list(RUN), ignore_index=True)
 
@@ -187,12 +201,14 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 }
 
 
+@np.errstate(invalid="ignore")  # infinite errors have no spread
 def select(cube: xr.Dataset) -> pd.DataFrame:
     """The strength that each rule chooses for each method, always on the final iterate, and the errors there.
 
-    One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean and
-    standard deviation over seeds, and the mean difference to erm over the seeds that both completed, with its standard
-    deviation and number.
+    One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean,
+    standard deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the
+    seeds that both completed, with its standard deviation and number. For the metrics in ``COMPARED`` also p and
+    standing among the methods of that rule: see :func:`hybridsam.compare.standings`.
     """
     runs = runs_table(cube)
     rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
@@ -213,9 +229,20 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             for name in metrics:
                 difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
                 row |= {f"{name}_mean": chosen[name].mean(), f"{name}_sd": chosen[name].std()}
+                row[f"{name}_interval"] = interval(chosen[name])
                 row |= {f"{name}_minus_{BASELINE}": difference.mean(), f"{name}_minus_{BASELINE}_sd": difference.std()}
             rows.append(row)
-    return pd.DataFrame(rows).astype({"n": int, "diverged": int})
+    selection = pd.DataFrame(rows).astype({"n": int, "diverged": int})
+    return selection.join([_compared(selection, runs, name) for name in COMPARED if name in metrics])
+
+
+def _compared(selection: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """p and standing of every row of a selection among the rows of its rule, by one metric."""
+    found = []
+    for _, rows in selection.groupby("rule"):
+        errors = {row.method: _completed(runs, row.method, row.rho)[metric] for row in rows.itertuples()}
+        found.append(standings(pd.DataFrame(errors)).set_axis(rows.index))
+    return pd.concat(found).add_prefix(f"{metric}_")
 
 
 def _completed(runs: pd.DataFrame, method: str, rho: float | None) -> pd.DataFrame:
@@ -226,8 +253,8 @@ def _completed(runs: pd.DataFrame, method: str, rho: float | None) -> pd.DataFra
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> float:
-    """Half width of Student's t interval for the mean of independent values; NaN for fewer than two."""
+    """Half width of Student's t interval for the mean of independent, finite values; NaN for fewer than two."""
     sample = np.asarray(values, dtype=float)
-    if len(sample) < 2:
+    if len(sample) < 2 or not np.isfinite(sample).all():
         return float("nan")
     return float(stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -14,11 +15,18 @@ from hybridsam import evaluate, figures, plots, records
 from hybridsam.captions import span
 from hybridsam.looks import in_order, save
 from hybridsam.report import embedded, identifiability
+from hybridsam.summary import duration, elapsed, training_time
+from hybridsam.tables import plus_minus
+
+NOT_KNOWN = "θ not known"
+NONE_COMPLETED = "no run completed"
+UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
 def tables(folder: Path, names: str) -> dict[str, pd.DataFrame]:
-    """name -> table, for names separated by spaces."""
-    return {name: pd.read_csv(folder / f"{name}.csv") for name in names.split()}
+    """name -> table, for those of the names, separated by spaces, that there are."""
+    paths = {name: folder / f"{name}.csv" for name in names.split()}
+    return {name: pd.read_csv(path) for name, path in paths.items() if path.is_file()}
 
 
 def cubes(folder: Path, tables: Mapping[str, pd.DataFrame]) -> dict[str, xr.Dataset]:
@@ -41,22 +49,118 @@ def head(experiment: str, cubes: Mapping[str, xr.Dataset], left_out: str) -> str
     return "".join(lines)
 
 
-def sizes(folder: Path, cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """One row a task: what was learnt from what, how long, and how much of theta can be told at all."""
+# In short
+
+
+def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str, xr.Dataset]) -> str:
+    """What came out, a row a task, at the strengths that the figures show, as HTML."""
+    rows, rules = [], {}
+    for table in tables.values():
+        for task, of_task in table.groupby("task", sort=False):
+            rules[task] = _rule_of_figures(folder / task)
+            chosen = of_task[of_task["rule"] == rules[task]].set_index("method")
+            rank = int(identifiability(folder / task)["rank"].iloc[0])
+            n = cubes[task].sizes["parameter"]
+            known = {"identifiable directions": f"{rank} of {n}" if rank == n else f"<strong>{rank} of {n}</strong>"}
+            twin = "SYNTHETIC TWIN: " * (records.origin(cubes[task]) == "SYNTHETIC TWIN")
+            link = f"{twin}<a href='{task}.html'>{html.escape(task)}</a>"
+            rows.append({"task": link} | _theta_verdict(chosen, cubes[task]) | known | {"y-error": _y_verdict(chosen)})
+    rule = " or ".join(dict.fromkeys(rules.values()))
+    table = pd.DataFrame(rows).to_html(index=False, border=0, escape=False)
+    return f"<p>Every method is taken at the strength that the rule “{rule}” chooses.</p>{table}"
+
+
+def _rule_of_figures(folder: Path) -> str:
+    return str(pd.read_csv(folder / "figures/theta_training.csv", usecols=["rule"], nrows=1)["rule"].item())
+
+
+def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
+    """The lowest theta error, the methods that have it, and the baseline's; chosen: the rows of a rule, by method."""
+    columns = ["lowest θ-error", "method", "not distinguishable", f"θ-error of {evaluate.BASELINE}"]
+    best = _lowest(chosen, "theta_error")
+    if best is None:
+        return dict.fromkeys(columns, "–") | {columns[0]: NONE_COMPLETED if "theta_error" in cube else NOT_KNOWN}
+    own = cube["theta_error"].attrs["long_name"]
+    meaning = f" ({html.escape(own)})" * (own != evaluate.THETA_ERROR)
+    reference = " off the published values" * (records.origin(cube) == "measured")
+    words = [
+        _theta_error(chosen.loc[best], cube) + meaning + reference,
+        f"{best} (n = {chosen.loc[best, 'n']})".replace(" ", UNBROKEN),
+        _others(chosen, "theta_error"),
+        _theta_error(chosen.loc[evaluate.BASELINE], cube) if evaluate.BASELINE in chosen.index else "–",
+    ]
+    return dict(zip(columns, words, strict=True))
+
+
+def _y_verdict(chosen: pd.DataFrame) -> str:
+    """The y-error of the method with the lowest theta error over the lowest of all; without a truth, who has that."""
+    lowest = _lowest(chosen, "y_error")
+    if lowest is None:
+        return NONE_COMPLETED
+    best = _lowest(chosen, "theta_error")
+    if best is None:
+        others = _others(chosen, "y_error")
+        return f"lowest: {lowest}; " + "not distinguishable: " * (not others.startswith("not tested")) + others
+    if best == lowest:
+        return "the lowest"
+    ratio = chosen.loc[best, "y_error_mean"] / chosen.loc[lowest, "y_error_mean"]
+    number = "∞" if np.isinf(ratio) else f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
+    standing = {"tied": ", not distinguishable", "untested": ", not tested"}
+    return f"{number} times that of {lowest}{standing.get(chosen.loc[best, 'y_error_standing'], '')}"
+
+
+def _lowest(chosen: pd.DataFrame, metric: str) -> str | None:
+    """The method with the lowest mean; None where no run has one."""
+    means = chosen.get(f"{metric}_mean", pd.Series(dtype=float)).dropna()
+    return str(means.idxmin()) if len(means) else None
+
+
+def _others(chosen: pd.DataFrame, metric: str) -> str:
+    """The methods that are not distinguishable from the best one, in words."""
+    standing = chosen[f"{metric}_standing"]
+    tied, untested = (", ".join(in_order(standing.index[standing == name])) for name in ("tied", "untested"))
+    return "; ".join([tied] * bool(tied) + [f"not tested: {untested}"] * bool(untested)) or "none"
+
+
+def _theta_error(row: pd.Series, cube: xr.Dataset) -> str:
+    """The relative theta error in percent; of a task that measures it in its own way, what that gives."""
+    if cube["theta_error"].attrs["long_name"] != evaluate.THETA_ERROR:
+        return plus_minus(row["theta_error_mean"], row["theta_error_interval"])
+    text = plus_minus(*(100 * row[f"theta_relative_error_{name}"] for name in ("mean", "interval")))
+    number = f"({text})" if "±" in text and not text.startswith("(") else text
+    return text if text == "–" else f"{number} %".replace(" ", UNBROKEN)
+
+
+# What was run
+
+
+def sizes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """One row a task: what was learnt from what, by how many runs, and how long that took."""
     rows = {}
     for task, cube in cubes.items():
-        settings = json.loads(cube.attrs["configuration"])
-        rank = int(identifiability(folder / task)["rank"].iloc[0])
+        ended = counts({task: cube}).loc[task]
         rows[task] = {
             "title": figures.task_title(cube),
             "data": records.origin(cube),
-            "parameters θ": cube.sizes["parameter"],
-            "identifiable directions": f"{rank} of {cube.sizes['parameter']}",
-            "iterations": settings["training"]["iterations"],
+            "samples: train, validation, test": ", ".join(map(str, cube["samples"].values)),
+            "iterations": json.loads(cube.attrs["configuration"])["training"]["iterations"],
             "seeds": cube.sizes["seed"],
-            "training time": f"{float(cube['seconds'].sum()) / 3600:.2g} h",
+            "runs": ", ".join(f"{number} {how}" for how, number in ended.items() if number) or "none",
+            "training time (first start to last end)": f"{training_time([cube])} ({duration(elapsed([cube]))})",
         }
     return pd.DataFrame(rows).T
+
+
+def in_all(cubes: Mapping[str, xr.Dataset]) -> str:
+    """Runs and time of the whole experiment, as HTML."""
+    ended, wall = counts(cubes).sum(), duration(elapsed(cubes.values()))
+    why = ", as some run files, of an older version, do not say it" * (wall == "unknown")
+    return (
+        f"<p>In all: {ended['completed']} runs completed, {ended['diverged']} diverged, {ended['missing']} missing. "
+        f"Training took {training_time(cubes.values())}, summed over all runs; from the start of the first training to "
+        f"the end of the last one: {wall}{why}. A diverged run is counted in every table and figure and enters no "
+        "mean; missing are the seeds that a strength lacks and another one has.</p>"
+    )
 
 
 def changes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
@@ -83,13 +187,20 @@ def reduction(cubes: Mapping[str, xr.Dataset]) -> str:
         ratios = table[table.index.get_level_values("setting") == setting]["ratio"].replace("", pd.NA).dropna()
         shares = [100.0] * (len(ratios) < len(cubes)) + [100 * float(ratio) for ratio in ratios]
         if min(shares) < 100:
-            parts.append(f"{what} are {min(shares):.2g} % to {max(shares):.3g} %")
+            least, most = f"{min(shares):.2g} %", f"{max(shares):.3g} %"
+            parts.append(f"{what} are {least}" + f" to {most}" * (least != most))
+    every = (
+        f"<details><summary>Every setting that differs</summary>{table.to_html(border=0)}</details>"
+        if len(table)
+        else ""
+    )
     if not parts:
-        return "<p>Iterations and numbers of training samples are those of the task files.</p>"
+        rest = "" if every else " So are all other settings."
+        return f"<p>Iterations and numbers of training samples are those of the task files.{rest}</p>{every}"
     return (
         f"<p><strong>Sizes are reduced:</strong> {' and '.join(parts)} of those in the task files, which are the "
         "paper's where the paper gives them. What these runs show is how methods compare at these sizes, not what "
-        "the paper's sizes would give. Every setting that differs:</p>"
+        f"the paper's sizes would give.</p>{every}"
     )
 
 
@@ -113,13 +224,18 @@ def attribution(cubes: Mapping[str, xr.Dataset]) -> str:
 
 
 def strengths(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """The strengths that were run: a row a method, a column a task."""
-    columns = {}
+    """The strengths that were run: a row a method, a column for tasks that have the same."""
+    columns: dict[tuple, list[str]] = {}
+    methods = in_order({name for cube in cubes.values() for name in cube["method"].values.tolist()})
     for task, cube in cubes.items():
         rhos = evaluate.runs_table(cube).groupby("method", observed=True)["rho"].unique()
-        columns[task] = rhos.map(lambda values: ", ".join(f"{rho:g}" for rho in values))
-    table = pd.DataFrame(columns)
-    return table.loc[in_order(table.index)].fillna("–").rename_axis(None)
+        words = rhos.map(lambda values: ", ".join(f"{rho:g}" for rho in values)).reindex(methods).fillna("–")
+        columns.setdefault(tuple(words), []).append(task)
+    return pd.DataFrame({_named(tasks, cubes): words for words, tasks in columns.items()}, index=methods)
+
+
+def _named(tasks: list[str], all_of_them: Mapping[str, xr.Dataset]) -> str:
+    return "all tasks" if len(tasks) == len(all_of_them) > 1 else ", ".join(tasks)
 
 
 def counts(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
@@ -133,16 +249,17 @@ def counts(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def provenance(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """Commit, package versions and device of the runs, and the time that training them took, task by task."""
-    rows = {}
+    """Commit, device and package versions of the runs, a column for tasks of which they are the same."""
+    columns: dict[tuple, list[str]] = {}
     for task, cube in cubes.items():
         versions = [json.loads(text) for text in cube.attrs["runs_versions"].split(" | ")]
-        rows[task] = {
-            "commit": cube.attrs["runs_git_commit"],
-            "device": cube.attrs["runs_device"],
-            "versions": " | ".join(", ".join(f"{name} {value}" for name, value in v.items()) for v in versions),
-        }
-    return pd.DataFrame(rows).T
+        words = " | ".join(", ".join(f"{name} {value}" for name, value in v.items()) for v in versions)
+        columns.setdefault((cube.attrs["runs_git_commit"], cube.attrs["runs_device"], words), []).append(task)
+    rows = {_named(tasks, cubes): of_tasks for of_tasks, tasks in columns.items()}
+    return pd.DataFrame(rows, index=["commit", "device", "versions"])
+
+
+# Figure
 
 
 def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
@@ -150,23 +267,19 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     column = "theta_relative_error"
     if f"{column}_mean" not in table:
         return "<p>No task has a known θ, so there is no θ-error.</p>"
-    drawn = table.rename(columns={f"{column}_mean": "mean", f"{column}_sd": "sd"}).dropna(subset="mean")
+    drawn = table.rename(columns={f"{column}_mean": "mean", f"{column}_interval": "sd"}).dropna(subset="mean")
     if drawn.empty:
         return f"<p>No run of these tasks ended with a θ-error: {', '.join(table['task'].unique())}.</p>"
     twins = {task: f"{task}\n(SYNTHETIC TWIN)" for task in cubes if cubes[task].attrs["synthetic"] == "twin"}
     png = io.BytesIO()
     title = "Error of θ at the strength that each rule chooses"
     save(plots.theta_summary(drawn.replace({"task": twins}), title), png, ".png")
-    without = sorted(set(table["task"]) - set(drawn["task"]))
+    absent = table[~table["task"].isin(drawn["task"])]
+    known = absent["theta_error_meaning"].notna()
+    reasons = {"θ is not known": absent["task"][~known].unique(), "no run completed": absent["task"][known].unique()}
+    without = "".join(f" Not shown, as {why}: {', '.join(tasks)}." for why, tasks in reasons.items() if len(tasks))
     n = span(int(drawn["n"].min()), int(drawn["n"].max()))
-    text = f"Relative error of θ on a logarithmic axis: mean ± standard deviation over the completed runs ({n})."
-    return embedded(png.getvalue(), text + f" Without a known θ: {', '.join(without)}." * bool(without))
-
-
-def links(tasks: Mapping[str, xr.Dataset]) -> str:
-    """A list of links to the pages of the tasks, as HTML."""
-    items = [
-        f"<li><a href='{task}.html'>{html.escape(figures.task_title(cube))}</a> ({records.origin(cube)})</li>"
-        for task, cube in tasks.items()
-    ]
-    return f"<ul>{''.join(items)}</ul>"
+    bars = "± half width of its 95 % Student t interval over" if drawn["n"].max() > 1 else "of"
+    text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
+    text += " A bar that is cut off below reaches zero." * bool((drawn["sd"] >= drawn["mean"]).any())
+    return embedded(png.getvalue(), text + without)

@@ -3,9 +3,11 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -51,21 +53,46 @@ def _sizes(cube: xr.Dataset) -> str:
     settings = json.loads(cube.attrs["configuration"])
     runs = runs_table(cube)
     counts = runs["status"].value_counts()
-    hours = float(cube["seconds"].sum()) / 3600
     return (
         f"{len(runs)} runs ({counts.get('completed', 0)} completed, {counts.get('diverged', 0)} diverged), "
-        f"{runs['seed'].nunique()} seeds, {hours:.1f} core-hours of training on {cube.attrs['runs_device']}; "
-        f"commit {cube.attrs['runs_git_commit']}.\n\n"
-        f"model: `{json.dumps(settings['model'])}`\n\ntraining: `{json.dumps(settings['training'])}`"
+        f"{runs['seed'].nunique()} seeds, {training_time([cube])} of training on {cube.attrs['runs_device']}, "
+        f"from the first start to the last end: {duration(elapsed([cube]))}; commit {cube.attrs['runs_git_commit']}."
+        f"\n\nmodel: `{json.dumps(settings['model'])}`\n\ntraining: `{json.dumps(settings['training'])}`"
     )
 
 
+def training_time(cubes: Iterable[xr.Dataset]) -> str:
+    """Time of training, summed over all runs, in words."""
+    return duration(sum(float(cube["seconds"].sum()) for cube in cubes))
+
+
+def elapsed(cubes: Iterable[xr.Dataset]) -> float:
+    """Seconds from the start of the first training to the end of the last one; NaN where a file does not say it."""
+    periods = [[cube.attrs.get(f"runs_{name}") for name in ("started", "ended")] for cube in cubes]
+    if any(None in period for period in periods):
+        return float("nan")
+    starts, ends = ([datetime.fromisoformat(text) for text in texts] for texts in zip(*periods, strict=True))
+    return (max(ends) - min(starts)).total_seconds()
+
+
+def duration(seconds: float) -> str:
+    """``0.81 s``, ``45 s``, ``3.2 min``, ``7.5 h``, ``12 days``; ``unknown`` for NaN."""
+    for unit, length, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < most * length:
+            number = seconds / length
+            return f"{number:.2g} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return "unknown" if np.isnan(seconds) else f"{seconds / 86400:.0f} days"
+
+
 def _order(table: pd.DataFrame) -> str:
-    if "theta_error_mean" not in table or table["theta_error_mean"].isna().all():
+    """The methods of one task by their mean θ-error, for each rule, as a list in Markdown."""
+    if "theta_error_mean" not in table or table["theta_error_meaning"].isna().all():
         return "The true θ is not known, so there is no θ-error."
-    lines = ["Methods from the largest mean θ-error to the smallest:", ""]
+    lines = ["Methods from the largest mean θ-error to the smallest (†: not distinguishable from the smallest):", ""]
     for rule, rows in table.groupby("rule", sort=False):
-        rows = rows.sort_values("theta_error_mean", ascending=False)
-        order = " > ".join(f"{row.method} {row.theta_error_mean:.3g}" for row in rows.itertuples())
-        lines.append(f"- {rule}: {order}")
+        rows = rows.dropna(subset="theta_error_mean").sort_values("theta_error_mean", ascending=False)
+        marks = np.where(rows["theta_error_standing"] == "tied", " †", "")
+        means = zip(rows["method"], rows["theta_error_mean"], marks, strict=True)
+        order = " > ".join(f"{method} {mean:.3g}{mark}" for method, mean, mark in means)
+        lines.append(f"- {rule}: {order or 'no run was completed'}")
     return "\n".join(lines)

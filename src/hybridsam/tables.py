@@ -1,5 +1,6 @@
 """Table 1 of the paper, once for each selection rule: all tasks and methods in one long table, and two renderings."""
 
+import html
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,6 +8,28 @@ import pandas as pd
 
 from hybridsam.errors import UserError
 from hybridsam.evaluate import THETA_ERROR
+
+RULE_TITLES = {
+    "validation": "Strength with the lowest validation error (the default rule)",
+    "one_standard_error": "Largest strength within one standard error of the lowest validation error",
+    "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
+}
+METRICS = {"theta_error": "θ-error", "y_error": "y-error"}
+TABLE_NOTE = (
+    "Errors at the final iterate, on test data; y-error is the mean squared error over all states and times, or of "
+    "standardised targets. rho is the chosen strength, n the number of completed runs; diverged runs enter no mean."
+)
+SPREAD = "Mean ± half width of its 95 % Student t interval over the completed runs, one a seed."
+ONE_SEED = "No method has two completed runs, so there is no interval and no test: any difference may be chance."
+MARKS = {"tied": "†", "untested": "‡"}
+LOWEST = "Bold: the lowest mean of each task."
+TESTED = (
+    "Bold: the lowest mean of each task and, marked †, every other that is not distinguishable from it "
+    "(paired t-test over seeds, Holm-adjusted over methods, 5 %). Runs of equal seed are compared, so a difference may "
+    "be clear although the intervals overlap; with few seeds, what is not distinguishable need not be equal."
+)
+UNTESTED = "‡: not compared with it, for want of two seeds that both methods completed with finite errors."
+INFINITE = "∞: the prediction of test data ran away in a completed run."
 
 
 def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -24,44 +47,68 @@ def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ]
 
 
-def formatted(table: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Table 1 of the paper for one rule: a row a task and method, theta error and y error as mean ± sd."""
+def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
+    """Table 1 of the paper for one rule: a row a task and method, errors as mean ± half width of the interval.
+
+    bold: how what stands out is written, around ``{}``: the best, and what is not distinguishable from it.
+    """
     rows = table[table["rule"] == rule]
     twin = rows["data"] == "SYNTHETIC TWIN"
     tasks = rows["task"].where(~twin, "SYNTHETIC TWIN: " + rows["task"])
-    return pd.DataFrame(
-        {
-            "θ-error": rows.apply(_mean_and_sd, axis=1, name="theta_error"),
-            "y-error": rows.apply(_mean_and_sd, axis=1, name="y_error"),
-            "rho": rows["rho"].map("{:g}".format),
-            "n": [
-                f"{n}" + f" ({gone} diverged)" * bool(gone) for n, gone in zip(rows["n"], rows["diverged"], strict=True)
-            ],
-        },
-    ).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
+    columns = {label: rows.apply(_cell, axis=1, name=name, bold=bold) for name, label in METRICS.items()}
+    columns |= {"rho": rows["rho"].map("{:g}".format), "n": rows.apply(_runs, axis=1)}
+    return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
 
 
-def _mean_and_sd(row: pd.Series, name: str) -> str:
-    mean, sd = row.get(f"{name}_mean", np.nan), row.get(f"{name}_sd", np.nan)
-    if np.isnan(mean):
-        return "–"
-    return f"{mean:.3g}" + (f" ± {sd:.2g}" if not np.isnan(sd) else "")
+def _cell(row: pd.Series, name: str, bold: str) -> str:
+    """The mean of one metric with its interval, marked by its standing."""
+    text = plus_minus(row.get(f"{name}_mean", np.nan), row.get(f"{name}_interval", np.nan))
+    standing = row.get(f"{name}_standing")
+    text = bold.format(text) if standing in ("best", "tied") else text
+    return f"{text} {MARKS[standing]}" if standing in MARKS else text
 
 
-RULE_TITLES = {
-    "validation": "Strength with the lowest validation error (the default rule)",
-    "one_standard_error": "Largest strength within one standard error of the lowest validation error",
-    "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
-}
-TABLE_NOTE = (
-    "Mean ± standard deviation over seeds at the final iterate, on test data; y-error is the mean squared error over "
-    "all states and times, or of standardised targets. rho is the chosen strength, n the number of completed runs."
-)
+def _runs(row: pd.Series) -> str:
+    """``3``, ``2 (1 diverged)`` or ``none completed: 3 diverged``."""
+    gone = f"{row['diverged']} diverged" * bool(row["diverged"])
+    if not row["n"]:
+        return "none completed" + f": {gone}" * bool(gone)
+    return f"{row['n']}" + f" ({gone})" * bool(gone)
+
+
+def plus_minus(mean: float, spread: float, sign: str = "") -> str:
+    """``0.504 ± 0.012``, ``(3.1 ± 1.4)e-05``: both to the second digit of the spread. A dash for what is not known.
+
+    Without a spread the mean has three digits. sign: ``+`` to write that of positive numbers too.
+    """
+    if not np.isfinite(mean):
+        return "∞" if np.isinf(mean) else "–"
+    if not np.isfinite(spread) or spread == 0:
+        return f"{mean:{sign}.3g}" + " ± 0" * bool(spread == 0)
+    size = _power(max(abs(mean), spread))
+    exponent = 0 if -5 < size < 6 else size
+    last = _power(spread) - 1 - exponent  # place of the last digit
+    mean, spread = (round(value / 10**exponent, -last) for value in (mean, spread))
+    decimals = max(0, -last)
+    text = f"{mean:{sign}.{decimals}f} ± {spread:.{decimals}f}"
+    return f"({text})e{exponent:+03d}" if exponent else text
+
+
+def _power(value: float) -> int:
+    """The power of ten of the first of two significant digits: -2 of 0.0994, -1 of 0.0996."""
+    return int(f"{value:.1e}".partition("e")[2])
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """What a reader of Table 1 has to know: kinds of mean, errors of another kind, synthetic twins."""
-    lines = [TABLE_NOTE]
+    """What a reader of Table 1 has to know: interval and marks, errors of another kind, synthetic twins."""
+    means = table.reindex(columns=[f"{name}_mean" for name in METRICS])
+    standings = set(table.filter(regex="_standing$").to_numpy().ravel())
+    lines = [f"{TABLE_NOTE} {SPREAD if table['n'].max() > 1 else ONE_SEED}"]
+    if "best" in standings:
+        lines.append(TESTED if standings & {"tied", "worse"} else LOWEST)
+        lines[-1] += f" {UNTESTED}" * ("untested" in standings)
+    if np.isinf(means.to_numpy()).any():
+        lines.append(INFINITE)
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
@@ -78,15 +125,22 @@ def as_markdown(table: pd.DataFrame) -> str:
     """Table 1 for each selection rule, in Markdown."""
     parts = notes(table)
     for rule in table["rule"].unique():
-        frame = formatted(table, rule).reset_index()
-        frame["task"] = frame["task"].where(~frame["task"].duplicated(), "")
-        parts.append(f"**{RULE_TITLES[rule]}**\n\n{frame.to_markdown(index=False)}")
+        frame = _in_rows(formatted(table, rule, "**{}**"))
+        parts.append(f"**{RULE_TITLES[rule]}**\n\n{frame.to_markdown(index=False, disable_numparse=True)}")
     return "\n\n".join(parts) + "\n"
 
 
 def as_html(table: pd.DataFrame) -> str:
     """Table 1 for each selection rule, as a fragment of HTML."""
-    parts = [f"<p>{line}</p>" for line in notes(table)]
+    parts = [f"<p>{html.escape(line)}</p>" for line in notes(table)]
     for rule in table["rule"].unique():
-        parts.append(f"<h3>{RULE_TITLES[rule]}</h3>\n{formatted(table, rule).to_html(border=0)}")
+        frame = _in_rows(formatted(table, rule, "<strong>{}</strong>"))
+        frame[["task", "method"]] = frame[["task", "method"]].map(html.escape)
+        parts.append(f"<h3>{RULE_TITLES[rule]}</h3>\n{frame.to_html(index=False, border=0, escape=False)}")
     return "\n".join(parts) + "\n"
+
+
+def _in_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Task and method as columns, the task on its first row only."""
+    frame = frame.reset_index()
+    return frame.assign(task=frame["task"].where(~frame["task"].duplicated(), ""))
