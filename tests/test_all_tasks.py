@@ -164,7 +164,7 @@ KINDS = {
 def test_figures_show_something(all_tasks, task):
     for name in FIGURES:
         table = pd.read_csv(all_tasks.results / task / f"figures/{name}.csv")
-        values = table.filter(regex="^(value|x=.*)$").to_numpy()
+        values = table.filter(regex="^(value|.*_error|(x|step)=.*)$").to_numpy()
         shown = set(METHODS) - ({"freg"} if name == "predictions" and task == "light_tunnel" else set())
         assert shown <= set(table["method"].dropna()), name
         assert np.isfinite(values[~np.isnan(values)]).all()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import small
 import xarray as xr
+from IPython.core.interactiveshell import InteractiveShell
 from safetensors.torch import save_file
 
 import hybridsam
@@ -179,3 +180,11 @@ def test_help_names_what_there_is_and_importing_costs_little():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         hybridsam.fitt  # noqa: B018
+
+
+def test_a_notebook_shows_a_mistake_as_one_line(capsys):
+    shell = InteractiveShell()
+    shell.run_cell("import hybridsam; hybridsam.load_module('absent.safetensors')")
+    shown = capsys.readouterr()
+    assert "hybridsam: absent.safetensors: no model that hybridsam exported" in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err

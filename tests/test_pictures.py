@@ -132,7 +132,11 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     twin = kind in ("time series", "images")
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN: ") == twin
     caption = captions.caption("predictions", table)
-    assert caption.startswith("SYNTHETIC TWIN: ") == twin and "n = 1" in caption
+    assert caption.startswith("SYNTHETIC TWIN: ") == twin
+    assert ("n = 1; " in caption and "so no interval" in caption) == (completed > 0)
+    assert ("no run completed (n = 0; " in caption) == (completed == 0)
+    missing = "none completed" in " ".join(words) and completed > 0
+    assert (" sam: none completed." in caption) == missing
     assert table["kind"].unique().tolist() == [kind]
 
 
@@ -146,6 +150,50 @@ def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
     numbers = table.select_dtypes("float").columns
     np.testing.assert_array_equal(again[numbers], table[numbers])
     assert (tmp_path / "a.csv").stat().st_size < 1_000_000
+
+
+def about_zero() -> xr.Dataset:
+    """Readings of which some are negative, one in another unit."""
+    dataset = sensors()
+    dataset["reading"] = dataset["reading"] - 1000
+    return dataset.assign_coords(component_units=("component", [*["counts"] * 5, "V"]))
+
+
+@pytest.mark.parametrize(
+    ("sample", "value", "kind"), [(0, 0.0, "readings"), (0, -1.0, "differences"), (6, 0.0, "differences")]
+)
+def test_ratios_are_of_what_is_never_negative_and_not_zero_where_shown(sample, value, kind, results):
+    """A dark reading elsewhere leaves them ratios; a zero among those that are shown, or a negative one, does not."""
+    made = results("readings", "only_erm")
+    dataset = made.dataset.copy(deep=True)
+    dataset["reading"][sample, 2] = value
+    assert set(figures.tabulate("predictions", replace(made, dataset=dataset))["kind"]) == {kind}
+
+
+def test_readings_about_zero_are_drawn_as_differences(tmp_path):
+    """A row for each unit; a difference beyond three times those of the full models is a triangle on the edge."""
+    made = make_results(tmp_path, seeds=1, grid={"erm": [0.0], "sam": [0.05]}, dataset=about_zero())
+    table, figure = drawn("predictions", made)
+    figure.draw_without_rendering()
+    assert set(table["kind"]) == {"differences"} and "ratio" not in table
+    measured = made.dataset["reading"][TESTED].values
+    for series, name in (("full model", "prediction"), ("science part", "prediction_science")):
+        rows = table[(table["method"] == "sam") & (table["series"] == series)]
+        expected = predicted(made, "sam", name).values - measured
+        np.testing.assert_allclose(rows["difference"].to_numpy().reshape(3, 6), expected)
+    assert [axis.get_xlabel() for axis in figure.axes[::2]] == [
+        f"predicted −\nmeasured\n({u})" for u in ("counts", "V")
+    ]
+    caption = captions.caption("predictions", table)
+    assert "prediction minus measured value" in caption and "ratio" not in caption
+    assert not any(text.get_text() == "beyond the axis" for text in figure.legends[0].get_texts())
+
+    table.loc[(table["series"] == "science part") & (table["unit"] == "V"), "difference"] = 1e6
+    figure = figures.FIGURES["predictions"][1](table, "title")
+    full = table[(table["series"] == "full model") & (table["unit"] == "V")]["difference"].abs().max()
+    edges = [line.get_xdata() for line in figure.axes[2].get_lines() if line.get_marker() == ">"]
+    np.testing.assert_allclose(edges, [[3 * full] * 3])
+    assert any(text.get_text() == "beyond the axis" for text in figure.legends[0].get_texts())
 
 
 def test_a_window_is_drawn_against_its_own_coordinate(results):

@@ -23,6 +23,13 @@ def test_a_changed_plot_redraws_the_figures_and_the_report_only(project):
     assert names(jobs, "figure") == {f"figure {task} {name}" for task in TASKS for name in FIGURES}
 
 
+def test_a_changed_caption_draws_nothing_again(project):
+    project.append("workflow/report/figure.rst", "\nChanged.\n")  # of the report that Snakemake itself makes
+    assert project.plan("all") == []
+    project.append("src/hybridsam/captions.py", "\nCHANGED = True\n")  # of the pages, which contain it
+    assert rules(project.plan("all")) == {"page", "index"}
+
+
 def test_the_code_of_a_task_runs_that_task_again_and_no_other(project):
     project.append("src/hybridsam/tasks/pendulum.py", "\nCHANGED = True\n")
     jobs = project.plan("all")

@@ -168,13 +168,12 @@ def select(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    import pandas as pd
     from safetensors.torch import save_file
 
-    from hybridsam import records
+    from hybridsam import evaluate, records
     from hybridsam.export import parameter_table, selected, selected_module
 
-    runs = selected(records.read(args.cube, "cube"), pd.read_csv(args.selection), args.method, args.rule)
+    runs = selected(records.read(args.cube, "cube"), evaluate.read_selection(args.selection), args.method, args.rule)
     dataset = records.read(args.dataset, "dataset")
     module, about = selected_module(args.cube.parent, runs, dataset)
     table = parameter_table(module.model, runs)
@@ -333,7 +332,7 @@ def parser() -> argparse.ArgumentParser:
     c.add_argument("--output", type=Path, nargs="+", required=True, help="table.csv, table.md, table.html")
 
     c = command(figure, "draw one figure of a task and write the numbers in it")
-    c.add_argument("name", help="predictions, theta_training, errors_rho or losses")
+    c.add_argument("name", help="predictions, residuals, theta_training, errors_rho, tradeoff or losses")
     c.add_argument("--dataset", type=Path, required=True)
     c.add_argument("--cube", type=Path, required=True, help="cube.nc; it leads to the run files")
     c.add_argument("--selection", type=Path, required=True, help="selection.csv")

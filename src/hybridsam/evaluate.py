@@ -236,6 +236,11 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
     return selection.join([_compared(selection, runs, name) for name in COMPARED if name in metrics])
 
 
+def read_selection(path: Path) -> pd.DataFrame:
+    """selection.csv, with strengths equal to the cube's to the last bit (pandas may read numbers less exactly)."""
+    return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
+
+
 def _compared(selection: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """p and standing of every row of a selection among the rows of its rule, by one metric."""
     found = []

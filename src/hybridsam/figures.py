@@ -5,17 +5,31 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from hybridsam import evaluate, pictures, plots, predictions, records
+from hybridsam import (
+    error_plots,
+    evaluate,
+    pictures,
+    plots,
+    predictions,
+    reading_plots,
+    records,
+    residual_plots,
+    residuals,
+)
 from hybridsam.errors import UserError
-from hybridsam.looks import FORMATS, in_order, save
+from hybridsam.looks import FORMATS, STEP, in_order, save
+from hybridsam.predictions import rounded
 
 METRICS = {"theta_error": "θ-error", "y_error": "y-error (test MSE)"}
 LOSSES = {"train_loss": "training", "validation_loss": "validation"}
 TWIN = records.ORIGINS["twin"]
+NUMBERS = 100_000  # of the runs in a table of histories: a megabyte
+ROWS = 5000  # of the runs in a table of errors
 STANDARD = "standard units"  # of errors of a model whose targets are standardised
 
 
@@ -67,7 +81,7 @@ class Results:
 
 def load(dataset: Path, cube: Path, selection: Path, rule: str) -> Results:
     """Read the three files of a task; raises UserError if the rule is none of those in the selection."""
-    selected = read_selection(selection)
+    selected = evaluate.read_selection(selection)
     if rule not in set(selected["rule"]):
         raise UserError(f"rule: {rule!r} is not in {selection}; it has {', '.join(selected['rule'].unique())}")
     return Results(records.read(dataset, "dataset"), records.read(cube, "cube"), selected, rule, Path(cube).parent)
@@ -78,73 +92,115 @@ def task_title(cube: xr.Dataset) -> str:
     return cube.attrs.get("task_title", "untitled task")
 
 
-def read_selection(path: Path) -> pd.DataFrame:
-    """selection.csv, with strengths equal to the cube's to the last bit (pandas may read numbers less exactly)."""
-    return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
-
-
 def predicted(results: Results) -> pd.DataFrame:
     """What the models predict for test samples: of each method its first completed run; see hybridsam.predictions."""
     return predictions.table(results.dataset, results.selected, results.shown_runs)
 
 
-def draw_predicted(table: pd.DataFrame, title: str) -> Figure:
+def left_over(results: Results) -> pd.DataFrame:
+    """What those runs leave unexplained of the data; see hybridsam.residuals."""
+    return residuals.table(results.dataset, results.selected, results.shown_runs)
+
+
+def draw_kind(table: pd.DataFrame, title: str) -> Figure:
     """The figure for the kind of target that the table shows."""
-    return PREDICTED[table["kind"].iloc[0]](table, title)
+    return DRAWN[table["kind"].iloc[0]](table, title)
 
 
 def theta_training(results: Results) -> pd.DataFrame:
-    """Theta at every recorded step of the runs at the selected strengths, their mean, and the true value."""
-    table = _histories(results, ["theta_history"]).rename(columns={"parameter_units": "unit", "theta_history": "value"})
+    """Theta at every recorded step of runs at the selected strengths, their mean, and the true value."""
+    table = _histories(results, results.cube["theta_history"], "parameter")
+    units = results.cube["parameter_units"].to_series()
     true = results.cube["theta_true"].to_series() if "theta_true" in results.cube else {}
-    return _with_means(table.assign(true=table["parameter"].map(true).astype(float)))
+    return table.assign(unit=table["parameter"].map(units), true=table["parameter"].map(true).astype(float))
 
 
 def losses(results: Results) -> pd.DataFrame:
-    """Training and validation loss at every recorded step of the runs at the selected strengths, and their means."""
-    table = _histories(results, list(LOSSES)).rename(columns=LOSSES)
-    keys = [name for name in table if name not in LOSSES.values()]
-    long = table.melt(keys, list(LOSSES.values()), "split", "value")
-    return _with_means(long.assign(unit=_error_unit(results)))
+    """Training and validation loss at every recorded step of runs at the selected strengths, and their means."""
+    both = results.cube[list(LOSSES)].rename(LOSSES).to_array("split")
+    return _histories(results, both, "split").assign(unit=_error_unit(results))
 
 
-def _histories(results: Results, names: Sequence[str]) -> pd.DataFrame:
-    """The recorded variables of every run at the selected strengths, one row a run and step."""
+def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFrame:
+    """What was recorded at the selected strengths: rows for each run and for the mean of the completed ones.
+
+    A row for each label of ``axis``; statistic: ``run`` or ``mean``. Only the first runs have rows where all of them
+    would be more than ``NUMBERS`` numbers; means are of all.
+    """
+    most = max(1, NUMBERS // (len(results.selected) * recorded.sizes[axis] * recorded.sizes["step"]))
     frames = []
-    for method, rho, *_ in results.selected.itertuples(index=False):
-        runs = results.cube[["status", *names]].sel({"method": method, "rho": rho})
-        frames.append(runs.to_dataframe().reset_index())
-    table = pd.concat(frames, ignore_index=True)
-    return table[table["status"] != "missing"].merge(results.selected, on=["method", "rho"], sort=False)
+    for method, rho in zip(results.selected["method"], results.selected["rho"], strict=True):
+        histories = recorded.sel({"method": method, "rho": rho})
+        status = results.cube["status"].sel({"method": method, "rho": rho}).to_series()
+        rows = _rows(histories.sel(seed=status.index[status != "missing"][:most]), axis)
+        frames.append(rows.assign(method=method, statistic="run", status=rows["seed"].map(status)))
+        if (status == "completed").any():
+            mean = histories.sel(seed=status.index[status == "completed"]).mean("seed")
+            rows = _rows(mean.expand_dims(seed=[0]), axis)
+            frames.append(rows.assign(method=method, statistic="mean", seed=pd.NA))
+    table = results.selected.merge(pd.concat(frames, ignore_index=True), on="method")
+    return table.assign(seed=table["seed"].astype("Int64"))
 
 
-def _with_means(runs: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs (statistic ``run``), below them the means over completed runs (``mean``)."""
-    keys = [name for name in runs if name not in ("seed", "status", "value")]
-    means = runs[runs["status"] == "completed"].groupby(keys, sort=False, dropna=False)["value"].mean().reset_index()
-    table = pd.concat([runs.assign(statistic="run"), means.assign(statistic="mean")], ignore_index=True)
-    return table.astype({"seed": "Int64"})
+def _rows(histories: xr.DataArray, axis: str) -> pd.DataFrame:
+    """A row for each seed and label of ``axis``, with a column ``step=...``, of six digits, for each step."""
+    values = histories.transpose(axis, "seed", "step")
+    index = pd.MultiIndex.from_product([values[axis].values, values["seed"].values], names=[axis, "seed"])
+    columns = [f"{STEP}{step}" for step in values["step"].values]
+    return pd.DataFrame(rounded(values.values, 6).reshape(len(index), -1), index, columns).reset_index()
 
 
 def errors_rho(results: Results) -> pd.DataFrame:
-    """Errors of every run, and for each strength their mean over completed runs with its 95 % Student t interval."""
-    runs = evaluate.runs_table(results.cube)
+    """Errors of runs, and for each strength their mean over completed runs with its 95 % Student t interval.
+
+    Only the first runs of each strength have rows where all of them would be more than ``ROWS``; means are of all.
+    """
+    runs = evaluate.runs_table(results.cube).astype({"method": str})
     metrics = [name for name in evaluate.metrics_of(results.cube) if name in METRICS or name not in evaluate.METRICS]
     metrics.sort(key="y_error".__eq__)  # last
-    runs = runs.astype({"method": str}).melt(["method", "rho", "seed", "status"], metrics, "metric", "value")
+    runs = runs.melt(["method", "rho", "seed", "status"], metrics, "metric", "value")
+    of_strength = runs.groupby(["metric", "method", "rho"])
     rows = []
-    for (metric, method, rho), group in runs.groupby(["metric", "method", "rho"]):
+    for (metric, method, rho), group in of_strength:
         completed = group.loc[group["status"] == "completed", "value"]
         row = {"metric": metric, "method": method, "rho": rho, "value": completed.mean(), "n": len(completed)}
         row |= {"interval": evaluate.interval(completed), "diverged": int((group["status"] == "diverged").sum())}
         rows.append(row)
-    table = pd.concat([runs.assign(statistic="run"), pd.DataFrame(rows).assign(statistic="mean")], ignore_index=True)
+    shown = of_strength.head(max(1, ROWS // of_strength.ngroups))
+    table = pd.concat([shown.assign(statistic="run"), pd.DataFrame(rows).assign(statistic="mean")], ignore_index=True)
     own = {name: results.cube[name].attrs for name in metrics}
     units = {name: about.get("units", "1") for name, about in own.items()} | {"y_error": _error_unit(results)}
     meanings = {name: about.get("long_name", METRICS.get(name, name)) for name, about in own.items()}
     columns = {"label": _label, "unit": units, "meaning": meanings}
     table = table.assign(**{column: table["metric"].map(of_metric) for column, of_metric in columns.items()})
     return table.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
+
+
+def tradeoff(results: Results) -> pd.DataFrame:
+    """The errors of :func:`errors_rho` beside each other, and whether a strength's means lie on the Pareto front.
+
+    Where theta is not known there is no column theta_error, and no front.
+    """
+    of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
+    columns = ["method", "rho", "seed", "status", "statistic", "n", "diverged"]
+    table = of_metric["y_error"][columns].assign(front=False)
+    for name in [name for name in METRICS if name in of_metric]:
+        rows = of_metric[name]
+        table = table.assign(**{name: rows["value"], f"{name}_unit": rows["unit"], f"{name}_meaning": rows["meaning"]})
+    if "theta_error" in table:
+        is_mean = table["statistic"] == "mean"
+        table.loc[is_mean, "front"] = on_front(*(table.loc[is_mean, name].to_numpy() for name in METRICS))
+    return table
+
+
+def on_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which points (point,) lie on the Pareto front: no other is lower in one of the two and not higher in the other.
+
+    Points that are not finite lie on no front and keep no other from it.
+    """
+    no_higher = (first <= first[:, None]) & (second <= second[:, None])  # [point, other]
+    lower = (first < first[:, None]) | (second < second[:, None])
+    return np.isfinite(first + second) & ~(no_higher & lower).any(1)
 
 
 def _label(metric: str) -> str:
@@ -160,26 +216,33 @@ def _error_unit(results: Results) -> str:
     return STANDARD if unit == "1" and own != {"1"} else unit
 
 
-PREDICTED: dict[str, Callable[[pd.DataFrame, str], Figure]] = {  # kind of target -> how it is drawn
+DRAWN: dict[str, Callable[[pd.DataFrame, str], Figure]] = {  # kind of table -> how it is drawn
     "time series": pictures.time_series,
-    "readings": pictures.readings,
+    "readings": reading_plots.ratios,
+    "differences": reading_plots.differences,
     "fields": pictures.fields,
     "frames": pictures.frames,
     "images": pictures.images,
+    "residual series": residual_plots.series,
+    "residual readings": residual_plots.readings,
+    "residual maps": residual_plots.maps,
 }
 FIGURES: dict[str, tuple[Callable[[Results], pd.DataFrame], Callable[[pd.DataFrame, str], Figure]]] = {
-    "predictions": (predicted, draw_predicted),
+    "predictions": (predicted, draw_kind),
+    "residuals": (left_over, draw_kind),
     "theta_training": (theta_training, plots.theta_training),
-    "errors_rho": (errors_rho, plots.errors_rho),
+    "errors_rho": (errors_rho, error_plots.errors_rho),
+    "tradeoff": (tradeoff, error_plots.tradeoff),
     "losses": (losses, plots.losses),
 }
 
 
 def tabulate(name: str, results: Results) -> pd.DataFrame:
-    """The table that a figure is drawn from; its column data says where the data come from."""
+    """The table that a figure is drawn from, columns like ``step=20`` last; data says where the data come from."""
     if name not in FIGURES:
         raise UserError(f"figure: {name!r} is not one of {', '.join(FIGURES)}")
-    return FIGURES[name][0](results).assign(data=results.data)
+    table = FIGURES[name][0](results).assign(data=results.data)
+    return table[sorted(table, key=lambda column: "=" in column)]
 
 
 def write(name: str, results: Results, outputs: Sequence[Path]) -> None:

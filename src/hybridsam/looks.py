@@ -5,6 +5,7 @@ needs its colours to be understood: panels carry the method's name, lines differ
 """
 
 import functools
+import io
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -17,6 +18,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
 
 from hybridsam.settings import canonical
 
@@ -58,6 +60,9 @@ FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equ
 FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; grey keeps their order, or their strength
 THIN, THICK = 0.6, 1.8
 MANY = 60  # points on a line that are too many for dots
+CROWD = 500  # dots of a panel that a vector format holds as an image, which is smaller
+MANY_NUMBERS = 20_000  # of the lines of a figure, which it holds as images then
+STEP = "step="  # before the number of a step, in the name of the column with its values
 DASHED: Any = (0, (4, 1.5))
 DOTTED: Any = (0, (1, 1))
 DATA: Look = {"color": "black", "linestyle": "", "marker": ".", "markersize": 3}
@@ -87,9 +92,14 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def save(figure: Figure, file: Path | IO[bytes], kind: str) -> None:
-    """Write a figure as ``.pdf``, ``.svg`` or ``.png``."""
+    """Write a figure as ``.pdf``, ``.svg`` or ``.png``; without images 256 colours do, in a third of the bytes."""
+    pixels: Any = io.BytesIO() if kind == ".png" and not any(axis.images for axis in figure.axes) else None
     with style():
-        figure.savefig(file, format=kind[1:], metadata=FORMATS[kind])
+        figure.savefig(pixels or file, format=kind[1:], metadata=FORMATS[kind])
+    if pixels:
+        with Image.open(pixels) as image:
+            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(file, "PNG", dpi=(STYLE["savefig.dpi"],) * 2)
 
 
 def look(method: str) -> tuple[str, str]:
@@ -138,16 +148,18 @@ def panels(
     rows: Sequence[str],
     columns: Sequence[str],
     title: str,
-    height: float = 1.45,
-    sharex: Literal["all", "col"] = "all",
+    height: float | Sequence[float] = 1.45,
+    sharex: Literal["all", "col", "row"] = "all",
     wide: bool = False,
 ) -> tuple[Figure, Panels]:
     """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row.
 
-    height: of a row. wide: take the whole width even for one or two columns.
+    height: of a row, or of each. wide: take the whole width even for one or two columns.
     """
-    figure = empty_figure(title, height * len(rows) + 1.25, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
-    grid = figure.subplots(len(rows), len(columns), sharex=sharex, sharey="row", squeeze=False)
+    heights = [height] * len(rows) if isinstance(height, float) else height
+    figure = empty_figure(title, sum(heights) + 1.25, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
+    shared: dict[str, Any] = {"sharex": sharex, "sharey": "row", "squeeze": False}
+    grid = figure.subplots(len(rows), len(columns), height_ratios=heights, **shared)
     axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
     for axis in axes.values():
         axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
@@ -167,9 +179,9 @@ def legend(figure: Figure, handles: list, columns: int | None = None) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def every_third(line: pd.DataFrame) -> tuple[int, int]:
+def every_third(points: int) -> tuple[int, int]:
     """Which points of a line carry a marker: three, evenly, the first not at the start."""
-    return len(line) // 6, max(1, len(line) // 3)
+    return points // 6, max(1, points // 3)
 
 
 def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) -> None:
@@ -185,13 +197,14 @@ def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) 
     axis.set_ylim(*(10 ** np.array([bottom, top]) if log else (bottom, top)))
 
 
-def log_scale(axis: Axes, ratio: float) -> None:
-    """A logarithmic y axis with plain numbers on it; ratio: of the largest value to the smallest."""
-    axis.set_yscale("log", nonpositive="clip")
+def log_scale(axis: Axes, ratio: float, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic x or y axis with plain numbers on it; ratio: of the largest value to the smallest."""
+    axis.set(**{f"{which}scale": "log"})
     subs = (1, 2, 3, 4, 5, 7) if ratio < 4 else (1, 2, 5) if ratio < 100 else (1,)
-    axis.yaxis.set_major_locator(LogLocator(subs=subs))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+    numbers = axis.xaxis if which == "x" else axis.yaxis
+    numbers.set_major_locator(LogLocator(subs=subs))
+    numbers.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
+    numbers.set_minor_formatter(NullFormatter())
 
 
 def ratio_scale(axis: Axes, ratios: pd.Series, most: float = 10.0) -> tuple[float, float]:

@@ -14,7 +14,7 @@ import xarray as xr
 from hybridsam import evaluate, figures, plots, records
 from hybridsam.captions import span
 from hybridsam.looks import in_order, save
-from hybridsam.report import embedded, identifiability
+from hybridsam.report import embedded, identifiability, rule_of_figures
 from hybridsam.summary import duration, elapsed, training_time
 from hybridsam.tables import plus_minus
 
@@ -57,7 +57,7 @@ def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str
     rows, rules = [], {}
     for table in tables.values():
         for task, of_task in table.groupby("task", sort=False):
-            rules[task] = _rule_of_figures(folder / task)
+            rules[task] = rule_of_figures(folder / task)
             chosen = of_task[of_task["rule"] == rules[task]].set_index("method")
             rank = int(identifiability(folder / task)["rank"].iloc[0])
             n = cubes[task].sizes["parameter"]
@@ -68,10 +68,6 @@ def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str
     rule = " or ".join(dict.fromkeys(rules.values()))
     table = pd.DataFrame(rows).to_html(index=False, border=0, escape=False)
     return f"<p>Every method is taken at the strength that the rule “{rule}” chooses.</p>{table}"
-
-
-def _rule_of_figures(folder: Path) -> str:
-    return str(pd.read_csv(folder / "figures/theta_training.csv", usecols=["rule"], nrows=1)["rule"].item())
 
 
 def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
@@ -267,7 +263,7 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     column = "theta_relative_error"
     if f"{column}_mean" not in table:
         return "<p>No task has a known θ, so there is no θ-error.</p>"
-    drawn = table.rename(columns={f"{column}_mean": "mean", f"{column}_interval": "sd"}).dropna(subset="mean")
+    drawn = table.rename(columns={f"{column}_mean": "mean", f"{column}_interval": "interval"}).dropna(subset="mean")
     if drawn.empty:
         return f"<p>No run of these tasks ended with a θ-error: {', '.join(table['task'].unique())}.</p>"
     twins = {task: f"{task}\n(SYNTHETIC TWIN)" for task in cubes if cubes[task].attrs["synthetic"] == "twin"}
@@ -281,5 +277,5 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     n = span(int(drawn["n"].min()), int(drawn["n"].max()))
     bars = "± half width of its 95 % Student t interval over" if drawn["n"].max() > 1 else "of"
     text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
-    text += " A bar that is cut off below reaches zero." * bool((drawn["sd"] >= drawn["mean"]).any())
+    text += " A bar that is cut off below reaches zero." * bool((drawn["interval"] >= drawn["mean"]).any())
     return embedded(png.getvalue(), text + without)

@@ -1,17 +1,52 @@
 """What the page of a task shows, read from the files of the task; its notebook only arranges it."""
 
-import ast
 import html
-import importlib.util
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import xarray as xr
 
 from hybridsam import captions, evaluate, figures, records
+from hybridsam.equations import as_html
+from hybridsam.errors import UserError
 from hybridsam.looks import in_order, with_unit
-from hybridsam.report import embedded, identifiability, plus_minus
+from hybridsam.report import embedded, identifiability, shown
+from hybridsam.tables import plus_minus
+
+NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
+
+# Files
+
+
+def task_folder(experiment: Path, task: str) -> Path:
+    """The folder of a task in that of its experiment; raises UserError if it lacks what a page needs."""
+    folder = experiment / task
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if NEEDED[0] in missing:
+        known = sorted(path.parent.name for path in experiment.glob(f"*/{NEEDED[0]}"))
+        raise UserError(f"task: {task!r} has no results in {experiment}; there are {', '.join(known) or 'none'}")
+    if missing:
+        raise UserError(f"task: {folder} has no {', '.join(missing)}; the workflow's target {task} makes them")
+    return folder
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    """The rows of Table 1 of the task in this folder.
+
+    A task may have moved from one table to another, and its old rows may still be there: the newest table counts.
+    """
+    experiment, task = folder.parent, folder.name
+    newest_first = sorted(experiment.glob("table*.csv"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for table in map(pd.read_csv, newest_first):
+        if task in set(table["task"]):
+            return table[table["task"] == task]
+    raise UserError(f"task: {task!r} is in no table*.csv in {experiment}; the workflow's target {task} makes one")
+
+
+# Task and data
 
 
 def heading(cube: xr.Dataset) -> str:
@@ -23,17 +58,63 @@ def heading(cube: xr.Dataset) -> str:
     return f"<h1>{twin}{title}</h1><p>Data: {records.origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
 
 
-def equations(cube: xr.Dataset) -> str:
-    """The documentation of the task's module, which states its equations, as HTML; the module is not run."""
-    module = json.loads(cube.attrs["configuration"])["module"]
-    path = module if module.endswith(".py") else getattr(importlib.util.find_spec(module), "origin", "")
-    text = ast.get_docstring(ast.parse(Path(path).read_text())) if Path(path).is_file() else None
-    return f"<pre>{html.escape(text or f'{module} is not documented')}</pre>"
+def reservations(cube: xr.Dataset) -> str:
+    """What these runs cannot show, to be said before any number, as HTML."""
+    runs = evaluate.runs_table(cube)
+    completed = set(runs["method"][runs["status"] == "completed"])
+    without = [method for method in in_order(runs["method"]) if method not in completed]
+    lines = []
+    if not completed:
+        lines.append(f"No run completed: all {len(runs)} diverged. There are no estimates and no errors.")
+    elif without:
+        lines.append(f"No run completed of {', '.join(without)}: there is no estimate and no error.")
+    if cube.sizes["seed"] == 1:
+        lines.append("There is one seed, so nothing says how much the results vary.")
+    if "theta_error" not in cube:
+        lines.append("The true θ is not known, so there is no θ-error.")
+    return "".join(f"<p><strong>{line}</strong></p>" for line in lines)
+
+
+def equations(cube: xr.Dataset, states: Sequence[str] = ()) -> str:
+    """The equations of a task, as HTML; states: of :func:`states`, which name the symbols."""
+    return as_html(cube, states)
+
+
+def states(folder: Path) -> list[str]:
+    """Name and unit of each component of the state or target, as the figures of the task have them."""
+    columns = ["component", "unit"]
+    drawn = pd.read_csv(folder / "figures/predictions.csv", usecols=lambda name: name in columns, dtype=str)
+    drawn = drawn.reindex(columns=columns)
+    return [with_unit(*state) for state in drawn.dropna().drop_duplicates().itertuples(index=False)]
+
+
+def samples(cube: xr.Dataset) -> str:
+    """How many samples each split has, as HTML."""
+    numbers = zip(cube["split"].values, cube["samples"].values, strict=True)
+    return f"<p>Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.</p>"
 
 
 def constants(cube: xr.Dataset) -> pd.DataFrame:
-    """The constants of the data: value and unit."""
-    return pd.DataFrame(json.loads(cube.attrs.get("constants", "{}"))).T
+    """The constants of the data, or what is said of the user's own table: a row a value, by dotted name; its unit."""
+    rows = {
+        name: {"value": value, "unit": entry.get("unit", "")}
+        for key, entry in json.loads(cube.attrs.get("constants", "{}")).items()
+        for name, value in _leaves(key, entry["value"])
+    }
+    table = pd.DataFrame(rows).T
+    return table.loc[:, (table != "").any()]
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Dotted name and text of every value inside; the values of a list stand in one text."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# theta
 
 
 def theta(cube: xr.Dataset) -> pd.DataFrame:
@@ -74,25 +155,33 @@ def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFr
 
 
 def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """All errors of theta at the selected strengths, mean ± standard deviation over completed runs: a row a method."""
+    """All errors of theta at the selected strengths, means and intervals as of :func:`estimates`: a row a method."""
     chosen = selection[selection["rule"] == rule].set_index("method")
     names = [name for name in evaluate.metrics_of(cube) if name.startswith("theta_")]
     columns = {}
     for name in names:
-        pairs = zip(chosen[f"{name}_mean"], chosen[f"{name}_sd"], strict=True)
-        columns[cube[name].attrs["long_name"]] = [plus_minus(mean, sd) for mean, sd in pairs]
+        pairs = zip(chosen[f"{name}_mean"], chosen[f"{name}_interval"], strict=True)
+        about = cube[name].attrs
+        columns[with_unit(about["long_name"], about["units"])] = [plus_minus(*pair) for pair in pairs]
     return pd.DataFrame(columns, index=chosen.index.rename(None)).loc[in_order(chosen.index)]
 
 
+# Runs
+
+
 def paired(selection: pd.DataFrame) -> pd.DataFrame:
-    """Differences to erm over the seeds that both completed, mean ± standard deviation; negative is better than erm."""
+    """Differences to erm over the seeds that both completed, mean ± standard deviation; negative is better than erm.
+
+    Empty where no method has such a seed.
+    """
     others = selection[selection["method"] != evaluate.BASELINE]
+    others = others if others["n_paired"].any() else others.iloc[:0]
     table = others[["rule", "method", "rho", "n_paired"]].copy()
     for name, label in figures.METRICS.items():
         column = f"{name}_minus_{evaluate.BASELINE}"
         if column in others:
             pairs = zip(others[column], others[f"{column}_sd"], strict=True)
-            table[f"{label} − erm"] = [plus_minus(mean, sd, "+") for mean, sd in pairs]
+            table[f"{label} − erm"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
     table["rho"] = table["rho"].map("{:g}".format)
     table["rule"] = pd.Categorical(table["rule"], list(evaluate.RULES))
     table["method"] = pd.Categorical(table["method"], in_order(table["method"]))
@@ -103,11 +192,14 @@ def runs(cube: xr.Dataset) -> str:
     """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
     table = evaluate.runs_table(cube).drop(columns="file")
     diverged = table[table["status"] == "diverged"]
-    shown = diverged[["method", "rho", "seed"]].to_html(index=False, border=0) if len(diverged) else ""
-    unfolded = table.to_html(index=False, border=0, float_format="{:.4g}".format)
+    seeds = diverged.groupby(["method", "rho"], observed=True)["seed"].agg(lambda seed: ", ".join(map(str, seed)))
+    units = {name: cube[name].attrs.get("units", "1") for name in evaluate.metrics_of(cube)}
+    units["validation_error"] = cube["y_error"].attrs.get("units", "1")
+    everything = shown(table.rename(columns={name: with_unit(name, units[name]) for name in units}), index=False)
     return (
-        f"<p>{len(diverged)} of {len(table)} runs diverged{':' if shown else '.'}</p>{shown}"
-        f"<details><summary>All {len(table)} runs</summary>{unfolded}</details>"
+        f"<p>{len(diverged)} of {len(table)} runs diverged{':' if len(diverged) else '.'}</p>"
+        + (shown(seeds.rename("seeds").reset_index(), index=False) if len(diverged) else "")
+        + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
     )
 
 

@@ -1,4 +1,4 @@
-"""The figure ``predictions`` for each kind of target: a table of hybridsam.predictions in, a Matplotlib figure out."""
+"""The figure ``predictions`` of what is seen over time or space: a table in, a Matplotlib figure out."""
 
 from collections.abc import Sequence
 from textwrap import fill
@@ -22,7 +22,6 @@ from hybridsam.looks import (
     IMAGES,
     MANY,
     SCIENCE,
-    SCIENCE_POINTS,
     THICK,
     TRUTH,
     WIDTH,
@@ -35,7 +34,6 @@ from hybridsam.looks import (
     limit,
     look,
     panels,
-    ratio_scale,
     run_heading,
     styled,
     with_unit,
@@ -81,7 +79,7 @@ def _lines(axis: Axes, panel: pd.DataFrame) -> None:
     looks = {"science part": SCIENCE, "full model": full, "truth": TRUTH, "data": _data_look(panel)}
     for series, how in looks.items():
         line = panel[panel["series"] == series]
-        every = every_third(line) if series == "full model" else None
+        every = every_third(len(line)) if series == "full model" else None
         axis.plot(line["time"], line["value"], markevery=every, **how)
 
 
@@ -89,58 +87,6 @@ def _data_look(table: pd.DataFrame) -> Look:
     if table["time"].nunique() <= MANY:
         return DATA
     return DENSE_DATA | ({"color": "0.6"} if (table["series"] == "truth").any() else {})
-
-
-@styled
-def readings(table: pd.DataFrame, title: str) -> Figure:
-    """Predicted over measured values on a logarithmic axis: a column a method, a line a component and test sample.
-
-    A ratio beyond the axis, or that is not positive, is a triangle on its edge.
-    """
-    methods, components = in_order(table["method"]), list(table["component"].unique())
-    samples = list(table["sample"].unique())
-    each = len(samples) + 0.6  # the lines of a component and a gap
-    table = table.assign(place=each * table["component"].map(components.index) + table["sample"].map(samples.index))
-    figure, axes = panels(["ratio"], methods, title, height=0.6 + 0.145 * each * len(components))
-    for method, panel in table.groupby("method"):
-        axis = axes["ratio", method]
-        axis.set_title(run_heading(panel))
-        axis.axvline(1, **TRUTH)
-        ends = ratio_scale(axis, table["ratio"])
-        for series, how in _point_looks(method).items():
-            _points(axis, panel[panel["series"] == series], ends, how)
-    first = table.drop_duplicates("place")
-    axis = axes["ratio", None]
-    axis.set_ylim(first["place"].max() + 1, -1)
-    axis.set_yticks(first["place"], [f"{value:.5g}" for value in first["measured"]])
-    units = dict(zip(first["component"], first["unit"], strict=True))
-    alike = len(set(units.values())) == 1
-    names = [name if alike else with_unit(name, units[name]) for name in components]
-    axis.set_yticks(first.groupby("component", sort=False)["place"].mean(), names, minor=True)
-    axis.yaxis.remove_overlapping_locs = False  # the minor ticks, which carry the components' names
-    axis.tick_params(axis="y", which="minor", pad=36, length=0)
-    axis.set_ylabel(with_unit(f"{table['name'].iloc[0]}, measured", first["unit"].iloc[0] if alike else "1"))
-    label_below(axes, "ratio", "predicted /\nmeasured")
-    how = _point_looks("")
-    full = Line2D([], [], label="full model (in the method's colour and marker)", **how["full model"])
-    science = Line2D([], [], label="science part alone", **how["science part"])
-    outside = Line2D([], [], color="0.3", linestyle="", marker=">", label="beyond the axis")
-    legend(figure, [full, science] + [outside] * bool((table["ratio"].lt(ends[0]) | table["ratio"].gt(ends[1])).any()))
-    return figure
-
-
-def _point_looks(method: str) -> dict[str, Look]:
-    colour, marker = look(method)
-    return {"science part": SCIENCE_POINTS, "full model": {"color": colour, "marker": marker, "linestyle": ""}}
-
-
-def _points(axis: Axes, points: pd.DataFrame, ends: tuple[float, float], how: Look) -> None:
-    low, high = ends
-    ratio = points["ratio"]
-    axis.plot(ratio[ratio.between(low, high)], points["place"][ratio.between(low, high)], **how)
-    for beyond, edge, marker in ((ratio > high, high, ">"), (ratio < low, low, "<")):
-        if beyond.any():
-            axis.plot([edge] * beyond.sum(), points["place"][beyond], **how | {"marker": marker})
 
 
 @styled
@@ -153,7 +99,7 @@ def fields(table: pd.DataFrame, title: str) -> Figure:
     components, methods = list(table["component"].dropna().unique()), in_order(table["method"].dropna())
     height, width = 0.78 * 3 * len(components) + 1, 1.9 + (WIDTH - 1.9) * (1 + len(methods)) / 7
     figure = empty_figure(title, height, width, "compressed")
-    grid = _grid(figure, 3 * len(components), 1 + len(methods))
+    grid = image_grid(figure, 3 * len(components), 1 + len(methods))
     grid[0, 0].set_title(_time_and_place(table))
     for axis, method in zip(grid[0, 1:], methods, strict=True):
         axis.set_title(run_heading(table[table["method"] == method]))
@@ -165,23 +111,25 @@ def fields(table: pd.DataFrame, title: str) -> Figure:
 def _field_rows(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     """Full model, science part and difference of one component."""
     differs, of_model = rows["series"].str.contains("−"), rows["method"].notna()
-    measured, values = (_values(rows[~differs & which]) for which in (~of_model, True))
+    measured, values = (values_of(rows[~differs & which]) for which in (~of_model, True))
     reach, middle = np.ptp(measured), (measured.min() + measured.max()) / 2
     low, high = max(np.nanmin(values), middle - reach), min(np.nanmax(values), middle + reach)
-    most = min(np.nanmax(np.abs(_values(rows[differs])), initial=0), reach)
+    most = min(np.nanmax(np.abs(values_of(rows[differs])), initial=0), reach)
     scales: list[Scale] = [{"cmap": FIELDS, "norm": Normalize(low, high)}] * 2
     scales.append({"cmap": DIFFERENCES, "norm": Normalize(-most, most)})
     known = [name for name in ("truth", "data", "data − truth") if name in set(rows["series"])]
     for i, series in enumerate(known):
-        _picture(axes[i, 0], rows[~of_model & (rows["series"] == series)], scales[i])
+        picture(axes[i, 0], rows[~of_model & (rows["series"] == series)], scales[i])
         axes[i, 0].set_ylabel(series)
+    for axis in axes[len(known) :, 0]:
+        axis.set_axis_off()
     for i, series in enumerate(("full model", "science part", f"full model − {known[0]}")):
         axes[i, 1].set_ylabel(series.replace(" −", "\n−"))
         for axis, method in zip(axes[i, 1:], methods, strict=True):
-            _picture(axis, rows[(rows["series"] == series) & (rows["method"] == method)], scales[i])
+            picture(axis, rows[(rows["series"] == series) & (rows["method"] == method)], scales[i])
     name, unit = rows["component"].iloc[0], rows["unit"].iloc[0]
-    _colour_bar(figure, axes[:2], scales[0], with_unit(name, unit), values)
-    _colour_bar(figure, axes[2:], scales[2], with_unit(f"difference\nof {name}", unit), _values(rows[differs]))
+    colour_bar(figure, axes[:2], scales[0], with_unit(name, unit), values)
+    colour_bar(figure, axes[2:], scales[2], with_unit(f"difference\nof {name}", unit), values_of(rows[differs]))
 
 
 @styled
@@ -189,26 +137,28 @@ def frames(table: pd.DataFrame, title: str) -> Figure:
     """A sequence of images: a row for the data and for each method, columns are times, first of the full model."""
     methods, times = in_order(table["method"].dropna()), table["time"].dropna().unique()
     figure = empty_figure(title, 0.5 * (1 + len(methods)) + 1.3, layout="compressed")
-    grid = _grid(figure, 1 + len(methods), 2 * len(times) + 1, width_ratios=[*[1] * len(times), 0.3, *[1] * len(times)])
+    grid = image_grid(
+        figure, 1 + len(methods), 2 * len(times) + 1, width_ratios=[*[1] * len(times), 0.3, *[1] * len(times)]
+    )
     for axis in grid[:, len(times)]:
         axis.set_visible(False)
     data = table[table["series"] == "data"]
-    scale: Scale = {"cmap": IMAGES, "norm": Normalize(_values(data).min(), _values(data).max())}
+    scale: Scale = {"cmap": IMAGES, "norm": Normalize(values_of(data).min(), values_of(data).max())}
     for block, series in ((grid[:, : len(times)], "full model"), (grid[:, -len(times) :], "science part")):
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "in_layout": False}
         block[0, 0].annotate(series, (0, 1), (0, 18), **place)  # the titles' empty lines leave room for it
         for j, time in enumerate(times):
             block[0, j].set_title(f"\n\n{time:g} {table['time_unit'].iloc[0]}")
-            _picture(block[0, j], data[data["time"] == time], scale)
+            picture(block[0, j], data[data["time"] == time], scale)
             shown = table[(table["time"] == time) & (table["series"] == series)]
             for axis, method in zip(block[1:, j], methods, strict=True):
-                _picture(axis, shown[shown["method"] == method], scale)
+                picture(axis, shown[shown["method"] == method], scale)
     for axis, method in zip(grid[1:, 0], methods, strict=True):
         axis.set_ylabel(run_heading(table[table["method"] == method]).replace("\n", ", ", 1), **BESIDE)
     grid[0, 0].set_ylabel("data", **BESIDE)
     if data["channel"].nunique() == 1:
         label = with_unit(data["channel"].iloc[0], data["unit"].iloc[0])
-        _colour_bar(figure, grid, scale, label, _values(table), location="bottom", aspect=30, shrink=0.3)
+        colour_bar(figure, grid, scale, label, values_of(table), location="bottom", aspect=30, shrink=0.3)
     return figure
 
 
@@ -218,20 +168,20 @@ def images(table: pd.DataFrame, title: str) -> Figure:
     methods, samples = in_order(table["method"].dropna()), table["sample"].dropna().unique()
     columns = [(None, "data"), *[(method, series) for method in methods for series in ("science part", "full model")]]
     figure = empty_figure(title, 1.1 * len(samples) + 0.9, 1.3 + (WIDTH - 1.3) * len(columns) / 5, "compressed")
-    grid = _grid(figure, len(samples), len(columns))
+    grid = image_grid(figure, len(samples), len(columns))
     scale: Scale = {"cmap": IMAGES, "norm": Normalize(0, 1)}  # of images with one channel
     for j, (method, series) in enumerate(columns):
         shown = table[(table["method"] == method) if method else table["method"].isna()]
         grid[0, j].set_title(f"{run_heading(shown)}\n{series}" if method else series)
         for axis, sample in zip(grid[:, j], samples, strict=True):
-            _picture(axis, shown[(shown["sample"] == sample) & (shown["series"] == series)], scale)
+            picture(axis, shown[(shown["sample"] == sample) & (shown["series"] == series)], scale)
     for axis, (sample, rows) in zip(grid[:, 0], table.groupby("sample"), strict=True):
         setting = ["", *rows["setting"].iloc[0].split("; ")] if rows["setting"].iloc[0] else []
         axis.set_ylabel(f"test sample {sample:.0f}" + "\n".join(setting), **BESIDE)
     return figure
 
 
-def _grid(figure: Figure, rows: int, columns: int, **options) -> np.ndarray:
+def image_grid(figure: Figure, rows: int, columns: int, **options) -> np.ndarray:
     """Panels for images, (rows, columns)."""
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
@@ -244,14 +194,14 @@ def _grid(figure: Figure, rows: int, columns: int, **options) -> np.ndarray:
     return grid
 
 
-def _picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
+def picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
     """Rows of pixels of one image, or that there is none; several channels are colours, cut off at 0 and 1."""
     channels = rows["channel"].nunique() if "channel" in rows else 1
     if not len(rows):
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.text(0.5, 0.5, "none", ha="center", va="center")
         return
-    pixels = _values(rows)
+    pixels = values_of(rows)
     image = pixels.reshape(channels, -1, pixels.shape[-1])
     if channels == 1:
         axis.imshow(image[0], interpolation="nearest", **scale)
@@ -259,11 +209,11 @@ def _picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
         axis.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
 
 
-def _values(rows: pd.DataFrame) -> np.ndarray:
+def values_of(rows: pd.DataFrame) -> np.ndarray:
     return rows.filter(regex="^x=").to_numpy()
 
 
-def _colour_bar(figure: Figure, axes: np.ndarray, scale: Scale, label: str, values: np.ndarray, **options) -> None:
+def colour_bar(figure: Figure, axes: np.ndarray, scale: Scale, label: str, values: np.ndarray, **options) -> None:
     """The colour bar of these panels; its ends are pointed where values lie beyond."""
     low, high = scale["norm"].vmin, scale["norm"].vmax
     below, above = bool((values < low).any()), bool((values > high).any())

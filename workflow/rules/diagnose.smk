@@ -7,12 +7,18 @@ rule diagnose:
         dataset="results/{experiment}/{task}/dataset.nc",
         code=lambda wc: library("hybridsam.diagnose", "hybridsam.records", task_settings(wc.task)["module"]),
     output:
-        "results/{experiment}/{task}/identifiability.csv",
+        report(
+            "results/{experiment}/{task}/identifiability.csv",
+            caption="../report/identifiability.rst",
+            category="{task}",
+            labels={"kind": "table", "content": "identifiability"},
+        ),
     log:
         "logs/{experiment}/{task}/diagnose.log",
     conda:
         "../../envs/environment.yaml"
     params:
         settings=settings("model"),
+        data=lambda wc: data_of(wc.task),
     shell:
         "python -m hybridsam diagnose {input.dataset:q} --settings {params.settings:q} --output {output:q} 2> {log:q}"

@@ -41,11 +41,18 @@ rule select:
         cube="results/{experiment}/{task}/cube.nc",
         code=library("hybridsam.evaluate"),
     output:
-        "results/{experiment}/{task}/selection.csv",
+        report(
+            "results/{experiment}/{task}/selection.csv",
+            caption="../report/selection.rst",
+            category="{task}",
+            labels={"kind": "table", "content": "selected strengths"},
+        ),
     log:
         "logs/{experiment}/{task}/select.log",
     conda:
         "../../envs/environment.yaml"
+    params:
+        data=lambda wc: data_of(wc.task),
     shell:
         "python -m hybridsam select {input.cube:q} --output {output:q} 2> {log:q}"
 
@@ -58,7 +65,12 @@ rule make_table:
     output:
         csv="results/{experiment}/{table}.csv",
         markdown="results/{experiment}/{table}.md",
-        html=report("results/{experiment}/{table}.html", caption="../report/table.rst", category="Table 1"),
+        html=report(
+            "results/{experiment}/{table}.html",
+            caption="../report/table.rst",
+            category="Table 1",
+            labels={"kind": "table", "content": "{table}"},
+        ),
     log:
         "logs/{experiment}/{table}.log",
     conda:

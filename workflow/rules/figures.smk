@@ -1,6 +1,6 @@
 """Needs dataset.nc, cube.nc, selection.csv. Makes figures/<figure>.pdf, .svg, .png and the .csv each was drawn from."""
 
-FIGURES = ["predictions", "theta_training", "errors_rho", "losses"]
+FIGURES = ["predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses"]
 
 
 localrules:
@@ -21,7 +21,7 @@ rule figure:
             "results/{experiment}/{task}/figures/{figure}.png",
             caption="../report/figure.rst",
             category="{task}",
-            labels={"figure": "{figure}"},
+            labels={"kind": "figure", "content": "{figure}"},
         ),
         "results/{experiment}/{task}/figures/{figure}.csv",
     log:

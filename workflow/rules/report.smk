@@ -2,7 +2,7 @@
 
 TEMPLATE = [shipped(f"notebooks/templates/page/{file}") for file in ("index.html.j2", "conf.json")]
 TO_HTML = (
-    "jupyter nbconvert --log-level WARN --to html --no-input --template page "
+    "jupyter nbconvert --log-level WARN --to html --template page "
     f"--TemplateExporter.extra_template_basedirs={shlex.quote(shipped('notebooks/templates'))}"
 )
 
@@ -31,14 +31,11 @@ rule page:
     conda:
         "../../envs/environment.yaml"
     params:
-        rule=experiment["selection_rule"],
-        table=lambda wc: table_of(wc.task),
         results=lambda wc, output: Path(output.notebook).parents[2],
         to_html=TO_HTML,
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r task {wildcards.task} "
         "-r results {params.results:q} -r experiment {wildcards.experiment} "
-        "-r rule {params.rule} -r table_name {params.table} "
         "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
 
 
@@ -54,7 +51,12 @@ rule index:
         code=library("hybridsam.overview", "hybridsam.tables"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
-        html=report("results/{experiment}/report/index.html", caption="../report/report.rst", category="Report"),
+        html=report(
+            "results/{experiment}/report/index.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"kind": "page", "content": "index"},
+        ),
     log:
         "logs/{experiment}/report/index.log",
     conda:

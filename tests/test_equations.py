@@ -1,0 +1,105 @@
+"""The equations on the pages: those that the code computes, in the names of theta, or none but what the module says."""
+
+import json
+
+import pandas as pd
+import pytest
+import small
+import sympy as sp
+import xarray as xr
+from bs4 import BeautifulSoup
+
+from hybridsam import equations, pages, settings
+
+
+def cube_with(module: str, model: dict) -> xr.Dataset:
+    return xr.Dataset(attrs={"configuration": json.dumps({"module": module, "model": model})})
+
+
+def shipped(task: str) -> xr.Dataset:
+    chosen = small.settings_of(task)
+    return cube_with(chosen["module"], chosen["model"])
+
+
+@pytest.mark.parametrize(
+    ("task", "rates"),
+    [
+        ("pendulum", ["x_2 + g_1", "-omega**2*sin(x_1) + g_2"]),
+        ("duffing", ["x_2 + g_1", "-alpha*x_1 + g_2"]),
+    ],
+)
+def test_a_vector_field_is_written_in_the_names_of_theta(task, rates):
+    found = equations.vector_field(shipped(task))
+    names = {str(symbol): symbol for rate in found.values() for symbol in rate.free_symbols}
+    assert [str(x) for x in found] == ["x_1", "x_2"]
+    assert [rate - sp.sympify(text, names) for rate, text in zip(found.values(), rates, strict=True)] == [0, 0]
+    page = BeautifulSoup(pages.equations(shipped(task), ["position (m)", "v < c"]), "html.parser")
+    assert len(page.find_all("math", display="block")) == 2
+    assert "x1: position (m); x2: v < c; g: the network" in page.p.get_text()
+    assert page.pre.get_text().startswith(equations.documentation(shipped(task))[:20])
+
+
+def test_states_have_the_names_and_units_of_the_figures(tmp_path):
+    (tmp_path / "figures").mkdir()
+    drawn = {"unit": ["1", "rad s-1", "1", None], "component": ["u", "v", "u", None], "value": 0.5}
+    for table, expected in ((pd.DataFrame(drawn), ["u", "v (rad s⁻¹)"]), (pd.DataFrame({"unit": ["1"]}), [])):
+        table.to_csv(tmp_path / "figures/predictions.csv", index=False)
+        assert pages.states(tmp_path) == expected
+
+
+def test_a_field_of_ones_own_is_followed_and_its_numbers_are_short():
+    task = settings.load(str(small.ROOT / "examples/chemostat.yaml"))
+    found = equations.vector_field(cube_with(str(small.ROOT / task["module"]), task["model"]))
+    s, x, g, mu, k = sp.symbols("x_1 x_2 g mu k")
+    growth = mu * s / (k + s) * x * sp.exp(g)
+    expected = [0.2 * (4 - s) - growth / 0.5, growth - 0.2 * x]
+    at = {s: 0.7, x: 1.3, g: 0.2, mu: 0.9, k: 0.4}
+    for rate, known in zip(found.values(), expected, strict=True):
+        assert float(rate.subs(at)) == pytest.approx(float(known.subs(at)))
+    assert "0.20000" not in pages.equations(cube_with(str(small.ROOT / task["module"]), task["model"]))
+
+
+@pytest.mark.parametrize(
+    "cube",
+    [shipped("reaction_diffusion"), shipped("light_sensors"), shipped("pendulum_images"), cube_with("gone.py", {}),
+     cube_with("hybridsam.tasks.pendulum", {})],
+    ids=["grid", "law", "images", "no module", "no settings"],
+)  # fmt: skip
+def test_what_cannot_be_followed_leaves_the_documentation(cube):
+    assert equations.vector_field(cube) == {}
+    assert pages.equations(cube).startswith("<pre>")
+
+
+OWN = """
+import torch
+from hybridsam.hybrid import HybridODE
+from hybridsam.integrate import Solver
+from hybridsam.networks import MLP
+from hybridsam.parameters import Parameters
+
+def build(model):
+    theta = Parameters.from_settings(model["theta"])
+    return HybridODE(lambda theta, x: {science}, theta, MLP((1, 4, 1)), Solver("rk4", 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "science", "rates"),
+    [
+        ("k", "-theta['k'] * x", "{x: g - k*x}"),
+        ("g", "-theta['g'] * x", "{}"),  # which would look like the network
+        ("k", "torch.relu(theta['k'] * x)", "{}"),  # a formula of two cases
+    ],
+)
+def test_a_formula_that_would_mislead_is_not_written(tmp_path, name, science, rates):
+    (tmp_path / "own.py").write_text(OWN.format(science=science))
+    model = {"theta": {name: {"unit": "1", "start": 1.0}}}
+    assert str(equations.vector_field(cube_with(str(tmp_path / "own.py"), model))) == rates
+
+
+def test_a_module_of_ones_own_is_found_from_the_folder_of_the_notebooks(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "lynx.py").write_text('"""What lynxes do."""\n')
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert pages.equations(cube_with("lynx.py", {})) == "<pre>What lynxes do.</pre>"
+    assert pages.equations(cube_with("hare.py", {})) == "<pre>hare.py is not documented</pre>"

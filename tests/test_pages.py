@@ -1,0 +1,333 @@
+"""The pages of the tasks: what they say of every kind of result, and the notebook and the template."""
+
+import ast
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import papermill
+import pytest
+import small
+import xarray as xr
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from PIL import Image
+from test_plots import CASES, GRID, TRUTH, make_results
+
+from hybridsam import evaluate, figures, pages, records, report, tables
+from hybridsam.errors import UserError
+
+sys.path.insert(0, str(small.ROOT / "benchmarks"))
+
+import report as benchmark
+
+NOTEBOOK = small.ROOT / "notebooks/task.ipynb"
+PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
+UNPAIRED = "There is no seed that both erm and another method completed."
+SAYS = {  # of what a case lacks, its page says
+    "normal": [],
+    "one_seed": ["There is one seed, so nothing says how much the results vary."],
+    "some_diverged": ["5 of 21 runs diverged:"],
+    "all_diverged": ["No run completed of erm, sam:", UNPAIRED],
+    "everything_diverged": ["No run completed: all 21 diverged.", "21 of 21 runs diverged:", UNPAIRED],
+    "unknown_truth": ["The true θ is not known, so there is no θ-error.", "It is not known here."],
+    "one_rho_without_erm": [UNPAIRED],
+    "only_erm": [UNPAIRED],
+    "twin": ["SYNTHETIC TWIN: Oscillator"],
+}
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """case -> folder of an experiment with one task, oscillator, whose results are those of the case; made once."""
+    made: dict[str, Path] = {}
+
+    def make(case: str) -> Path:
+        if case not in made:
+            made[case] = tmp_path_factory.mktemp(case) / "results/made_up"
+            write_task(made[case] / "oscillator", make_results(made[case] / "oscillator", **CASES[case]))
+        return made[case]
+
+    return make
+
+
+def write_task(folder: Path, results: figures.Results) -> None:
+    """All that the page of a task reads; of each figure the true table, and a pixel for the picture."""
+    theta = {name: {"unit": "1", "start": 1.0} for name in TRUTH}
+    results.cube.attrs["configuration"] = json.dumps({"module": "hybridsam.tasks.pendulum", "model": {"theta": theta}})
+    results.cube.attrs["constants"] = json.dumps({"dt": {"value": 0.1, "unit": "s"}})
+    records.write(results.cube, folder / "cube.nc", "cube", "test")
+    results.selection.to_csv(folder / "selection.csv", index=False)
+    tables.table_one({folder.name: results.selection}).to_csv(folder.parent / "table.csv", index=False)
+    known = {"parameter": list(TRUTH), "rank": 2, "identifiable": True, "data": results.data}
+    pd.DataFrame(known).to_csv(folder / "identifiability.csv", index=False)
+    (folder / "figures").mkdir()
+    for name in figures.FIGURES:
+        figures.tabulate(name, results).to_csv(folder / f"figures/{name}.csv", index=False)
+        (folder / f"figures/{name}.png").write_bytes(PIXEL)
+
+
+def shown_by(notebook: Path, folder: Path, **parameters: str) -> BeautifulSoup:
+    """What the cells of a notebook show that is opened in this folder, run here instead of in a kernel."""
+    namespace, page = {}, []
+    with contextlib.chdir(folder):
+        for cell in json.loads(notebook.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                *statements, last = ast.parse("".join(cell["source"])).body
+                shown = isinstance(last, ast.Expr)
+                exec(compile(ast.Module(statements if shown else [*statements, last], []), notebook, "exec"), namespace)
+                page += [eval(ast.unparse(last), namespace).data] if shown else []
+                namespace |= parameters if "parameters" in cell["metadata"].get("tags", []) else {}
+    return BeautifulSoup("".join(page), "html.parser")
+
+
+def rows_of(page: BeautifulSoup, column: str) -> list[list[str]]:
+    """The rows of the first table that has a column of this name, the headings first."""
+    for table in page.find_all("table"):
+        rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+        if column in rows[0]:
+            return rows
+    raise AssertionError(f"no table with a column {column}")
+
+
+# The notebook
+
+
+@pytest.mark.parametrize("case", SAYS)
+def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(experiment, case):
+    page = shown_by(NOTEBOOK, experiment(case), task="oscillator", experiment="made_up")
+    text = page.get_text()
+    assert page.h1.get_text() == "SYNTHETIC TWIN: " * (case == "twin") + "Oscillator"
+    assert [words for words in SAYS[case] if words not in text] == []
+    said_of_others = {words for other in SAYS.values() for words in other} - set(SAYS[case])
+    assert [words for words in said_of_others if words in text] == []
+    assert len(page.find_all("figure")) == len(figures.FIGURES)
+    assert all(table.find("td") for table in page.find_all("table"))
+    assert "nan" not in re.findall(r"\w+", text.lower())
+
+
+def test_theta_on_the_page_is_that_of_the_cube(experiment):
+    """The strength with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
+    folder = experiment("normal")
+    page = shown_by(NOTEBOOK, folder, task="oscillator", experiment="made_up")
+    head, *rows = rows_of(page, "k (N m⁻¹)")
+    assert [row[0] for row in rows] == list(GRID)
+    with xr.open_dataset(folder / "oscillator/cube.nc") as cube:
+        for row in rows:
+            runs = cube.sel({"method": row[0]})
+            rho = GRID[row[0]][np.argmin([runs["y_error"].sel(rho=rho)[:, 1].mean() for rho in GRID[row[0]]])]
+            values = runs["theta"].sel(rho=rho, parameter="k").values
+            half = 4.302652729911275 * values.std(ddof=1) / np.sqrt(3)
+            assert row[head.index("strength")] == f"{rho:g}" and row[head.index("n")] == "3"
+            assert row[head.index("k (N m⁻¹)")] == f"{values.mean():.3g} ± {half:.2g}"
+
+
+def test_errors_on_the_page_are_those_of_the_table(experiment, tmp_path):
+    """A number that stands in table.csv alone is found on the page."""
+    folder = tmp_path / "results/made_up"
+    shutil.copytree(experiment("normal"), folder)
+    table = pd.read_csv(folder / "table.csv")
+    table.assign(y_error_mean=4321.0).to_csv(folder / "table.csv", index=False)
+    page = shown_by(NOTEBOOK, folder, task="oscillator", experiment="made_up")
+    head, *rows = rows_of(page, "y-error")
+    assert [row[head.index("method")] for row in rows] == list(GRID)
+    assert all(row[head.index("y-error")].startswith("432") for row in rows)
+
+
+def test_the_notebook_needs_only_task_and_experiment(experiment, tmp_path):
+    """Run by Jupyter in the folder notebooks, beside results; the page made of it has no script and folds code in."""
+    shutil.copytree(experiment("normal"), tmp_path / "results/made_up")
+    (tmp_path / "notebooks").mkdir()
+    chosen = {"task": "oscillator", "experiment": "made_up"}
+    made = papermill.execute_notebook(
+        NOTEBOOK, None, parameters=chosen, cwd=tmp_path / "notebooks", progress_bar=False, kernel_name="python3"
+    )
+    page = as_page(made)
+    assert page.title.get_text() == "oscillator, made_up: hybridsam"
+    assert page.body.get_text().strip().startswith("Oscillator")
+    assert not page.find_all("script")
+    assert len(page.find_all("figure")) == len(figures.FIGURES)
+    headings = [heading.get("id") for heading in page.find_all("h2")]
+    assert [link["href"] for link in page.nav.find_all("a")] == [f"#{heading}" for heading in headings]
+    assert len(headings) > 5
+    silent, *others = [folded.pre.get_text() for folded in page.find_all("details", class_="code")]
+    assert 'experiment = "made_up"' in silent and "from hybridsam import" in silent
+    assert "HTML(pages.runs(cube))" in others
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"task": "pendulum", "experiment": "made_up"}, "task: 'pendulum' has no results in .*; there are oscillator$"),
+        ({"task": "oscillator", "experiment": "real"}, "no folder results/real in .* above it; there are made_up$"),
+    ],
+)
+def test_a_wrong_name_is_said_in_one_line_with_the_right_ones(experiment, parameters, words):
+    with pytest.raises(UserError, match=words) as mistake:
+        shown_by(NOTEBOOK, experiment("normal"), **parameters)
+    assert "\n" not in str(mistake.value)
+
+
+def test_what_a_page_lacks_is_named(experiment, tmp_path):
+    shutil.copytree(experiment("normal"), tmp_path / "made_up")
+    (tmp_path / "made_up/oscillator/selection.csv").unlink()
+    with pytest.raises(UserError, match=r"has no selection\.csv; the workflow's target oscillator makes them"):
+        pages.task_folder(tmp_path / "made_up", "oscillator")
+
+
+def test_the_rule_of_a_page_is_that_of_its_figures(experiment, tmp_path):
+    shutil.copytree(experiment("normal"), tmp_path / "results/made_up")
+    folder = tmp_path / "results/made_up/oscillator"
+    figure = folder / "figures/theta_training.csv"
+    pd.read_csv(figure).assign(rule="oracle").to_csv(figure, index=False)
+    selection = pd.read_csv(folder / "selection.csv")
+    selection.loc[(selection["rule"] == "oracle") & (selection["method"] == "sam"), "rho"] = 0.2
+    selection.to_csv(folder / "selection.csv", index=False)
+    head, *rows = rows_of(shown_by(NOTEBOOK, tmp_path, task="oscillator", experiment="made_up"), "k (N m⁻¹)")
+    assert {row[0]: row[head.index("strength")] for row in rows}["sam"] == "0.2"
+
+
+def test_the_newest_table_with_the_task_counts(tmp_path):
+    for seconds, (name, tasks) in enumerate({"table": "ab", "table_b": "b", "table_measured": "c"}.items(), start=1000):
+        pd.DataFrame({"task": list(tasks), "rho": seconds}).to_csv(tmp_path / f"{name}.csv", index=False)
+        os.utime(tmp_path / f"{name}.csv", (seconds, seconds))
+    assert {task: pages.table_of(tmp_path / task)["rho"].tolist() for task in "abc"} == {
+        "a": [1000], "b": [1001], "c": [1002]
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"'d' is in no table\*\.csv"):
+        pages.table_of(tmp_path / "d")
+
+
+# The template
+
+
+def as_page(notebook) -> BeautifulSoup:
+    """A notebook through the template, as the workflow does it."""
+    folders = [str(small.ROOT / "notebooks/templates")]
+    text, _ = HTMLExporter(template_name="page", extra_template_basedirs=folders).from_notebook_node(notebook)
+    return BeautifulSoup(text, "html.parser")
+
+
+def test_code_is_escaped_and_a_notebook_that_shows_nothing_is_a_page():
+    cell = nbformat.v4.new_code_cell("a < b")
+    assert not as_page(nbformat.v4.new_notebook(cells=[cell])).find_all("pre")
+    cell["outputs"] = [nbformat.v4.new_output("execute_result", {"text/plain": "True"}, execution_count=1)]
+    page = as_page(nbformat.v4.new_notebook(cells=[cell]))
+    assert page.find("details", class_="code").pre.get_text() == "a < b"
+    assert page.title.get_text() == "all tasks, experiment: hybridsam"
+
+
+# Parts
+
+
+def about(synthetic: str, **attributes: str) -> xr.Dataset:
+    return xr.Dataset(attrs={"synthetic": synthetic, "task_title": "Wind <tunnel>"} | attributes)
+
+
+CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
+
+
+@pytest.mark.parametrize(("cube", "origin"), [(about("yes"), "simulated"), (about("no", **CREDIT), "measured")])
+def test_the_heading_says_what_the_data_are(cube, origin):
+    heading = pages.heading(cube)
+    assert heading.startswith(f"<h1>Wind &lt;tunnel&gt;</h1><p>Data: {origin}.")
+    assert ("Gamella &amp; others, CC BY 4.0" in heading) == (origin == "measured")
+
+
+def test_the_heading_of_a_twin_says_so_and_does_not_credit_its_numbers_to_others():
+    heading = pages.heading(about("twin", **CREDIT))
+    assert heading.startswith("<h1>SYNTHETIC TWIN: Wind &lt;tunnel&gt;</h1><p>Data: SYNTHETIC TWIN.")
+    assert "It imitates measurements of Gamella &amp; others, CC BY 4.0" in heading
+
+
+@pytest.fixture
+def identifiable(tmp_path):
+    """A task's folder with an identifiability table of this rank, for three parameters."""
+
+    def write(rank, identifiable=(False, False, True)):
+        rows = {"parameter": ["w", "t", "r"], "rank": rank, "identifiable": list(identifiable), "data": "simulated"}
+        pd.DataFrame(rows).to_csv(tmp_path / "identifiability.csv", index=False)
+        return tmp_path
+
+    return write
+
+
+def test_what_cannot_be_identified_is_named(identifiable):
+    text = pages.identified(identifiable(2))
+    assert "depends on 2 of 3 directions of θ only" in text
+    assert text.endswith("whatever its θ-error: w, t.</p>")
+
+
+def test_full_rank_is_said_as_such(identifiable):
+    text = pages.identified(identifiable(3, (True,) * 3))
+    assert text == "<p>The science alone depends on all 3 directions of θ.</p>"
+
+
+def test_constants_have_a_row_a_value_and_a_unit_where_there_is_one():
+    simulated = {"omega": {"value": 1.0471975511965976, "unit": "rad s-1"}, "initial": {"value": [0, 1], "unit": "rad"}}
+    table = pages.constants(xr.Dataset(attrs={"constants": json.dumps(simulated)}))
+    assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s-1"]
+    assert table.loc["initial", "value"] == "0, 1"
+    own = {"file": {"value": "a.csv"}, "split": {"value": {"by": "series", "test": ["a", "b"]}}}
+    table = pages.constants(xr.Dataset(attrs={"constants": json.dumps(own)}))
+    assert table["value"].to_dict() == {"file": "a.csv", "split.by": "series", "split.test": "a, b"}
+    assert list(table) == ["value"]
+    assert pages.constants(xr.Dataset()).empty
+
+
+def test_a_table_has_four_digits_and_an_empty_one_is_a_sentence():
+    text = report.shown(pd.DataFrame({"a": [1.23456, np.nan], "b": ["<", "x"]}), index=False)
+    assert "<td>1.235</td><td>&lt;</td>" in text and "<td>–</td>" in text and "\n" not in text
+    assert report.shown(pd.DataFrame(), "None < one.") == "<p>None &lt; one.</p>"
+
+
+def test_a_figure_has_its_printed_size_and_a_short_text_in_its_place():
+    png = io.BytesIO()
+    Image.new("L", (1420, 300)).save(png, "PNG", dpi=(200, 200))  # 7.1 in wide, 1.5 in high
+    figure = BeautifulSoup(report.embedded(png.getvalue(), 'Data <"x">. And n = 3.'), "html.parser").figure
+    assert (figure.img["width"], figure.img["height"]) == (str(round(7.1 * 96)), str(round(1.5 * 96)))
+    assert figure.img["alt"] == 'Data <"x">'
+    assert figure.figcaption.get_text() == 'Data <"x">. And n = 3.'
+    assert base64.b64decode(figure.img["src"].removeprefix("data:image/png;base64,")) == png.getvalue()
+
+
+def test_ten_thousand_runs_stay_small(experiment):
+    with xr.open_dataset(experiment("some_diverged") / "oscillator/cube.nc") as cube:
+        of_each_seed = int((cube["status"] != "missing").sum("seed").astype(bool).sum())
+        seeds = -(-10000 // of_each_seed)
+        large = cube.isel(seed=np.arange(seeds) % 3).assign_coords(seed=np.arange(seeds)).load()
+    text = pages.runs(large)
+    assert text.count("<tr>") > 10000
+    assert len(text.encode()) < 2.5e6
+
+
+# The benchmark
+
+
+def test_the_benchmark_has_the_runs_that_it_says_and_each_differs(experiment):
+    with xr.open_dataset(experiment("one_seed") / "oscillator/cube.nc") as file:
+        cube = file.load()
+    large = benchmark.enlarged(cube, 50, 30)
+    assert large.sizes["seed"] == 50 and large.sizes["step"] == 30
+    assert int((large["status"] == "completed").sum()) == 50 * int((cube["status"] == "completed").sum())
+    errors = evaluate.runs_table(large)["y_error"]
+    assert errors.nunique() == len(errors)
+    assert {name: large[name].dims for name in large} == {name: cube[name].dims for name in cube}
+
+
+def test_the_benchmark_runs_nothing_but_what_it_measures():
+    rules = set(re.findall(r"(?m)^rule (\w+):", (small.ROOT / "workflow/rules/report.smk").read_text()))
+    assert {"page", "index"} <= rules & set(benchmark.MEASURED)
+    chosen = benchmark.experiment()
+    assert chosen["seeds"] == [0] and set(benchmark.TASKS) == set(chosen["tasks"])
+    iterations = {task: chosen["overrides"][task]["training"]["iterations"] for task in benchmark.TASKS}
+    assert set(iterations.values()) == {2}

@@ -1,0 +1,135 @@
+"""The plane of the two errors: its means, its Pareto front against brute force, what it says where there is none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_plots import drawn, make_dataset, make_results
+
+from hybridsam import captions, evaluate, figures, looks
+
+GRID = {"erm": [0.0], "freg": [0.1], "sam": [0.02, 0.05, 0.2]}
+few_values = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.nan, np.inf])  # few, so that there are ties
+errors = few_values | st.floats(0, 10)
+points = st.lists(st.tuples(errors, errors), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_results(
+        tmp_path_factory.mktemp("plane"), grid=GRID, diverged={("sam", 0.05): [1], ("freg", 0.1): [0, 1, 2]}
+    )
+
+
+def dominates(one, other):
+    return one[0] <= other[0] and one[1] <= other[1] and one != other
+
+
+@given(points)
+def test_the_front_is_what_no_point_dominates(points):
+    """By brute force over the finite points; equal ones are on it together, and neither error comes first."""
+    finite = [point for point in points if np.isfinite(point).all()]
+    expected = [point in finite and not any(dominates(other, point) for other in finite) for point in points]
+    first, second = np.array(points, dtype=float).reshape(-1, 2).T
+    assert figures.on_front(first, second).tolist() == expected
+    assert figures.on_front(second, first).tolist() == expected
+    assert any(expected) == bool(finite)
+
+
+@given(points, st.sampled_from([1e-3, 7.0]))
+def test_the_front_does_not_depend_on_units(points, factor):
+    first, second = np.array(points, dtype=float).reshape(-1, 2).T
+    np.testing.assert_array_equal(figures.on_front(factor * first, second), figures.on_front(first, second))
+
+
+def test_means_and_runs_are_those_of_the_cube(made):
+    table, figure = drawn("tradeoff", made)
+    runs = evaluate.runs_table(made.cube)
+    completed = runs[runs["status"] == "completed"]
+    means = table[table["statistic"] == "mean"].set_index(["method", "rho"])
+    expected = completed.astype({"method": str}).groupby(["method", "rho"])[["theta_error", "y_error"]].mean()
+    np.testing.assert_allclose(means.loc[expected.index, ["theta_error", "y_error"]], expected)
+    assert means.loc[("freg", 0.1), ["theta_error", "y_error"]].isna().all()
+    assert means["n"].to_dict() == {
+        ("erm", 0): 3,
+        ("freg", 0.1): 0,
+        ("sam", 0.02): 3,
+        ("sam", 0.05): 2,
+        ("sam", 0.2): 3,
+    }
+    dots = np.concatenate([np.c_[line.get_data()] for line in figure.axes[0].get_lines() if line.get_marker() == "."])
+    expected = completed.sort_values("y_error")[["theta_error", "y_error"]]
+    np.testing.assert_allclose(dots[np.argsort(dots[:, 1])], expected)
+
+
+def test_a_method_has_its_look_and_its_strengths_are_joined_in_order(made):
+    table, figure = drawn("tradeoff", made)
+    sam = table[(table["statistic"] == "mean") & (table["method"] == "sam")].sort_values("rho")
+    colour, marker = looks.look("sam")
+    lines = [line for line in figure.axes[0].get_lines() if line.get_color() == colour]
+    (joined,) = [line for line in lines if line.get_linestyle() == "-"]
+    np.testing.assert_allclose(np.c_[joined.get_data()], sam[["theta_error", "y_error"]])
+    filled, hollow = [line for line in lines if line.get_marker() == marker]
+    assert filled.get_markerfacecolor() == colour and hollow.get_markerfacecolor() == "white"
+    np.testing.assert_allclose(hollow.get_xdata(), sam[sam["rho"] == 0.05]["theta_error"])
+    assert {text.get_text() for text in figure.axes[0].texts} <= {"0.02", "0.2"}
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words[:2] == ["erm (baseline)", "sam"] and "some runs diverged" in words
+    caption = captions.caption("tradeoff", table)
+    assert "4 diverged: hollow markers" in caption and "1 strength without a completed run has no marker." in caption
+    assert "erm is the baseline" in caption
+
+
+def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
+    """A table of means of sam at strengths 1, 2, ..., without runs."""
+    number = len(theta_errors)
+    table = pd.DataFrame({"method": "sam", "rho": np.arange(1.0, number + 1), "status": None, "statistic": "mean"})
+    table = table.assign(
+        n=2, diverged=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
+    )
+    return table.assign(front=figures.on_front(np.array(theta_errors), np.array(y_errors)), **columns)
+
+
+def test_the_front_is_drawn_as_steps_to_the_edges():
+    """Down to the first mean, right at its height, down to the next; ends of strengths stand beside their markers."""
+    figure = figures.FIGURES["tradeoff"][1](plane([1.0, 2.0, 3.0, 3.5], [40.0, 4.0, 20.0, 2.0]), "title")
+    axis = figure.axes[0]
+    (front,) = [line for line in axis.get_lines() if line.get_drawstyle() == "steps-post"]
+    (x, y), right, top = front.get_data(), axis.get_xlim()[1], axis.get_ylim()[1]
+    assert list(x) == [1, 1, 2, 3.5, right] and list(y) == [top, 40, 4, 2, 2]
+    assert axis.get_yscale() == "log" and axis.get_xscale() == "linear"
+    assert [text.get_text() for text in axis.texts] == ["1", "4"]
+    assert axis.get_xlabel() == "θ-error (m)" and axis.get_ylabel() == "y-error (test MSE)"
+
+
+def test_labels_that_would_hide_something_are_left_out():
+    """All strengths in one place: there is room for some labels, and none lies on another or on a marker."""
+    crowded = pd.concat([plane([1.0, 1.0], [1.0, 1.0], method=method) for method in looks.METHODS if method != "erm"])
+    figure = figures.FIGURES["tradeoff"][1](crowded, "title")
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert 0 < len(boxes) < 10
+    marker = figure.axes[0].transData.transform((1.0, 1.0))
+    assert not any(box.contains(*marker) for box in boxes)
+    assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+def test_without_truth_the_figure_is_a_sentence(tmp_path):
+    unknown = make_results(tmp_path, seeds=2, grid=GRID, dataset=make_dataset(truth=False))
+    table, figure = drawn("tradeoff", unknown)
+    assert "theta_error" not in table and not table["front"].any() and table["y_error"].notna().all()
+    (axis,) = figure.axes
+    assert not axis.get_lines() and "θ is not known" in axis.texts[0].get_text()
+    assert "θ is not known for these data (simulated)" in captions.caption("tradeoff", table)
+
+
+def test_without_a_completed_run_the_figure_is_a_sentence(made):
+    cube = made.cube.assign(status=made.cube["status"].where(made.cube["status"] == "missing", "diverged"))
+    table, figure = drawn("tradeoff", replace(made, cube=cube))
+    (axis,) = figure.axes
+    assert not axis.get_lines() and "No run completed" in axis.texts[0].get_text()
+    assert "No run completed with finite errors (n = 0 for each method and strength; 15 diverged; " in captions.caption(
+        "tradeoff", table
+    )
