@@ -275,7 +275,7 @@ def test_what_tasks_have_in_common_is_said_once(experiment):
     assert list(overview.provenance(cubes)) == ["all tasks"]
     strengths = overview.strengths(cubes)
     same = ", ".join(task for task in TASKS if task != "only_erm")
-    assert strengths[same].to_dict() == {"erm": "0", "l2reg": "0.0001", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
+    assert strengths[same].to_dict() == {"erm": "0", "l2reg": "1e-4", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
     assert strengths["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}
 
 

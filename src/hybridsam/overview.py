@@ -15,6 +15,7 @@ from hybridsam import evaluate, figures, plots, records
 from hybridsam.captions import span
 from hybridsam.looks import in_order, save
 from hybridsam.report import embedded, identifiability, rule_of_figures
+from hybridsam.settings import canonical
 from hybridsam.summary import duration, elapsed, training_time
 from hybridsam.tables import plus_minus
 
@@ -225,7 +226,7 @@ def strengths(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     methods = in_order({name for cube in cubes.values() for name in cube["method"].values.tolist()})
     for task, cube in cubes.items():
         rhos = evaluate.runs_table(cube).groupby("method", observed=True)["rho"].unique()
-        words = rhos.map(lambda values: ", ".join(f"{rho:g}" for rho in values)).reindex(methods).fillna("–")
+        words = rhos.map(lambda values: ", ".join(map(canonical, values))).reindex(methods).fillna("–")
         columns.setdefault(tuple(words), []).append(task)
     return pd.DataFrame({_named(tasks, cubes): words for words, tasks in columns.items()}, index=methods)
 

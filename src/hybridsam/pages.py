@@ -14,6 +14,7 @@ from hybridsam.equations import as_html
 from hybridsam.errors import UserError
 from hybridsam.looks import in_order, with_unit
 from hybridsam.report import embedded, identifiability, shown
+from hybridsam.settings import canonical
 from hybridsam.tables import plus_minus
 
 NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
@@ -146,7 +147,7 @@ def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFr
     for chosen in selection[selection["rule"] == rule].set_index("method").itertuples():
         runs = cube.sel({"method": chosen.Index, "rho": chosen.rho})
         values = runs["theta"].where(runs["status"] == "completed").dropna("seed")
-        rows[chosen.Index] = {"strength": f"{chosen.rho:g}", "n": chosen.n, "diverged": chosen.diverged}
+        rows[chosen.Index] = {"strength": canonical(chosen.rho), "n": chosen.n, "diverged": chosen.diverged}
         for name, unit in zip(cube["parameter"].values, cube["parameter_units"].values, strict=True):
             of_runs = values.sel(parameter=name).values
             mean = of_runs.mean() if len(of_runs) else float("nan")
@@ -182,7 +183,7 @@ def paired(selection: pd.DataFrame) -> pd.DataFrame:
         if column in others:
             pairs = zip(others[column], others[f"{column}_sd"], strict=True)
             table[f"{label} − erm"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
-    table["rho"] = table["rho"].map("{:g}".format)
+    table["rho"] = table["rho"].map(canonical)
     table["rule"] = pd.Categorical(table["rule"], list(evaluate.RULES))
     table["method"] = pd.Categorical(table["method"], in_order(table["method"]))
     return table.sort_values(["rule", "method"]).set_index(["rule", "method"])

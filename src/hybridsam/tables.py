@@ -8,6 +8,7 @@ import pandas as pd
 
 from hybridsam.errors import UserError
 from hybridsam.evaluate import THETA_ERROR
+from hybridsam.settings import canonical
 
 RULE_TITLES = {
     "validation": "Strength with the lowest validation error (the default rule)",
@@ -56,7 +57,7 @@ def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
     twin = rows["data"] == "SYNTHETIC TWIN"
     tasks = rows["task"].where(~twin, "SYNTHETIC TWIN: " + rows["task"])
     columns = {label: rows.apply(_cell, axis=1, name=name, bold=bold) for name, label in METRICS.items()}
-    columns |= {"rho": rows["rho"].map("{:g}".format), "n": rows.apply(_runs, axis=1)}
+    columns |= {"rho": rows["rho"].map(canonical), "n": rows.apply(_runs, axis=1)}
     return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
 
 
