@@ -178,7 +178,10 @@ def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, metho
 def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
     assert killed.step() >= 40
     assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
-    assert sorted(path.suffix for path in killed.checkpoints.iterdir()) == [".lock", ".safetensors"]
+    whole = [
+        path for path in killed.checkpoints.iterdir() if not path.name.startswith(".")
+    ]  # a kill may cut a file off
+    assert sorted(path.suffix for path in whole) == [".lock", ".safetensors"]
 
 
 def test_a_finished_training_whose_result_is_lost_is_not_done_again(killed, tmp_path):
