@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -63,7 +64,8 @@ class OnCluster:
         command = self.cluster.inside(*command, *arguments, "--configfile", configuration, folder=self.project.root)
         environment = self.project.environment | {"SBATCH_ACCOUNT": "physics"}
         with (self.project.root / "output.txt").open("w") as output:
-            return subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            streams = {"stdout": output, "stderr": subprocess.STDOUT}
+            return subprocess.Popen(command, env=environment, preexec_fn=heed_interrupts, **streams)
 
     def run(self, *arguments, **options):
         """Run Snakemake to its end; returns its exit status."""
@@ -89,6 +91,11 @@ class OnCluster:
             with contextlib.suppress(OSError), safe_open(path, "pt") as file:
                 found.append(int(file.metadata()["step"]))
         return found
+
+
+def heed_interrupts():
+    """As in a terminal: what a shell without job control runs in the background ignores them, and so its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def copy_undisturbed(root):

@@ -178,9 +178,8 @@ def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, metho
 def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
     assert killed.step() >= 40
     assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
-    whole = [
-        path for path in killed.checkpoints.iterdir() if not path.name.startswith(".")
-    ]  # a kill may cut a file off
+    # A file that is being written, and that a kill cuts off, is hidden.
+    whole = [path for path in killed.checkpoints.iterdir() if not path.name.startswith(".")]
     assert sorted(path.suffix for path in whole) == [".lock", ".safetensors"]
 
 
