@@ -31,6 +31,7 @@ def storm(on_cluster):
     until(lambda: len(ours.steps()) == 4 and len(ours.trainings("RUNNING")) >= 4, "four checkpoints", process)
     first, reached = ours.trainings(first=True), min(ours.steps())
 
+    cluster.lose_processes(first["3-3"])  # at once: no training waits for the storm
     cluster.ask("scancel", str(first["0-0"].number))
     cluster.ask("scontrol", "update", f"jobid={first['1-1'].number}", "EndTime=now")
     until(
@@ -39,7 +40,6 @@ def storm(on_cluster):
         process,
     )
     cluster.kill(f"slurmd-{first['3-3'].node}")
-    cluster.lose_processes(first["3-3"])
     cluster.begin(f"slurmd-{first['3-3'].node}")
     cluster.kill(f"slurmd-{first['4-4'].node}")
     cluster.begin(f"slurmd-{first['4-4'].node}")
