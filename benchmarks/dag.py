@@ -32,7 +32,9 @@ import psutil
 import yaml
 from machine import processor, versions
 
-from hybridsam import records, settings
+from hybridsam.core import records, settings
+from hybridsam.core.blocks import blocks_of
+from hybridsam.core.provenance import configuration_hashes
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "workflow", "config", "src", "envs", "notebooks")
@@ -164,7 +166,7 @@ def train_one(folder: Path) -> dict:
 
 def copy_runs(folder: Path, task: dict, runs: int) -> None:
     """Make run files of one seed each out of run.nc, where they are not there yet."""
-    hash_of = records.configuration_hashes(task, records.read(folder / "dataset.nc", "dataset"))
+    hash_of = configuration_hashes(task, records.read(folder / "dataset.nc", "dataset"))
     for rho in STRENGTHS:
         (folder / f"runs/sam/rho={rho}").mkdir(parents=True, exist_ok=True)
         for seed in range(runs // len(STRENGTHS)):
@@ -204,7 +206,7 @@ def measurements(parts: list[str], sizes: list[int], repeats: int, folder: Path)
         for part, once in {"plan": plan, "start": start}.items():
             for runs in sizes if part in parts else []:
                 for size in SEEDS_PER_JOB:
-                    jobs = len(TASKS) * len(STRENGTHS) * len(settings.blocks_of(range(runs // RUNS_PER_SEED), size))
+                    jobs = len(TASKS) * len(STRENGTHS) * len(blocks_of(range(runs // RUNS_PER_SEED), size))
                     what = {"part": part, "runs": runs, "seeds_per_job": size, "jobs": jobs}
                     yield repeated(repeats, what, lambda r=runs, s=size, once=once: once(workflow, r, s))
     if "collect" in parts:

@@ -8,16 +8,17 @@ import numpy as np
 import torch
 from problems import LEARNING_RATE, RHO, Problem
 
-from hybridsam import tasks
-from hybridsam.checkpoint import State
-from hybridsam.data import Samples
-from hybridsam.devices import arithmetic, keep_freed_memory, without_old_garbage
-from hybridsam.fused import accelerate
-from hybridsam.hybrid import HybridModel
-from hybridsam.methods import get_method, gradient, objective
-from hybridsam.networks import RunningStatistics
-from hybridsam.settings import build
-from hybridsam.train import BatchOrder, Training, initial_state, train
+from hybridsam.core import modules
+from hybridsam.core.methods import get_method
+from hybridsam.core.settings import build
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.samples import Samples
+from hybridsam.training.checkpoint import State
+from hybridsam.training.compiled import accelerate
+from hybridsam.training.devices import arithmetic, keep_freed_memory, without_old_garbage
+from hybridsam.training.loop import BatchOrder, Training, initial_state, train
+from hybridsam.training.methods import gradient, objective
 
 NEVER = 10**9  # iterations: beyond any measurement, so that nothing is recorded after step 0
 
@@ -42,18 +43,18 @@ class Pacer:
 
 
 class Ours:
-    """Members trained together by :func:`hybridsam.train.train`.
+    """Members trained together by :func:`hybridsam.training.loop.train`.
 
     compiled: whether the library may take its compiled path; compile_seconds: what finding it took.
     """
 
     def __init__(self, problem: Problem, members: int, device: str, compiled: bool) -> None:
         torch.set_num_threads(1)
-        keep_freed_memory()  # and the rest, as hybridsam.block trains
+        keep_freed_memory()  # and the rest, as hybridsam.training.block trains
         self.context = ExitStack()
         self.context.enter_context(arithmetic(tf32=False))
         self.context.enter_context(without_old_garbage())
-        self.model: HybridModel = tasks.load(problem.settings["module"]).build(problem.settings["model"])
+        self.model: HybridModel = modules.load(problem.settings["module"]).build(problem.settings["model"])
         self.data = samples(problem, device)
         started = time.perf_counter()
         if compiled:

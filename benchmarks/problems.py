@@ -116,7 +116,7 @@ class Problem:
 
 def prepare(task: str, members: int, folder: Path) -> Problem:
     """Write a task's data, its initial weights for the seeds 0, 1, … and its settings into a folder."""
-    from hybridsam import settings as hybridsam_settings
+    from hybridsam.core import settings as hybridsam_settings
 
     settings = hybridsam_settings.load(str(ROOT / f"config/tasks/{task}.yaml"))
     return write(task, settings, _dataset(settings), members, folder)
@@ -126,11 +126,11 @@ def write(task: str, settings, dataset, members: int, folder: Path) -> Problem:
     """:func:`prepare` for these settings, of the task file, and this dataset."""
     import torch
 
-    from hybridsam import tasks
-    from hybridsam.settings import build
-    from hybridsam.train import BatchOrder, Training, initial_state
+    from hybridsam.core import modules
+    from hybridsam.core.settings import build
+    from hybridsam.training.loop import BatchOrder, Training, initial_state
 
-    model = tasks.load(settings["module"]).build(settings["model"])
+    model = modules.load(settings["module"]).build(settings["model"])
     if task == "duffing":  # the row that is used; the other belongs to the other choice of known_term
         settings["model"]["theta"] = {name: settings["model"]["theta"][name] for name in model.parameters.names}
     data = model.data(dataset, "train", torch.float32, "cpu")
@@ -160,10 +160,10 @@ def write(task: str, settings, dataset, members: int, folder: Path) -> Problem:
 
 def _dataset(settings):
     """The training data of a task: simulated, or of its synthetic twin; as few other samples as there can be."""
-    from hybridsam import settings as hybridsam_settings
-    from hybridsam import tasks
+    from hybridsam.core import modules
+    from hybridsam.core import settings as hybridsam_settings
 
-    module = tasks.load(settings["module"])
+    module = modules.load(settings["module"])
     constants = hybridsam_settings.constants(settings["data"]) | {"validation": 1, "test": 1}
     if "twin_module" not in settings:
         return module.simulate(constants)
@@ -173,7 +173,7 @@ def _dataset(settings):
         twin["images"] = SAMPLES + 2
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / settings["archive"]
-        tasks.load(settings["twin_module"]).simulate(twin, folder)
+        modules.load(settings["twin_module"]).simulate(twin, folder)
         return module.convert(folder, constants)
 
 

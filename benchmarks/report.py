@@ -23,13 +23,15 @@ import yaml
 from dag import COPIED, ROOT, measure
 from machine import processor, versions
 
-from hybridsam import evaluate, figures, records
+from hybridsam.analysis.selection import select
+from hybridsam.core import records
+from hybridsam.figures import registry
 
 TASKS = ("pendulum", "reaction_diffusion", "duffing", "pendulum_images", "wind_tunnel", "light_tunnel")
 MADE = ("cube.nc", "selection.csv", "identifiability.csv")  # of each task, before anything is measured
 MEASURED = ("figure", "make_table", "page", "index")  # rules; what they need is there
 TARGETS = {
-    "figures": [f"results/many/{task}/figures/{name}.png" for task in TASKS for name in figures.FIGURES],
+    "figures": [f"results/many/{task}/figures/{name}.png" for task in TASKS for name in registry.FIGURES],
     "pages": ["results/many/report/index.html"],
 }
 SPREAD = 0.1  # relative, of the numbers of made-up runs
@@ -79,7 +81,7 @@ def measurement(folder: Path, runs: int, steps: int) -> dict:
     for task, cube in cubes.items():
         large = enlarged(cube, seeds, steps)
         records.write(large, results / task / "cube.nc", "cube", f"{task}: many runs, made up")
-        evaluate.select(large).to_csv(results / task / "selection.csv", index=False)
+        select(large).to_csv(results / task / "selection.csv", index=False)
     found = {"runs": seeds * of_each_seed, "seeds": seeds, "steps": steps}
     for part, targets in TARGETS.items():
         found[part] = measure(snakemake(*targets, rules=MEASURED), folder)

@@ -1,8 +1,9 @@
 """How training scales: seconds and peak memory of an iteration against members, samples, horizon and width.
 
 Around the pendulum at the paper's sizes, one at a time, on one core, by compiled C++ and by PyTorch alone, beside the
-law of hybridsam.cost; every point in a process of its own. Writes scaling.json, and docs/images/scaling-*.png with the
-numbers beside them. Afterwards, --tasks compares the law with short trainings of all tasks, and fits its constants.
+law of hybridsam.training.cost; every point in a process of its own. Writes scaling.json, and
+docs/images/scaling-*.png with the numbers beside them. Afterwards, --tasks compares the law with short trainings of all
+tasks, and fits its constants.
 """
 
 import argparse
@@ -26,13 +27,15 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from ours import NEVER, Pacer, Stop
 from scipy.optimize import least_squares
 
-from hybridsam import cost, looks, settings, tasks
-from hybridsam.data import Samples
-from hybridsam.estimate import few_data
-from hybridsam.fused import accelerate
-from hybridsam.methods import get_method
-from hybridsam.settings import build, merge
-from hybridsam.train import Training, initial_state, train
+from hybridsam.core import modules, settings
+from hybridsam.core.methods import get_method
+from hybridsam.core.settings import build, merge
+from hybridsam.figures import style
+from hybridsam.models.samples import Samples
+from hybridsam.training import cost
+from hybridsam.training.compiled import accelerate
+from hybridsam.training.estimate import few_data
+from hybridsam.training.loop import Training, initial_state, train
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs/images"
@@ -71,7 +74,7 @@ KINDS = ("products", "convolutions", "number", "convolved", "call", "convolution
 def pendulum(point: dict):
     """The model, made-up data and the training of a point around the paper's pendulum."""
     task = settings.load(str(ROOT / "config/tasks/pendulum.yaml"))
-    model = tasks.load(task["module"]).build(task["model"] | {"hidden": [point["width"]] * 2})
+    model = modules.load(task["module"]).build(task["model"] | {"hidden": [point["width"]] * 2})
     states = torch.randn(1, point["samples"], point["horizon"] + 1, 2)
     times = tuple(0.5 * i for i in range(point["horizon"] + 1))
     return model, Samples({"states": states}, states[:, :, 1:], times), build(Training, task["training"], "training")
@@ -84,7 +87,7 @@ def task(point: dict):
     for name in ("all", point["task"]):
         chosen = merge(chosen, settings.numbers(overrides.get(name, {})))
     chosen = settings.Settings(chosen, "settings")
-    model = tasks.load(chosen["module"]).build(chosen["model"])
+    model = modules.load(chosen["module"]).build(chosen["model"])
     training = build(Training, chosen["training"], "training")
     dataset, sizes = few_data(chosen, None)
     two = model.data(dataset, "train", torch.float32, "cpu")
@@ -130,7 +133,7 @@ def measure(point: dict) -> dict:
 
 
 def predicted(point: dict) -> float:
-    """Seconds of an iteration by the law of hybridsam.cost."""
+    """Seconds of an iteration by the law of hybridsam.training.cost."""
     by_pytorch, compiled = (cost.Work(*work) for work in point["work"])
     gradients = cost.PYTORCH.seconds(by_pytorch, point["rate"]) + cost.COMPILED.seconds(compiled, point["rate"])
     return gradients + cost.UPDATE * point["parameters"] + cost.ITERATION
@@ -187,17 +190,17 @@ def table(points: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@looks.styled
+@style.styled
 def draw(axis: str, rows: pd.DataFrame):
     """Seconds of a member-iteration, with the law as a line, and peak memory, both against one axis."""
-    figure = looks.empty_figure(f"Pendulum, one core, sharpness-aware minimization, against {axis}", 3.2)
+    figure = style.empty_figure(f"Pendulum, one core, sharpness-aware minimization, against {axis}", 3.2)
     left, right = figure.subplots(1, 2)
     for path, (colour, marker) in LOOKS.items():
         points = rows[rows["path"] == path].sort_values(axis)
         spread = [points["seconds"] - points["least"], points["most"] - points["seconds"]]
         left.errorbar(points[axis], points["seconds"], spread, color=colour, marker=marker, linestyle="", capsize=2)
         left.plot(points[axis], points["predicted"], color=colour, linewidth=1)
-        right.plot(points[axis], points["megabytes"], color=colour, marker=marker, linewidth=looks.THIN)
+        right.plot(points[axis], points["megabytes"], color=colour, marker=marker, linewidth=style.THIN)
     for panel, label in ((left, "time of a member's iteration (s)"), (right, "peak memory of the process (MB)")):
         panel.set(xscale="log", xlabel=LABELS[axis], ylabel=label)
         panel.set_xticks(sorted(set(rows[axis])), minor=False)
@@ -209,7 +212,7 @@ def draw(axis: str, rows: pd.DataFrame):
         Line2D([], [], color=c, marker=m, linestyle="", label=f"{path}, measured") for path, (c, m) in LOOKS.items()
     ]
     lines = [Line2D([], [], color=c, linewidth=1, label=f"{path}, by the law") for path, (c, _) in LOOKS.items()]
-    looks.legend(figure, [*dots, *lines], 4)
+    style.legend(figure, [*dots, *lines], 4)
     return figure
 
 
@@ -219,7 +222,7 @@ def write_figures(points: list[dict], axes: list[str]) -> None:
         others = [name for name in BASE if name != axis]
         along = rows[(rows[others] == [BASE[name] for name in others]).all(axis=1)]
         IMAGES.mkdir(parents=True, exist_ok=True)
-        looks.save(draw(axis, along), IMAGES / f"scaling-{axis}.png", ".png")
+        style.save(draw(axis, along), IMAGES / f"scaling-{axis}.png", ".png")
         along.to_csv(IMAGES / f"scaling-{axis}.csv", index=False, float_format="%.6g")
 
 

@@ -12,17 +12,18 @@ import time
 
 import torch
 
-from hybridsam import tasks
-from hybridsam.data import Samples
-from hybridsam.devices import arithmetic, without_old_garbage
-from hybridsam.fused import accelerate
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.methods import get_method, hybrid_gradient, objective
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
-from hybridsam.settings import build, load
-from hybridsam.train import Training, adam_step, initial_state
+from hybridsam.core import modules
+from hybridsam.core.methods import get_method
+from hybridsam.core.settings import build, load
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples
+from hybridsam.models.solver import Solver
+from hybridsam.training.compiled import accelerate
+from hybridsam.training.devices import arithmetic, without_old_garbage
+from hybridsam.training.loop import Training, adam_step, initial_state
+from hybridsam.training.methods import PERTURBATIONS, hybrid_gradient, objective
 
 ROUNDS, SAMPLES, STEPS = 7, 25, 40
 GROWTH = [Parameter("mu", "h-1", 0.8, "softplus", lower=0.0), Parameter("k", "g l-1", 0.5, "softplus", lower=0.0)]
@@ -50,7 +51,7 @@ def chemostat() -> tuple[HybridODE, Samples]:
 def pendulum() -> tuple[HybridODE, Samples]:
     """The task as it is shipped."""
     settings = load("config/tasks/pendulum.yaml")
-    module = tasks.load(settings["module"])
+    module = modules.load(settings["module"])
     model = module.build(settings["model"])
     constants = {name: entry["value"] for name, entry in settings["data"].items()}
     return model, model.data(module.simulate(constants), "train")
@@ -64,7 +65,7 @@ def iterations_per_second(model: HybridODE, data: Samples, state, how: Training,
     start, done = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds:
         theta, phi = state.w[:, :n], state.w[:, n:]
-        values, *g = hybrid_gradient(loss, theta, phi, method.perturbation, rho, is_weight)
+        values, *g = hybrid_gradient(loss, theta, phi, PERTURBATIONS[method.perturbation], rho, is_weight)
         adam_step(state, values, torch.cat(g, 1), how, rate)
         done += 1
     return done / passed

@@ -9,13 +9,13 @@ conserved whatever it learns; g = 0 is the science.
 import numpy as np
 import torch
 
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.settings import constants as values_of
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.settings import build as build_settings
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
 
 
 def simulate(constants):

@@ -10,10 +10,10 @@ import json
 import numpy as np
 import xarray as xr
 
-from hybridsam import splits
-from hybridsam.hybrid import HybridSum
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
+from hybridsam.data import splits
+from hybridsam.models.hybrid import HybridSum
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
 
 R = 0.08314  # l bar mol-1 K-1
 

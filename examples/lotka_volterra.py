@@ -8,13 +8,13 @@ Taken away: the handling time h, after which a predator hunts again. The network
 import numpy as np
 import torch
 
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.settings import constants as values_of
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.settings import build as build_settings
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
 
 COMPONENTS = {"prey": "1000 animals", "predators": "1000 animals"}
 

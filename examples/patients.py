@@ -11,10 +11,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from hybridsam import splits
-from hybridsam.hybrid import HybridEncoder
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
+from hybridsam.data import splits
+from hybridsam.models.hybrid import HybridEncoder
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
 
 
 def simulate(constants):

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from hybridsam import splits
-from hybridsam.hybrid import HybridMap
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import constants as values_of
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data import splits
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
 
 
 def simulate(constants):

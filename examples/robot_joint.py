@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.modules import TorchModule
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.settings import build as build_settings
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
+from hybridsam.models.torch_module import TorchModule
 
 COMPONENTS = {"angle": "rad", "velocity": "rad s-1"}
 

@@ -9,13 +9,13 @@ on one side comes back on the other.
 import numpy as np
 import torch
 
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import ConvNet
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.settings import constants as values_of
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.settings import build as build_settings
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import ConvNet
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
 
 
 def transport(c, u, v, d, spacing):

@@ -13,10 +13,10 @@ from hypothesis import settings
 from on_cluster import CUBE, OnCluster, copy_undisturbed
 from project import Project, copy_repository, copy_with_all_tasks
 
-from hybridsam.fused import FusedODE
-from hybridsam.methods import get_method
+from hybridsam.core.methods import get_method
 from hybridsam.tasks import pendulum
-from hybridsam.train import Training, train
+from hybridsam.training.compiled import FusedODE
+from hybridsam.training.loop import Training, train
 
 torch.set_num_threads(1)
 settings.register_profile("hybridsam", deadline=None, derandomize=True, max_examples=50)

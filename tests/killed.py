@@ -1,6 +1,6 @@
 """A training that is killed at a step, right after its checkpoint."""
 
-from hybridsam.checkpoint import Checkpoint
+from hybridsam.training.checkpoint import Checkpoint
 
 
 class Killed(Exception):

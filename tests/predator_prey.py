@@ -9,11 +9,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
+from hybridsam.core.settings import build as build_settings
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
 
 
 def science(theta: dict[str, Tensor], x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from hybridsam import settings, tasks
+from hybridsam.core import modules, settings
 from hybridsam.tasks import light_sensors, light_tunnel, wind_tunnel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,13 +50,13 @@ def settings_of(task, data=None, model=None, training=None):
 def build(task, model=None):
     """The small model of a task."""
     chosen = settings_of(task, model=model)
-    return tasks.load(chosen["module"]).build(chosen["model"])
+    return modules.load(chosen["module"]).build(chosen["model"])
 
 
 def dataset_of(task, folder, **data):
     """The small dataset of a task, simulated, or converted from a hand-made archive in ``folder``."""
     chosen = settings_of(task, data=data)
-    module, constants = tasks.load(chosen["module"]), settings.constants(chosen["data"])
+    module, constants = modules.load(chosen["module"]), settings.constants(chosen["data"])
     if task in SIMULATED:
         return module.simulate(constants)
     ARCHIVES[task](folder, constants)

@@ -14,8 +14,9 @@ from PIL import Image
 from project import FIGURES, names, rules
 from safetensors import safe_open
 
-from hybridsam import records
-from hybridsam.settings import differences, merge, numbers, without_sources
+from hybridsam.core import records
+from hybridsam.core.provenance import fingerprint
+from hybridsam.core.settings import differences, merge, numbers, without_sources
 
 pytestmark = pytest.mark.slow
 
@@ -222,5 +223,5 @@ def test_a_twin_converted_by_hand_gives_the_dataset_of_the_workflow(all_tasks, t
         result = all_tasks.hybridsam(*command, "--settings", settings)
         assert result.returncode == 0, result.stdout
     made, expected = (records.read(path, "dataset") for path in (dataset, all_tasks.results / task / "dataset.nc"))
-    assert records.fingerprint(made) == records.fingerprint(expected)
+    assert fingerprint(made) == fingerprint(expected)
     assert made.attrs["attribution"] == expected.attrs["attribution"]

@@ -13,9 +13,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from safetensors.torch import save_file
 
 import hybridsam
-from hybridsam import records, tasks
-from hybridsam.block import train_task
-from hybridsam.errors import UserError
+from hybridsam.core import modules, records
+from hybridsam.core.errors import UserError
+from hybridsam.training.block import train_task
 
 METHODS = {"erm": [0], "sam": [0.05, 0.1]}
 TRAINING = {"iterations": 12, "record_every": 4}
@@ -28,7 +28,7 @@ def settings():
 
 @pytest.fixture(scope="module")
 def model(settings):
-    return tasks.load(settings["module"]).build(settings["model"])
+    return modules.load(settings["module"]).build(settings["model"])
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_runs_that_were_written_predict_in_a_new_process(model, dataset, runs, s
 import json, hybridsam, xarray as xr
 from hybridsam import tasks
 settings = json.load(open("settings.json"))
-model = tasks.load(settings["module"]).build(settings["model"])
+model = modules.load(settings["module"]).build(settings["model"])
 runs, dataset = xr.load_dataset("runs.nc"), xr.load_dataset("dataset.nc")
 hybridsam.predict(model, runs, dataset).to_netcdf("predictions.nc")
 """

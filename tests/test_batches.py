@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam.errors import UserError
-from hybridsam.methods import mean_squared_error
-from hybridsam.train import BatchOrder, constrained, initial_state
+from hybridsam.core.errors import UserError
+from hybridsam.training.loop import BatchOrder, constrained, initial_state
+from hybridsam.training.methods import mean_squared_error
 
 SEEDS = (3, 1, 2)
 STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hybridsam import settings
-from hybridsam.chambers import Archive, archives, is_twin, open_archive, read_images, read_table
-from hybridsam.errors import UserError
+from hybridsam.core import settings
+from hybridsam.core.errors import UserError
+from hybridsam.data.chambers import Archive, archives, is_twin, open_archive, read_images, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DESCRIPTION = {

@@ -10,17 +10,17 @@ import torch
 import xarray as xr
 from torch import nn
 
-from hybridsam import tasks
-from hybridsam.block import train_task as fit
-from hybridsam.check import check
-from hybridsam.data import Samples
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
-from hybridsam.integrate import Solver
-from hybridsam.modules import TorchModule
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.core import modules
+from hybridsam.core.errors import UserError
+from hybridsam.models.check import check
+from hybridsam.models.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples
+from hybridsam.models.solver import Solver
+from hybridsam.models.torch_module import TorchModule
 from hybridsam.tasks import pendulum
+from hybridsam.training.block import train_task as fit
 
 OMEGA = Parameter("omega", "rad s-1", 0.5)
 K = Parameter("k", "1", 2.0)
@@ -327,7 +327,7 @@ def test_fit_checks_before_it_trains(dataset, tmp_path):
     settings_ = small.settings_of("pendulum") | {"module": str(wrong)}
     with pytest.raises(UserError, match=r"^theta.omega: has no influence .* f \(mine.py, line 4\)"):
         fit(settings_, dataset, "sam", 0.05, [0], "cpu")
-    assert tasks.load(str(wrong)).build(settings_["model"]).parameters.names == ["omega"]
+    assert modules.load(str(wrong)).build(settings_["model"]).parameters.names == ["omega"]
 
 
 def test_a_check_predicts_two_samples_once(dataset):

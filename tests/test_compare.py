@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hybridsam.compare import holm, paired_p, standings
+from hybridsam.analysis.significance import holm, paired_p, standings
 
 NAN, INF = np.nan, np.inf
 

@@ -10,14 +10,16 @@ import jsonschema
 import pytest
 import yaml
 
-from hybridsam import tasks
-from hybridsam.chambers import archives
-from hybridsam.evaluate import RULES
-from hybridsam.integrate import ADAPTIVE, Solver
-from hybridsam.methods import METHODS, PERTURBED
-from hybridsam.parameters import TRANSFORMS, Parameter
-from hybridsam.settings import canonical, merge, numbers, without_sources
-from hybridsam.train import Training
+from hybridsam.analysis.selection import RULES
+from hybridsam.core import modules
+from hybridsam.core.blocks import canonical
+from hybridsam.core.methods import METHODS
+from hybridsam.core.settings import merge, numbers, without_sources
+from hybridsam.data.chambers import archives
+from hybridsam.models.parameters import TRANSFORMS, Parameter
+from hybridsam.models.solver import ADAPTIVE, Solver
+from hybridsam.training.loop import Training
+from hybridsam.training.methods import PERTURBED
 
 ROOT = Path(__file__).resolve().parents[1]
 ARCHIVES = ROOT / "config/archives.yaml"
@@ -244,7 +246,7 @@ def test_the_modules_of_shipped_tasks_offer_what_the_workflow_calls(path):
     task = read(path)
     wanted = {"module": {"build", "convert" if "archive" in task else "simulate"}, "twin_module": {"simulate"}}
     for key in {"module", "twin_module"} & set(task):
-        assert wanted[key] <= set(vars(tasks.load(task[key]))), key
+        assert wanted[key] <= set(vars(modules.load(task[key]))), key
     assert task.get("archive", "wt_walks_v1") in read(ARCHIVES)
 
 

@@ -7,15 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridsam.networks import (
-    MLP,
-    ConvNet,
-    Decoder,
-    Networks,
-    RunningStatistics,
-    UNet,
-    each_member,
-)
+from hybridsam.models.networks import MLP, ConvNet, Decoder, Networks, RunningStatistics, UNet, each_member
 
 NAMES = ("ConvNet", "UNet", "Decoder")
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}

@@ -9,12 +9,12 @@ import pytest
 import small
 import torch
 
-from hybridsam import cost, estimate
-from hybridsam.errors import UserError
-from hybridsam.fused import accelerate
-from hybridsam.methods import get_method
-from hybridsam.settings import build as build_settings
-from hybridsam.train import Training
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import get_method
+from hybridsam.core.settings import build as build_settings
+from hybridsam.training import cost, estimate
+from hybridsam.training.compiled import accelerate
+from hybridsam.training.loop import Training
 
 GRID = {"erm": ["0"], "freg": ["0.1", "1"], "sam": ["0.05"]}
 
@@ -318,7 +318,7 @@ def test_a_dry_run_says_how_long_training_takes_and_what_has_no_estimate(fresh):
 
 @pytest.mark.slow
 def test_a_dry_run_goes_on_where_the_estimate_fails(fresh):
-    fresh.append("src/hybridsam/estimate.py", "\nraise RuntimeError\n")
+    fresh.append("src/hybridsam/training/estimate.py", "\nraise RuntimeError\n")
     result = fresh.snakemake("-n")
     assert result.returncode == 0, result.stdout
     assert training_lines(result) == ["Training: no estimate of the time"]

@@ -14,8 +14,8 @@ sys.path.insert(0, str(small.ROOT / "benchmarks"))
 
 import dag
 
-from hybridsam import records
-from hybridsam.settings import blocks_of
+from hybridsam.core import records
+from hybridsam.core.blocks import blocks_of
 
 ENDLESS = "import subprocess, sys; subprocess.Popen(['sleep', '31415']); print('rule train:'); sys.stdin.read()"
 

@@ -8,13 +8,13 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam import records
-from hybridsam.data import Samples, in_split, times_of
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridMap
-from hybridsam.methods import mean_squared_error
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples, in_split, times_of
+from hybridsam.training.methods import mean_squared_error
 
 N = 7
 

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from hybridsam import devices
-from hybridsam.train import initial_state
+from hybridsam.training import devices
+from hybridsam.training.loop import initial_state
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ def test_groups_of_members_change_nothing(fit, model, trajectories, monkeypatch,
 
 
 def weights(model, seeds):
-    from hybridsam.train import Training
+    from hybridsam.training.loop import Training
 
     how = Training(1, 1e-3, 1e-3, 1.0, 1.0, "network", 1, 1, "float64")
     w = initial_state(model, seeds, how).w
@@ -80,8 +80,8 @@ def test_on_a_cpu_nothing_is_captured():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @pytest.mark.parametrize("name", ["freg", "asam"])
 def test_training_on_a_gpu_agrees_with_that_on_a_cpu(fit, model, trajectories, training, name):
-    from hybridsam.methods import get_method
-    from hybridsam.train import train
+    from hybridsam.core.methods import get_method
+    from hybridsam.training.loop import train
 
     on_cpu = fit(name, [0.02, 0.1], [0, 1])
     data = [

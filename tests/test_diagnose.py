@@ -7,17 +7,24 @@ import pytest
 import torch
 import xarray as xr
 
-from hybridsam.data import trajectories
-from hybridsam.diagnose import NO_NETWORK, as_table, fit_science_only, identify, least_norm_theta, science_jacobian
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.methods import METHODS
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
-from hybridsam.settings import constants, load, merge
+from hybridsam.analysis.identifiability import (
+    NO_NETWORK,
+    as_table,
+    fit_science_only,
+    identify,
+    least_norm_theta,
+    science_jacobian,
+)
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import METHODS
+from hybridsam.core.settings import constants, load, merge
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import trajectories
+from hybridsam.models.solver import Solver
 from hybridsam.tasks import duffing, pendulum
-from hybridsam.train import Training, train
+from hybridsam.training.loop import Training, train
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,9 +19,9 @@ from dataclasses import asdict
 
 import pytest
 
-from hybridsam import chambers
-from hybridsam.chambers import Archive, download
-from hybridsam.errors import UserError
+from hybridsam.core.errors import UserError
+from hybridsam.data import chambers
+from hybridsam.data.chambers import Archive, download
 
 CONTENT = bytes(range(256)) * 12000  # three megabytes: several chunks
 MD5 = hashlib.md5(CONTENT).hexdigest()

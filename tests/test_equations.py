@@ -9,7 +9,8 @@ import sympy as sp
 import xarray as xr
 from bs4 import BeautifulSoup
 
-from hybridsam import equations, pages, settings
+from hybridsam.core import settings
+from hybridsam.report import equations, task_page
 
 
 def cube_with(module: str, model: dict) -> xr.Dataset:
@@ -33,7 +34,7 @@ def test_a_vector_field_is_written_in_the_names_of_theta(task, rates):
     names = {str(symbol): symbol for rate in found.values() for symbol in rate.free_symbols}
     assert [str(x) for x in found] == ["x_1", "x_2"]
     assert [rate - sp.sympify(text, names) for rate, text in zip(found.values(), rates, strict=True)] == [0, 0]
-    page = BeautifulSoup(pages.equations(shipped(task), ["position (m)", "v < c"]), "html.parser")
+    page = BeautifulSoup(task_page.equations(shipped(task), ["position (m)", "v < c"]), "html.parser")
     assert len(page.find_all("math", display="block")) == 2
     assert "x1: position (m); x2: v < c; g: the network" in page.p.get_text()
     assert page.pre.get_text().startswith(equations.documentation(shipped(task))[:20])
@@ -44,7 +45,7 @@ def test_states_have_the_names_and_units_of_the_figures(tmp_path):
     drawn = {"unit": ["1", "rad s-1", "1", None], "component": ["u", "v", "u", None], "value": 0.5}
     for table, expected in ((pd.DataFrame(drawn), ["u", "v (rad s⁻¹)"]), (pd.DataFrame({"unit": ["1"]}), [])):
         table.to_csv(tmp_path / "figures/predictions.csv", index=False)
-        assert pages.states(tmp_path) == expected
+        assert task_page.states(tmp_path) == expected
 
 
 def test_a_field_of_ones_own_is_followed_and_its_numbers_are_short():
@@ -56,7 +57,7 @@ def test_a_field_of_ones_own_is_followed_and_its_numbers_are_short():
     at = {s: 0.7, x: 1.3, g: 0.2, mu: 0.9, k: 0.4}
     for rate, known in zip(found.values(), expected, strict=True):
         assert float(rate.subs(at)) == pytest.approx(float(known.subs(at)))
-    assert "0.20000" not in pages.equations(cube_with(str(small.ROOT / task["module"]), task["model"]))
+    assert "0.20000" not in task_page.equations(cube_with(str(small.ROOT / task["module"]), task["model"]))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_a_field_of_ones_own_is_followed_and_its_numbers_are_short():
 )  # fmt: skip
 def test_what_cannot_be_followed_leaves_the_documentation(cube):
     assert equations.vector_field(cube) == {}
-    assert pages.equations(cube).startswith("<pre>")
+    assert task_page.equations(cube).startswith("<pre>")
 
 
 OWN = """
@@ -101,5 +102,5 @@ def test_a_module_of_ones_own_is_found_from_the_folder_of_the_notebooks(tmp_path
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "lynx.py").write_text('"""What lynxes do."""\n')
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert pages.equations(cube_with("lynx.py", {})) == "<pre>What lynxes do.</pre>"
-    assert pages.equations(cube_with("hare.py", {})) == "<pre>hare.py is not documented</pre>"
+    assert task_page.equations(cube_with("lynx.py", {})) == "<pre>What lynxes do.</pre>"
+    assert task_page.equations(cube_with("hare.py", {})) == "<pre>hare.py is not documented</pre>"

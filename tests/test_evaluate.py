@@ -17,20 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hybridsam import records
 from hybridsam.__main__ import main
-from hybridsam.block import train_task
-from hybridsam.checkpoint import Checkpoint
-from hybridsam.errors import UserError
-from hybridsam.evaluate import (
-    RULES,
-    collect,
-    interval,
-    runs_table,
-    select,
-    strengths,
-)
-from hybridsam.records import RUN
+from hybridsam.analysis.cube import collect, runs_table
+from hybridsam.analysis.selection import RULES, select, strengths
+from hybridsam.analysis.significance import interval
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import configuration_hash
+from hybridsam.core.records import RUN
+from hybridsam.training.block import train_task
+from hybridsam.training.checkpoint import Checkpoint
 
 TRUTH = {"a": 1.0, "b": 2.0}
 SPLITS = ["train", "validation", "test"]
@@ -207,7 +203,7 @@ def runs(tmp_path):
             made = block(method, float(rho), seeds, theta, y_error, ["completed", "diverged"][: len(seeds)])
             made["grad_norm_phi"] = (*RUN, "step"), rng.exponential(size=(1, 1, len(seeds), 1)).astype(np.float32)
             made.attrs |= {
-                "configuration_hash": records.configuration_hash(settings, data, method, rho, seeds),
+                "configuration_hash": configuration_hash(settings, data, method, rho, seeds),
                 "seconds": rng.exponential(),
                 "device": "GPU" if rho else "cpu",
             }

@@ -10,9 +10,10 @@ import yaml
 from small import ROOT, SIZES
 
 import hybridsam
-from hybridsam import records, settings, tasks
-from hybridsam.block import train_task as fit
-from hybridsam.diagnose import identify
+from hybridsam.analysis.identifiability import identify
+from hybridsam.core import modules, records, settings
+from hybridsam.core.provenance import fingerprint
+from hybridsam.training.block import train_task as fit
 
 FOLDER = ROOT / "examples"
 FEW = {"iterations": 10, "record_every": 5, "dtype": "float64", "learning_rate": 3e-3}
@@ -45,7 +46,7 @@ def example():
             changes = {key: {"value": value} for key, value in (SIZES | constants).items()}
             shipped = settings.load(f"examples/{name}.yaml")
             task = settings.merge(shipped, {"data": changes, "model": model, "training": FEW})
-            made[name] = task, tasks.load(task["module"]).simulate(settings.constants(task["data"]))
+            made[name] = task, modules.load(task["module"]).simulate(settings.constants(task["data"]))
         return made[name]
 
     return get
@@ -90,7 +91,7 @@ def test_the_truth_is_that_of_theta_and_the_data_are_whole(name, example, tmp_pa
     assert 0 < noise.std() < 0.1 * dataset[target].values.std()
     records.write(dataset, tmp_path / "dataset.nc", "dataset", "example")
     same = records.read(tmp_path / "dataset.nc", "dataset")
-    assert records.fingerprint(same) == records.fingerprint(dataset)
+    assert fingerprint(same) == fingerprint(dataset)
 
 
 @every_example
@@ -101,7 +102,7 @@ def test_what_was_taken_away_is_all_that_the_science_lacks(name, example):
     absent["robot_joint"] = {"c": 0.0, "s": 0.0, "b": 0.0}
     absent["patients"] = {"weight": [70, 70], "age": [50, 50]}
     task, _ = example(name)
-    module = tasks.load(task["module"])
+    module = modules.load(task["module"])
     dataset = module.simulate(settings.constants(task["data"]) | absent[name] | {"noise": 0.0})
     solver = {"solver": {"method": "rk4", "step": 0.01}} if "solver" in task["model"] else {}
     model = module.build(settings.merge(task["model"], solver))
@@ -114,14 +115,14 @@ def test_what_was_taken_away_is_all_that_the_science_lacks(name, example):
 @every_example
 def test_theta_is_identifiable_without_a_network(name, example):
     task, dataset = example(name)
-    found = identify(tasks.load(task["module"]).build(task["model"]), dataset)
+    found = identify(modules.load(task["module"]).build(task["model"]), dataset)
     assert found.identifiable.all() and np.isfinite(found.condition)
 
 
 @every_example
 def test_a_trained_model_can_be_taken_away_whatever_its_shape(name, example):
     task, dataset = example(name)
-    model = tasks.load(task["module"]).build(task["model"])
+    model = modules.load(task["module"]).build(task["model"])
     how = task["training"] | {"iterations": 2, "record_every": 1}
     run = hybridsam.fit(model, dataset, {"sam": [0.02]}, 1, "cpu", progress=False, **how).squeeze(records.RUN)
     module = hybridsam.to_module(model, run, dataset)

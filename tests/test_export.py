@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import hybridsam
-from hybridsam import export, records, tasks
-from hybridsam.errors import UserError
+from hybridsam import export
+from hybridsam.core import modules, records
+from hybridsam.core.errors import UserError
 
 EVERY = list(small.TASKS)
 
@@ -23,7 +24,7 @@ EVERY = list(small.TASKS)
 def fitted(task, folder, seeds=2, method="sam"):
     """Settings, model, dataset and runs of a small task."""
     settings = small.settings_of(task)
-    model = tasks.load(settings["module"]).build(settings["model"])
+    model = modules.load(settings["module"]).build(settings["model"])
     dataset = small.dataset_of(task, folder)
     runs = hybridsam.fit(model, dataset, {method: [0.05]}, seeds, "cpu", progress=False, **settings["training"])
     return model, dataset, runs.sel({"method": method, "rho": 0.05})

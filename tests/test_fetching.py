@@ -10,7 +10,8 @@ import pytest
 import yaml
 from project import names, rules, write_light_sensors
 
-from hybridsam import records
+from hybridsam.core import records
+from hybridsam.core.provenance import fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -67,17 +68,17 @@ def plan(project):
 
 
 def test_an_archive_is_fetched_once_and_only_again_when_it_is_another(project):
-    before = records.fingerprint(records.read(project.root / DATASET, "dataset"))
+    before = fingerprint(records.read(project.root / DATASET, "dataset"))
     result = fetch(project)
     assert result.returncode == 0, result.stdout
     made = records.read(project.root / DATASET, "dataset")
-    assert records.fingerprint(made) == before  # as from the unpacked folder
+    assert fingerprint(made) == before  # as from the unpacked folder
     assert made.attrs["synthetic"] == "no"
     assert [path.name for path in (project.root / "resources").iterdir()] == [f"{NAME}.zip"]
     assert plan(project) == []
 
     describe(project, attribution="Nobody", url="https://elsewhere.example/readings.zip")
-    project.append("src/hybridsam/chambers.py", "\n# changed\n")
+    project.append("src/hybridsam/data/chambers.py", "\n# changed\n")
     assert rules(plan(project)) == {"convert"}  # 4.6 GB are not fetched anew for the sake of a name
 
     describe(project, md5="0" * 32)

@@ -8,8 +8,10 @@ import torch
 import xarray as xr
 
 import hybridsam
-from hybridsam import observed, predictions, settings, tasks
-from hybridsam.errors import UserError
+from hybridsam.analysis import predictions
+from hybridsam.core import modules, settings
+from hybridsam.core.errors import UserError
+from hybridsam.data.table import dataset_of, read
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = {
@@ -35,7 +37,7 @@ def sea(times=(0.0, 1.0, 2.0)):
 
 
 def test_fields_become_samples_whatever_the_order_of_their_dimensions():
-    dataset = observed.dataset_of(sea(), TABLE)
+    dataset = dataset_of(sea(), TABLE)
     assert dataset["state"].dims == ("sample", "time", "y", "x", "component")
     assert dataset["state"].shape == (4, 3, 3, 5, 2)
     assert dataset["series"].values.tolist() == list("abcd")
@@ -48,7 +50,7 @@ def test_fields_become_samples_whatever_the_order_of_their_dimensions():
 
 
 def test_one_series_of_fields_is_split_by_time():
-    dataset = observed.dataset_of(sea(np.arange(8.0)).isel(basin=0, drop=True), TABLE | BY_TIME)
+    dataset = dataset_of(sea(np.arange(8.0)).isel(basin=0, drop=True), TABLE | BY_TIME)
     assert dataset["state"].shape == (4, 2, 3, 5, 2)
     assert dataset["split"].values.tolist() == ["train", "train", "validation", "test"]
     assert dataset["start"].values.tolist() == [0, 2, 4, 6]
@@ -58,7 +60,7 @@ def test_one_series_of_fields_is_split_by_time():
 def test_fields_from_a_file_train_as_those_that_were_simulated(tmp_path):
     """The data of the example of a stream, written as somebody's NetCDF file."""
     task = settings.load(str(ROOT / "examples/stream.yaml"))
-    module = tasks.load(str(ROOT / "examples/stream.py"))
+    module = modules.load(str(ROOT / "examples/stream.py"))
     small = {"points": 6, "steps": 3, "train": 3, "validation": 2, "test": 2}
     simulated = module.simulate(settings.constants(task["data"]) | small)
     theirs = simulated["state"].isel(component=0, drop=True).rename(sample="run").drop_vars("split")
@@ -73,7 +75,7 @@ def test_fields_from_a_file_train_as_those_that_were_simulated(tmp_path):
         "axes": ["y", "x"],
         "split": {"by": "series", "train": [0, 1, 2], "validation": [3, 4], "test": [5, 6]},
     }
-    own = observed.read(table)
+    own = read(table)
     assert np.array_equal(own["state"], simulated["state"])
     model = module.build(task["model"] | {"channels": [3]})
     runs = [
@@ -118,5 +120,5 @@ def hole(data):
 )
 def test_what_is_wrong_is_named_in_one_line(change, table, message):
     with pytest.raises(UserError) as error:
-        observed.dataset_of(change(sea()), TABLE | table)
+        dataset_of(change(sea()), TABLE | table)
     assert message in str(error.value) and len(str(error.value).splitlines()) == 1

@@ -11,15 +11,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsam import fused
-from hybridsam.data import Samples
-from hybridsam.hybrid import HybridMap, HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.methods import get_method, gradient, hybrid_gradient, objective
-from hybridsam.networks import MLP, ConvNet
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.core.methods import get_method
+from hybridsam.models.hybrid import HybridMap, HybridODE
+from hybridsam.models.networks import MLP, ConvNet
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples
+from hybridsam.models.solver import Solver
 from hybridsam.tasks import reaction_diffusion
-from hybridsam.train import Training, adam_step, initial_state
+from hybridsam.training import compiled
+from hybridsam.training.loop import Training, adam_step, initial_state
+from hybridsam.training.methods import PERTURBATIONS, gradient, hybrid_gradient, objective
 
 PREY_AND_PREDATORS = Parameters(
     [Parameter("growth", "1", 0.8, "softplus", lower=0.0), Parameter("death", "1", 0.6, "none")]
@@ -79,9 +80,9 @@ def with_fast(model):
     if isinstance(model.network, ConvNet):
         model = copy(model)
         model.network = copy(model.network)
-        model.network.fast = fused.FusedConvNet(model.network, torch.float64)
+        model.network.fast = compiled.FusedConvNet(model.network, torch.float64)
         return model
-    kind = fused.FusedODE if isinstance(model, HybridODE) else fused.FusedMap
+    kind = compiled.FusedODE if isinstance(model, HybridODE) else compiled.FusedMap
     model = copy(model)
     model.fast = kind(model, torch.float64)
     return model
@@ -137,7 +138,7 @@ def test_fields_agree_with_automatic_differentiation(channels, samples, sides, m
 @pytest.mark.parametrize("channels", [(16, 16), (5,), (4, 33, 7)])
 def test_a_convolutional_network_has_the_derivatives_of_torch(channels):
     network = ConvNet((3, *channels, 2))
-    fast = fused.FusedConvNet(network, torch.float64)
+    fast = compiled.FusedConvNet(network, torch.float64)
     phi = network.initial(torch.Generator().manual_seed(0)).double()
     x, upstream = random(4, 6, 5, 3), random(4, 6, 5, 2, seed=1)
     results = []
@@ -153,7 +154,7 @@ def test_a_convolutional_network_has_the_derivatives_of_torch(channels):
 @pytest.mark.parametrize("threads", [2, 5])
 def test_threads_change_no_bit_of_a_convolutional_network(threads):
     network = ConvNet((2, 6, 2))
-    fast = fused.FusedConvNet(network, torch.float32)
+    fast = compiled.FusedConvNet(network, torch.float32)
     phi, x = network.initial(torch.Generator().manual_seed(0)).requires_grad_(), random(9, 8, 8, 2).float()
     layers = {name: values[0] for name, values in network.unflatten(phi[None]).items()}
     results = []
@@ -173,7 +174,7 @@ def test_vectors_of_other_processors_give_the_same_numbers(monkeypatch, processo
     """Without and with AVX; code for AVX-512 is what a newer processor makes of -march=native."""
     if processor == "haswell" and "avx2" not in Path("/proc/cpuinfo").read_text():
         pytest.skip("this processor has no AVX2")
-    monkeypatch.setattr(fused, "target", lambda: (fused.compiler(), f"-march={processor}", processor))
+    monkeypatch.setattr(compiled, "target", lambda: (compiled.compiler(), f"-march={processor}", processor))
     assert_agree(Predation([33, 20]), time_series(70, 4))
     assert_agree(network_behind(12, [33, 20], 5), of_map(300, 12, 5))
     states = random(1, 3, 3, 5, 9, 2)
@@ -198,7 +199,7 @@ def test_gradient_in_single_precision_is_that_in_double_precision(build, dataset
     exact, single = (model.data(dataset, "train", dtype) for dtype in (torch.float64, torch.float32))
     erm, rho = get_method("erm"), torch.zeros(2)
     expected = gradient(objective(model, erm, rho, exact), theta.double(), phi.double())
-    model.fast = fused.FusedODE(model, torch.float32)
+    model.fast = compiled.FusedODE(model, torch.float32)
     for found, values in zip(gradient(objective(model, erm, rho, single), theta, phi), expected, strict=True):
         assert (found - values).norm() < 1e-5 * values.norm()
 
@@ -211,14 +212,16 @@ def fused_training(dtype):
 def test_ten_iterations_follow_those_of_pytorch(build, dataset, name):
     model, how, method = build(hidden=[32, 32]), fused_training("float32"), get_method(name)
     data, curves = model.data(dataset, "train", torch.float32), []
-    for fast in (None, fused.FusedODE(model, torch.float32)):
+    for fast in (None, compiled.FusedODE(model, torch.float32)):
         model.fast = fast
         state, curve = initial_state(model, [0, 1], how), []
         for _ in range(10):
             rho = torch.tensor([0.02, 0.1])
             loss = objective(model, method, rho, data)
             theta, phi = state.w[:, :1], state.w[:, 1:]
-            values, *g = hybrid_gradient(loss, theta, phi, method.perturbation, rho, model.network.is_weight())
+            values, *g = hybrid_gradient(
+                loss, theta, phi, PERTURBATIONS[method.perturbation], rho, model.network.is_weight()
+            )
             adam_step(state, values, torch.cat(g, 1), how, torch.ones_like(state.w[0]))
             state.step += 1
             curve.append(values)
@@ -300,13 +303,13 @@ def test_a_loss_without_gradient_is_the_same(name):
 
 @pytest.fixture
 def log(caplog):
-    caplog.set_level(logging.INFO, logger="hybridsam.fused")
+    caplog.set_level(logging.INFO, logger="hybridsam.training.compiled")
     return caplog
 
 
 def test_the_log_says_that_compiled_code_is_used(log):
     model = Predation([4])
-    assert fused.accelerate(model, time_series(3, 4)) and isinstance(model.fast, fused.FusedODE)
+    assert compiled.accelerate(model, time_series(3, 4)) and isinstance(model.fast, compiled.FusedODE)
     assert [record.message for record in log.records] == ["training with C++ compiled for this CPU"]
 
 
@@ -314,10 +317,10 @@ def test_the_log_says_that_compiled_code_is_used(log):
 def no_cache(monkeypatch, tmp_path):
     """An empty cache of compiled code and a compiler to be named."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for function in (fused.compiler, fused.target):
+    for function in (compiled.compiler, compiled.target):
         function.cache_clear()
     yield tmp_path
-    for function in (fused.compiler, fused.target):
+    for function in (compiled.compiler, compiled.target):
         function.cache_clear()
 
 
@@ -325,7 +328,7 @@ def no_cache(monkeypatch, tmp_path):
 def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
     model = Predation([4])
-    assert not fused.accelerate(model, time_series(3, 4)) and model.fast is None
+    assert not compiled.accelerate(model, time_series(3, 4)) and model.fast is None
     (record,) = log.records
     assert record.levelname == "WARNING" and "PyTorch" in record.message
     assert re.search(reason, record.message)
@@ -333,22 +336,22 @@ def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache
 
 
 def test_a_cache_that_cannot_be_written_or_is_damaged_is_no_error(log, no_cache, monkeypatch):
-    assert fused.accelerate(Predation([4]), time_series(3, 4))
+    assert compiled.accelerate(Predation([4]), time_series(3, 4))
     (file,) = (no_cache / "hybridsam").glob("*.so")
     (no_cache / "damaged/hybridsam").mkdir(parents=True)
     (no_cache / "damaged/hybridsam" / file.name).write_bytes(file.read_bytes()[:100])
     (no_cache / "a file").write_text("")
     for name in ("damaged", "a file"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(no_cache / name))
-        assert not fused.accelerate(Predation([4]), time_series(3, 4))
+        assert not compiled.accelerate(Predation([4]), time_series(3, 4))
         assert name in log.records[-1].message and log.records[-1].levelname == "WARNING"
 
 
 def test_compiled_code_is_found_in_the_cache_and_compiled_anew_for_other_code(no_cache):
-    accelerated = [fused.accelerate(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5])]
+    accelerated = [compiled.accelerate(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5])]
     assert all(accelerated)
     assert len(list((no_cache / "hybridsam").iterdir())) == 1  # sizes of the network are no part of the code
-    assert fused.accelerate(network_behind(5, [3], 2), of_map(4, 5, 2))
+    assert compiled.accelerate(network_behind(5, [3], 2), of_map(4, 5, 2))
     assert len(list((no_cache / "hybridsam").iterdir())) == 2
 
 
@@ -373,7 +376,7 @@ class Deceptive(Predation):
     ],
 )
 def test_what_cannot_be_followed_stays_with_pytorch_and_the_log_says_why(log, model, reason):
-    assert not fused.accelerate(model, time_series(3, 4)) and model.fast is None
+    assert not compiled.accelerate(model, time_series(3, 4)) and model.fast is None
     assert reason in log.records[0].message and log.records[0].levelname == "WARNING"
 
 
@@ -382,5 +385,5 @@ def test_models_for_which_there_is_no_compiled_path_are_left_in_silence(log):
         def predict(self, theta, phi, data, running=None):
             return super().predict(theta, phi, data, running) + 1
 
-    assert not fused.accelerate(Own([4]), time_series(3, 4))
+    assert not compiled.accelerate(Own([4]), time_series(3, 4))
     assert not log.records

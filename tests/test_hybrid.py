@@ -5,11 +5,11 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from hybridsam.data import Samples
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples
+from hybridsam.models.solver import Solver
 from hybridsam.tasks import pendulum
 
 OMEGA = [0.5, 1.0, 2.0]

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from torchdiffeq import odeint
 
-from hybridsam.devices import saved_bytes
-from hybridsam.errors import UserError
-from hybridsam.integrate import ADAPTIVE, Solver
+from hybridsam.core.errors import UserError
+from hybridsam.models.solver import ADAPTIVE, Solver
+from hybridsam.training.devices import saved_bytes
 
 OMEGA = 2.0
 

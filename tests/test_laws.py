@@ -5,10 +5,10 @@ import pytest
 import torch
 import xarray as xr
 
-from hybridsam.diagnose import identify
-from hybridsam.hybrid import HybridEncoder, HybridMap, HybridSum
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.analysis.identifiability import identify
+from hybridsam.models.hybrid import HybridEncoder, HybridMap, HybridSum
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameter, Parameters
 
 LINE = Parameters([Parameter("k", "1", 0.5), Parameter("c", "1", 0.1)])
 BESIDE = {"t": 0.5, "u": 2.0}

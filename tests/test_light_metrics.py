@@ -6,7 +6,7 @@ import small
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam import settings
+from hybridsam.core import settings
 from hybridsam.tasks.light_tunnel import THETA, metrics
 
 DATA = settings.load(str(small.ROOT / "config/tasks/light_tunnel.yaml"))["data"]

@@ -8,9 +8,9 @@ import small
 import torch
 import xarray as xr
 
-from hybridsam import settings
-from hybridsam.diagnose import identify
-from hybridsam.errors import UserError
+from hybridsam.analysis.identifiability import identify
+from hybridsam.core import settings
+from hybridsam.core.errors import UserError
 from hybridsam.tasks import light_sensors
 from hybridsam.tasks.light_sensors import AUXILIARY, COLOURS, POLARISERS, SENSORS, THETA, sensor_readings
 

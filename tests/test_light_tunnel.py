@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hybridsam import records, settings
-from hybridsam.diagnose import identify
-from hybridsam.errors import UserError
+from hybridsam.analysis.identifiability import identify
+from hybridsam.core import records, settings
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import fingerprint
 from hybridsam.tasks import light_tunnel
 from hybridsam.tasks.light_tunnel import COLOURS, THETA, hexagon, metrics
 
@@ -181,7 +182,7 @@ def test_images_are_the_same_from_a_file_compressed_and_in_chunks(tmp_path, cons
     found = records.read(tmp_path / "dataset.nc", "dataset")
     xr.testing.assert_equal(found, dataset)
     assert found["image"].dtype == np.float32
-    assert records.fingerprint(found) == records.fingerprint(dataset)
+    assert fingerprint(found) == fingerprint(dataset)
     with netCDF4.Dataset(tmp_path / "dataset.nc") as file:
         assert file["image"].filters()["zlib"] and file["image"].chunking()[1:] == [8, 8, 3]
 

@@ -11,9 +11,10 @@ from hypothesis.extra.numpy import arrays
 from pytorch_optimizer import SAM
 from torch.nn.utils import parameters_to_vector
 
-from hybridsam.errors import UserError
-from hybridsam.methods import asam, fsam, get_method, hybrid_gradient, mean_squared_error, objective, sam
-from hybridsam.networks import MLP
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import get_method
+from hybridsam.models.networks import MLP
+from hybridsam.training.methods import asam, fsam, hybrid_gradient, mean_squared_error, objective, sam
 
 PERTURBATIONS = {"sam": sam, "asam": asam, "fsam": fsam}
 every_perturbation = pytest.mark.parametrize("name", PERTURBATIONS)

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.modules import TorchModule
-from hybridsam.networks import MLP, Networks
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.core.errors import UserError
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP, Networks
+from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.solver import Solver
+from hybridsam.models.torch_module import TorchModule
 from hybridsam.tasks import pendulum
-from hybridsam.train import generator
+from hybridsam.training.loop import generator
 
 STRENGTHS = {"erm": 0.0, "l2reg": 1e-3, "freg": 0.1, "sam": 0.05, "asam": 0.05, "fsam": 0.05}
 HISTORIES = ("theta", "train_loss", "validation_loss", "grad_norm_theta", "grad_norm_phi")
@@ -77,7 +77,7 @@ def test_members_under_vmap_are_those_one_after_the_other(monkeypatch):
     network = TorchModule(Own)
     phi, x = members(network, 3), torch.randn(3, 10, 2, dtype=torch.float64)
     expected = network(network.unflatten(phi), x)
-    monkeypatch.setattr("hybridsam.modules.each_member", lambda one, layers, x: torch.vmap(one)(layers, x))
+    monkeypatch.setattr("hybridsam.models.torch_module.each_member", lambda one, layers, x: torch.vmap(one)(layers, x))
     torch.testing.assert_close(network(network.unflatten(phi), x), expected, rtol=1e-12, atol=1e-12)
 
 

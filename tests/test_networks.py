@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hybridsam.networks import MLP
+from hybridsam.models.networks import MLP
 
 
 def torch_network(sizes, phi):

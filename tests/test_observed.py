@@ -15,17 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from project import Project, assert_refused, copy_repository, executed_by, names
 
-from hybridsam import captions, evaluate, figures, observed, overview, pages, records, report, summary, tables, tasks
-from hybridsam.block import train_task as fit
-from hybridsam.diagnose import as_table
-from hybridsam.errors import UserError
-from hybridsam.fused import FusedODE
-from hybridsam.hybrid import HybridMap
-from hybridsam.methods import loss
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import without_sources
-from hybridsam.splits import SPLITS
+from hybridsam.analysis.cube import THETA_ERROR, collect, metrics_of
+from hybridsam.analysis.identifiability import as_table
+from hybridsam.analysis.results import load
+from hybridsam.analysis.selection import select
+from hybridsam.core import modules, records
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import configuration_hashes, fingerprint
+from hybridsam.core.settings import without_sources
+from hybridsam.data.splits import SPLITS
+from hybridsam.data.table import dataset_of, read
+from hybridsam.figures import registry
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.report import captions, fragments, index_page, markdown_page, table_one, task_page
+from hybridsam.training.block import train_task as fit
+from hybridsam.training.compiled import FusedODE
+from hybridsam.training.methods import loss
 
 STATE = {"hare": "thousands", "lynx": "thousands"}
 TIME = {"column": "year", "unit": "year"}
@@ -76,7 +83,7 @@ def written(folder, frame, table):
 
 
 def test_a_series_split_by_time_becomes_windows_that_cross_no_boundary():
-    dataset = observed.dataset_of(hares(), ONE_SERIES)
+    dataset = dataset_of(hares(), ONE_SERIES)
     assert dataset["state"].dims == ("sample", "time", "component")
     starts = {"train": [1900, 1902, 1904], "validation": [1910], "test": [1915]}
     for name, years in starts.items():
@@ -88,7 +95,7 @@ def test_a_series_split_by_time_becomes_windows_that_cross_no_boundary():
 
 
 def test_units_target_and_origin_are_stated_and_truth_is_absent():
-    dataset = observed.dataset_of(hares(), ONE_SERIES)
+    dataset = dataset_of(hares(), ONE_SERIES)
     assert dataset["state"].attrs["units"] == "thousands; thousands"
     assert dataset["component_units"].values.tolist() == ["thousands", "thousands"]
     assert dataset["time"].attrs["units"] == dataset["start"].attrs["units"] == "year"
@@ -98,7 +105,7 @@ def test_units_target_and_origin_are_stated_and_truth_is_absent():
 
 def test_windows_stand_end_to_end_by_default():
     table = changed(ONE_SERIES, stride=None, split={"train": 11, "validation": 5, "test": 5})
-    assert observed.dataset_of(hares(), table)["start"].values.tolist() == [1900, 1905, 1911, 1916]
+    assert dataset_of(hares(), table)["start"].values.tolist() == [1900, 1905, 1911, 1916]
 
 
 @given(
@@ -111,7 +118,7 @@ def test_no_measurement_is_in_windows_of_two_splits_and_later_ones_test(times, w
     fractions = dict(zip(SPLITS, np.array(shares) / sum(shares), strict=True))
     table = changed(ONE_SERIES, window=window, stride=stride, split={k: float(v) for k, v in fractions.items()})
     try:
-        dataset = observed.dataset_of(hares(times), table)
+        dataset = dataset_of(hares(times), table)
     except UserError as error:
         assert "fewer than a sample" in str(error) or "is none" in str(error)
         return
@@ -125,14 +132,14 @@ def test_no_measurement_is_in_windows_of_two_splits_and_later_ones_test(times, w
 @pytest.mark.parametrize("n", [20, 40, 91])
 def test_fractions_that_add_up_to_one_leave_nothing_out(n, parts):
     table = changed(ONE_SERIES, window=2, stride=1, split=dict(zip(SPLITS, parts, strict=True)))
-    dataset = observed.dataset_of(hares(n), table)
+    dataset = dataset_of(hares(n), table)
     assert dataset.sizes["sample"] == n - 3
     found = [int((dataset["split"] == name).sum()) + 1 for name in SPLITS]
     np.testing.assert_allclose(found, np.array(parts) * n, atol=1)
 
 
 def test_series_with_the_same_irregular_times_are_samples():
-    dataset = observed.dataset_of(sites(), SITES)
+    dataset = dataset_of(sites(), SITES)
     np.testing.assert_array_equal(dataset["time"], IRREGULAR)
     assert dataset["series"].values.tolist() == list("abcd")
     assert sorted(dataset["split"].values.tolist()) == ["test", "train", "train", "validation"]
@@ -142,14 +149,14 @@ def test_series_with_the_same_irregular_times_are_samples():
 def test_series_that_begin_at_other_times_are_compared_from_their_beginnings():
     frame = sites()
     frame["year"] += frame["site"].map({"a": 0, "b": 1850, "c": 1900.5, "d": 7})
-    dataset = observed.dataset_of(frame, SITES)
+    dataset = dataset_of(frame, SITES)
     np.testing.assert_allclose(dataset["time"], IRREGULAR)
     assert dataset["start"].values.tolist() == [0, 1850, 1900.5, 7]
 
 
 def test_series_are_split_as_listed_and_others_left_out():
     table = changed(SITES, split={"train": ["d"], "validation": ["a"], "test": ["c"]})
-    dataset = observed.dataset_of(sites(), table)
+    dataset = dataset_of(sites(), table)
     assert dict(zip(dataset["series"].values, dataset["split"].values, strict=True)) == {
         "a": "validation",
         "c": "test",
@@ -159,21 +166,21 @@ def test_series_are_split_as_listed_and_others_left_out():
 
 def test_another_seed_draws_other_series():
     many = sites(labels="abcdefghijkl")
-    seen = {tuple(observed.dataset_of(many, changed(SITES, split={"seed": s}))["series"].values) for s in range(5)}
+    seen = {tuple(dataset_of(many, changed(SITES, split={"seed": s}))["series"].values) for s in range(5)}
     assert len(seen) > 1
-    twice = [observed.dataset_of(many, changed(SITES, split={"seed": 3})) for _ in range(2)]
+    twice = [dataset_of(many, changed(SITES, split={"seed": 3})) for _ in range(2)]
     assert twice[0].identical(twice[1])
 
 
 def test_windows_of_a_series_are_all_in_its_split():
     table = changed(SITES, window=2, stride=2)
-    dataset = observed.dataset_of(sites(range(6)), table)
+    dataset = dataset_of(sites(range(6)), table)
     assert dataset.sizes["sample"] == 12
     assert all(len(set(own["split"].values)) == 1 for _, own in dataset.groupby("series"))
 
 
 def test_rows_of_a_law_become_samples():
-    dataset = observed.dataset_of(law(), LAW)
+    dataset = dataset_of(law(), LAW)
     assert {name: variable.dims for name, variable in dataset.data_vars.items()} == {
         "target": ("sample", "component"),
         "pressure": ("sample",),
@@ -187,7 +194,7 @@ def test_rows_of_a_law_become_samples():
 
 def test_rows_of_a_group_stay_together():
     table = changed(LAW, series="day", split={"by": "series"})
-    dataset = observed.dataset_of(law(), table)
+    dataset = dataset_of(law(), table)
     assert all(len(set(own["split"].values)) == 1 for _, own in dataset.groupby("series"))
 
 
@@ -195,37 +202,37 @@ def test_rows_of_a_group_stay_together():
 def test_csv_netcdf_frame_and_dataset_give_the_same(table, tmp_path):
     frame = {"hare.csv": hares, "sites.csv": sites, "law.csv": law}[table["file"]]()
     index = {"hare.csv": ["year"], "sites.csv": ["site", "year"], "law.csv": None}[table["file"]]
-    expected = observed.dataset_of(frame, table)
+    expected = dataset_of(frame, table)
     grid = frame.set_index(index).to_xarray() if index else frame.to_xarray()
     grid.to_netcdf(tmp_path / "data.nc")
     found = [
-        observed.read(written(tmp_path, frame, table)),
-        observed.dataset_of(grid, table),
-        observed.dataset_of(frame.to_xarray(), table),  # a row for each point of one dimension
-        observed.read(table | {"file": str(tmp_path / "data.nc")}),
+        read(written(tmp_path, frame, table)),
+        dataset_of(grid, table),
+        dataset_of(frame.to_xarray(), table),  # a row for each point of one dimension
+        read(table | {"file": str(tmp_path / "data.nc")}),
     ]
-    assert [records.fingerprint(dataset) for dataset in found] == [records.fingerprint(expected)] * 4
+    assert [fingerprint(dataset) for dataset in found] == [fingerprint(expected)] * 4
 
 
 def test_a_csv_file_may_have_a_byte_order_mark_empty_lines_and_spaces(tmp_path):
     file = tmp_path / "hare.csv"
     lines = hares().to_csv(index=False).replace("year,", "year , ").replace("\n", "\n\n")
     file.write_text("\ufeff" + lines.replace(",", ", "), encoding="utf-8")
-    assert observed.read(ONE_SERIES | {"file": str(file)}).equals(observed.dataset_of(hares(), ONE_SERIES))
+    assert read(ONE_SERIES | {"file": str(file)}).equals(dataset_of(hares(), ONE_SERIES))
 
 
 def test_times_of_a_netcdf_file_stay_numbers_in_its_unit(tmp_path):
     grid = hares().set_index("year")[list(STATE)].to_xarray()
     grid["year"].attrs["units"] = "days since 1900-01-01"
     grid.to_netcdf(tmp_path / "hare.nc")
-    dataset = observed.read(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
+    dataset = read(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
     assert dataset["start"].values[0] == 1900
 
 
 def test_the_documented_example_is_what_it_says():
     [text] = re.findall(r"(?s)```\n(table:\n.*?)```", (small.ROOT / "config/README.md").read_text())
     table = yaml.safe_load(text)["table"]
-    dataset = observed.dataset_of(hares(91), table)
+    dataset = dataset_of(hares(91), table)
     found = {name: int((dataset["split"] == name).sum()) for name in SPLITS}
     assert found == {"train": 7, "validation": 1, "test": 1}
 
@@ -399,7 +406,7 @@ FAULTS = {
 @pytest.mark.parametrize(("frame", "table", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_named_by_its_place(frame, table, message):
     with pytest.raises(UserError) as caught:
-        observed.dataset_of(frame, table)
+        dataset_of(frame, table)
     assert str(caught.value).startswith(message), str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -418,19 +425,19 @@ def test_a_file_that_is_no_table_is_refused(text, message, tmp_path):
     file = tmp_path / "hare.csv"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        observed.read(ONE_SERIES | {"file": str(file)})
+        read(ONE_SERIES | {"file": str(file)})
     assert str(caught.value).startswith(f"{file}: {message}")
 
 
 def test_a_missing_file_and_a_foreign_one_are_named(tmp_path):
     with pytest.raises(UserError, match=r"nowhere/hare\.csv: no such file"):
-        observed.read(ONE_SERIES | {"file": "nowhere/hare.csv"})
+        read(ONE_SERIES | {"file": "nowhere/hare.csv"})
     (tmp_path / "hare.nc").write_bytes(b"year,hare")
     with pytest.raises(UserError, match=r"hare\.nc: not a readable NetCDF file"):
-        observed.read(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
+        read(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
     (tmp_path / "hare.csv").write_bytes(b"\x89HDF\r\n\x1a\n\xff")
     with pytest.raises(UserError, match=r"hare\.csv: not a CSV file: .*; a NetCDF file ends in \.nc"):
-        observed.read(ONE_SERIES | {"file": str(tmp_path / "hare.csv")})
+        read(ONE_SERIES | {"file": str(tmp_path / "hare.csv")})
 
 
 def test_a_dimension_that_is_no_column_is_refused():
@@ -438,18 +445,18 @@ def test_a_dimension_that_is_no_column_is_refused():
     deep = grid.assign(hare=grid["hare"].expand_dims(depth=[1, 2]))
     message = r"sites\.csv: the variable hare\(depth, site, year\) has the dimension depth; allowed is year, site"
     with pytest.raises(UserError, match=message):
-        observed.dataset_of(deep, SITES)
+        dataset_of(deep, SITES)
     with pytest.raises(UserError, match=r"no variable hare; there are "):
-        observed.dataset_of(grid.drop_vars("hare"), SITES)
+        dataset_of(grid.drop_vars("hare"), SITES)
     two = xr.Dataset({name: ("row", values) for name, values in law().items()}).assign(red=("other", [1.0, 2.0]))
     with pytest.raises(UserError, match=r"the variable \w+\(\w+\) has the dimension \w+; allowed is one that all"):
-        observed.dataset_of(two, LAW)
+        dataset_of(two, LAW)
 
 
 def test_dates_of_a_dataset_are_refused():
     grid = hares().assign(year=pd.date_range("2000", periods=21)).set_index("year").to_xarray()
     with pytest.raises(UserError, match=r"row 1, column year: '2000-01-01 00:00:00' is not .*; turn dates"):
-        observed.dataset_of(grid, ONE_SERIES)
+        dataset_of(grid, ONE_SERIES)
 
 
 # Models on irregular times, and results without a known theta
@@ -493,17 +500,17 @@ def growth(times=IRREGULAR, labels="abcd", a=0.3, c=0.2):
 
 @pytest.fixture(scope="module")
 def model():
-    return tasks.load(CHOSEN["module"]).build(CHOSEN["model"])
+    return modules.load(CHOSEN["module"]).build(CHOSEN["model"])
 
 
 def test_the_science_follows_the_closed_form_at_irregular_times(model):
-    data = model.data(observed.dataset_of(growth(), SITES), "train", torch.float64)
+    data = model.data(dataset_of(growth(), SITES), "train", torch.float64)
     prediction = model.predict_science(torch.tensor([[0.3, 0.2]], dtype=torch.float64), None, data)
     torch.testing.assert_close(prediction, data.targets, rtol=1e-6, atol=0.0)
 
 
 def test_compiled_code_and_pytorch_agree_at_irregular_times(model):
-    data = model.data(observed.dataset_of(growth(), SITES), "train", torch.float64)
+    data = model.data(dataset_of(growth(), SITES), "train", torch.float64)
     theta = torch.tensor([[0.5, 0.1], [0.2, 0.4]], dtype=torch.float64, requires_grad=True)
     draw = torch.Generator().manual_seed(1)
     phi = torch.stack([model.network.initial(draw) for _ in range(2)]).double().requires_grad_()
@@ -519,8 +526,8 @@ def test_compiled_code_and_pytorch_agree_at_irregular_times(model):
 
 def test_an_adaptive_solver_sees_irregular_times(model):
     settings = CHOSEN["model"] | {"solver": {"method": "dopri5"}}
-    adaptive = tasks.load(CHOSEN["module"]).build(settings)
-    data = model.data(observed.dataset_of(growth(), SITES), "test", torch.float64)
+    adaptive = modules.load(CHOSEN["module"]).build(settings)
+    data = model.data(dataset_of(growth(), SITES), "test", torch.float64)
     theta = torch.tensor([[0.3, 0.2]], dtype=torch.float64)
     torch.testing.assert_close(adaptive.predict_science(theta, None, data), data.targets, rtol=1e-5, atol=0.0)
 
@@ -539,7 +546,7 @@ def test_a_law_is_learnt_from_a_table(tmp_path):
     model = HybridMap(
         science, Parameters.from_settings(gain), MLP((4, 8, 2)), "target", ("pressure", "light"), {"light": 0.5}, True
     )
-    dataset = observed.dataset_of(frame, LAW)
+    dataset = dataset_of(frame, LAW)
     data = model.data(dataset, "train", torch.float64)
     prediction = model.predict_science(torch.tensor([[3.0]], dtype=torch.float64), None, data)
     torch.testing.assert_close(prediction, data.targets)
@@ -550,22 +557,22 @@ def test_a_law_is_learnt_from_a_table(tmp_path):
 
 def test_a_start_from_which_the_science_runs_away_is_named(model):
     theta = {name: row | {"start": 2000.0} for name, row in CHOSEN["model"]["theta"].items()}
-    far = tasks.load(TASK["module"]).build(CHOSEN["model"] | {"theta": theta})
+    far = modules.load(TASK["module"]).build(CHOSEN["model"] | {"theta": theta})
     frame = growth(np.arange(6) * 100.0)
     with pytest.raises(
         UserError, match=r"model\.theta: at a = 2000, c = 2000 the science alone runs away from the data"
     ):
-        as_table(far, observed.dataset_of(frame, SITES))
+        as_table(far, dataset_of(frame, SITES))
 
 
 @pytest.fixture(scope="module")
 def without_truth(tmp_path_factory):
     """The files of a task whose theta is not known, as the workflow makes them, in a folder called sites."""
     folder = tmp_path_factory.mktemp("experiment") / "sites"
-    dataset = observed.dataset_of(growth(), SITES).assign_attrs(constants=json.dumps({"file": {"value": "sites.csv"}}))
+    dataset = dataset_of(growth(), SITES).assign_attrs(constants=json.dumps({"file": {"value": "sites.csv"}}))
     records.write(dataset, folder / "dataset.nc", "dataset", "Data")
     dataset = records.read(folder / "dataset.nc", "dataset")
-    hash_of, expected, paths = records.configuration_hashes(CHOSEN, dataset), {}, []
+    hash_of, expected, paths = configuration_hashes(CHOSEN, dataset), {}, []
     for method, strengths in METHODS.items():
         for rho in strengths:
             paths.append(folder / f"runs/{method}/rho={rho}/seeds=0-1.nc")
@@ -573,10 +580,10 @@ def without_truth(tmp_path_factory):
             records.write(block, paths[-1], "runs", "Runs")
             expected[paths[-1]] = hash_of(method, rho, [0, 1])
     blocks = [(path, records.read(path, "runs")) for path in paths]
-    cube = evaluate.collect(blocks, expected, blocks[0][1], dataset, folder)
+    cube = collect(blocks, expected, blocks[0][1], dataset, folder)
     records.write(cube, folder / "cube.nc", "cube", "Cube")
-    evaluate.select(cube).to_csv(folder / "selection.csv", index=False)
-    as_table(tasks.load(CHOSEN["module"]).build(CHOSEN["model"]), dataset).to_csv(
+    select(cube).to_csv(folder / "selection.csv", index=False)
+    as_table(modules.load(CHOSEN["module"]).build(CHOSEN["model"]), dataset).to_csv(
         folder / "identifiability.csv", index=False
     )
     return folder
@@ -584,7 +591,7 @@ def without_truth(tmp_path_factory):
 
 def test_an_error_of_an_unknown_theta_is_absent_and_there_is_no_oracle(without_truth):
     cube = records.read(without_truth / "cube.nc", "cube")
-    assert evaluate.metrics_of(cube) == ["y_error"]
+    assert metrics_of(cube) == ["y_error"]
     selection = pd.read_csv(without_truth / "selection.csv")
     assert set(selection["rule"]) == {"validation", "one_standard_error"}
     assert not [name for name in selection if "theta" in name or "noise" in name]
@@ -592,17 +599,17 @@ def test_an_error_of_an_unknown_theta_is_absent_and_there_is_no_oracle(without_t
 
 
 def test_what_the_science_alone_can_tell_needs_no_truth(without_truth):
-    table = report.identifiability(without_truth)
+    table = fragments.identifiability(without_truth)
     assert table["rank"].tolist() == [2, 2]
     np.testing.assert_allclose(table["science_only"], [0.3, 0.2], rtol=1e-5)  # whose closed form the data are
     assert table["true"].isna().all() and table["least_norm"].isna().all()
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_is_drawn_without_truth_at_irregular_times(without_truth, name, tmp_path):
     files = [without_truth / file for file in ("dataset.nc", "cube.nc", "selection.csv")]
-    results = figures.load(*files, "validation")
-    figures.write(name, results, [tmp_path / f"{name}.png", tmp_path / f"{name}.csv"])
+    results = load(*files, "validation")
+    registry.write(name, results, [tmp_path / f"{name}.png", tmp_path / f"{name}.csv"])
     table = pd.read_csv(tmp_path / f"{name}.csv")
     assert "measured" in captions.caption(name, table) or name in ("theta_training", "losses")
     if name == "predictions":
@@ -614,27 +621,29 @@ def test_every_figure_is_drawn_without_truth_at_irregular_times(without_truth, n
 
 def test_tables_and_pages_say_that_theta_is_not_known(without_truth):
     cubes = {"sites": records.read(without_truth / "cube.nc", "cube")}
-    table = tables.table_one({"sites": pd.read_csv(without_truth / "selection.csv")})
-    for text in (tables.as_markdown(table), tables.as_html(table)):
+    table = table_one.table_one({"sites": pd.read_csv(without_truth / "selection.csv")})
+    for text in (table_one.as_markdown(table), table_one.as_html(table)):
         assert "No θ-error of sites: the true θ is not known." in text
-    page = summary.as_page(table, cubes, {"sites": pd.read_csv(without_truth / "identifiability.csv")}, "snakemake")
+    page = markdown_page.as_page(
+        table, cubes, {"sites": pd.read_csv(without_truth / "identifiability.csv")}, "snakemake"
+    )
     assert "The true θ is not known, so there is no θ-error." in page and "nan >" not in page
-    assert "No task has a known θ" in overview.theta_summary(table, cubes)
-    assert overview.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
-    assert list(pages.theta_metrics(cubes["sites"], table, "validation")) == []
-    assert list(pages.paired(table))[-1] == "y-error (test MSE) − erm"
-    assert pages.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
-    assert pages.heading(cubes["sites"]).startswith("<h1>untitled task</h1><p>Data: measured.")
+    assert "No task has a known θ" in index_page.theta_summary(table, cubes)
+    assert index_page.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
+    assert list(task_page.theta_metrics(cubes["sites"], table, "validation")) == []
+    assert list(task_page.paired(table))[-1] == "y-error (test MSE) − erm"
+    assert task_page.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
+    assert task_page.heading(cubes["sites"]).startswith("<h1>untitled task</h1><p>Data: measured.")
 
 
 def test_a_known_theta_of_another_task_does_not_make_this_one_known(without_truth):
     own = pd.read_csv(without_truth / "selection.csv")
-    known = own.assign(theta_error_mean=0.1, theta_error_interval=0.01, theta_error_meaning=evaluate.THETA_ERROR)
-    table = tables.table_one({"sites": own, "pendulum": known.assign(data="simulated")})
-    notes = tables.notes(table)
+    known = own.assign(theta_error_mean=0.1, theta_error_interval=0.01, theta_error_meaning=THETA_ERROR)
+    table = table_one.table_one({"sites": own, "pendulum": known.assign(data="simulated")})
+    notes = table_one.notes(table)
     assert "No θ-error of sites: the true θ is not known." in notes
     assert not any("pendulum" in line for line in notes)
-    formatted = tables.formatted(table, "validation")["θ-error"]
+    formatted = table_one.formatted(table, "validation")["θ-error"]
     assert (formatted["sites"] == "–").all() and (formatted["pendulum"] == "0.100 ± 0.010").all()
 
 
@@ -687,7 +696,7 @@ def test_what_the_section_says_is_learnt_from_again_and_code_of_tables_leaves_ot
     changed_split = project.configure({"overrides": {"hares": {"table": {"stride": 2}}}})
     assert "tabulate" in {job.rule for job in project.plan("table", configuration=changed_split)}
     simulated = project.plan("table", configuration=project.configure({"tasks": ["pendulum"]}))
-    assert not any("src/hybridsam/observed.py" in job.inputs for job in simulated)
+    assert not any("src/hybridsam/data/table.py" in job.inputs for job in simulated)
 
 
 WRONG = {
@@ -726,4 +735,4 @@ def test_every_file_of_code_that_reads_a_table_is_an_input(with_table, tmp_path)
     project = with_table.copy(tmp_path / "a copy")
     [job] = [job for job in project.plan("--forceall", "table") if job.rule == "tabulate"]
     executed = executed_by(project, job, tmp_path)
-    assert {"src/hybridsam/observed.py", "src/hybridsam/columns.py"} <= executed <= set(job.inputs)
+    assert {"src/hybridsam/data/table.py", "src/hybridsam/data/columns.py"} <= executed <= set(job.inputs)

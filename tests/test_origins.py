@@ -7,7 +7,7 @@ import pytest
 import yaml
 from project import assert_refused, executed_by, names, rules
 
-from hybridsam import records
+from hybridsam.core import records
 
 pytestmark = pytest.mark.slow
 
@@ -94,7 +94,7 @@ def test_a_changed_twin_module_runs_its_task_alone(project):
 
 
 def test_changed_reading_of_archives_leaves_simulated_tasks_alone(project):
-    project.append("src/hybridsam/chambers.py", "\n# changed\n")
+    project.append("src/hybridsam/data/chambers.py", "\n# changed\n")
     jobs = project.plan("all")
     measured = {"wind_tunnel", "light_tunnel", "light_sensors"}
     assert names(jobs, "convert") == {f"convert {task}" for task in measured}

@@ -23,12 +23,17 @@ from nbconvert import HTMLExporter
 from PIL import Image
 from test_plots import CASES, GRID, TRUTH, make_results
 
-from hybridsam import evaluate, figures, pages, records, report, tables
-from hybridsam.errors import UserError
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.figures import registry
+from hybridsam.report import fragments, table_one, task_page
 
 sys.path.insert(0, str(small.ROOT / "benchmarks"))
 
 import report as benchmark
+
+from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis.results import Results
 
 NOTEBOOK = small.ROOT / "notebooks/task.ipynb"
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
@@ -60,19 +65,19 @@ def experiment(tmp_path_factory):
     return make
 
 
-def write_task(folder: Path, results: figures.Results) -> None:
+def write_task(folder: Path, results: Results) -> None:
     """All that the page of a task reads; of each figure the true table, and a pixel for the picture."""
     theta = {name: {"unit": "1", "start": 1.0} for name in TRUTH}
     results.cube.attrs["configuration"] = json.dumps({"module": "hybridsam.tasks.pendulum", "model": {"theta": theta}})
     results.cube.attrs["constants"] = json.dumps({"dt": {"value": 0.1, "unit": "s"}})
     records.write(results.cube, folder / "cube.nc", "cube", "test")
     results.selection.to_csv(folder / "selection.csv", index=False)
-    tables.table_one({folder.name: results.selection}).to_csv(folder.parent / "table.csv", index=False)
+    table_one.table_one({folder.name: results.selection}).to_csv(folder.parent / "table.csv", index=False)
     known = {"parameter": list(TRUTH), "rank": 2, "identifiable": True, "data": results.data}
     pd.DataFrame(known).to_csv(folder / "identifiability.csv", index=False)
     (folder / "figures").mkdir()
-    for name in figures.FIGURES:
-        figures.tabulate(name, results).to_csv(folder / f"figures/{name}.csv", index=False)
+    for name in registry.FIGURES:
+        registry.tabulate(name, results).to_csv(folder / f"figures/{name}.csv", index=False)
         (folder / f"figures/{name}.png").write_bytes(PIXEL)
 
 
@@ -110,7 +115,7 @@ def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(expe
     assert [words for words in SAYS[case] if words not in text] == []
     said_of_others = {words for other in SAYS.values() for words in other} - set(SAYS[case])
     assert [words for words in said_of_others if words in text] == []
-    assert len(page.find_all("figure")) == len(figures.FIGURES)
+    assert len(page.find_all("figure")) == len(registry.FIGURES)
     assert all(table.find("td") for table in page.find_all("table"))
     assert "nan" not in re.findall(r"\w+", text.lower())
 
@@ -155,13 +160,13 @@ def test_the_notebook_needs_only_task_and_experiment(experiment, tmp_path):
     assert page.title.get_text() == "oscillator, made_up: hybridsam"
     assert page.body.get_text().strip().startswith("Oscillator")
     assert not page.find_all("script")
-    assert len(page.find_all("figure")) == len(figures.FIGURES)
+    assert len(page.find_all("figure")) == len(registry.FIGURES)
     headings = [heading.get("id") for heading in page.find_all("h2")]
     assert [link["href"] for link in page.nav.find_all("a")] == [f"#{heading}" for heading in headings]
     assert len(headings) > 5
     silent, *others = [folded.pre.get_text() for folded in page.find_all("details", class_="code")]
     assert 'experiment = "made_up"' in silent and "from hybridsam import" in silent
-    assert "HTML(pages.runs(cube))" in others
+    assert "HTML(task_page.runs(cube))" in others
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def test_what_a_page_lacks_is_named(experiment, tmp_path):
     shutil.copytree(experiment("normal"), tmp_path / "made_up")
     (tmp_path / "made_up/oscillator/selection.csv").unlink()
     with pytest.raises(UserError, match=r"has no selection\.csv; the workflow's target oscillator makes them"):
-        pages.task_folder(tmp_path / "made_up", "oscillator")
+        task_page.task_folder(tmp_path / "made_up", "oscillator")
 
 
 def test_the_rule_of_a_page_is_that_of_its_figures(experiment, tmp_path):
@@ -200,11 +205,11 @@ def test_the_newest_table_with_the_task_counts(tmp_path):
     for seconds, (name, tasks) in enumerate({"table": "ab", "table_b": "b", "table_measured": "c"}.items(), start=1000):
         pd.DataFrame({"task": list(tasks), "rho": seconds}).to_csv(tmp_path / f"{name}.csv", index=False)
         os.utime(tmp_path / f"{name}.csv", (seconds, seconds))
-    assert {task: pages.table_of(tmp_path / task)["rho"].tolist() for task in "abc"} == {
+    assert {task: task_page.table_of(tmp_path / task)["rho"].tolist() for task in "abc"} == {
         "a": [1000], "b": [1001], "c": [1002]
     }  # fmt: skip
     with pytest.raises(UserError, match=r"'d' is in no table\*\.csv"):
-        pages.table_of(tmp_path / "d")
+        task_page.table_of(tmp_path / "d")
 
 
 # The template
@@ -238,13 +243,13 @@ CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
 
 @pytest.mark.parametrize(("cube", "origin"), [(about("yes"), "simulated"), (about("no", **CREDIT), "measured")])
 def test_the_heading_says_what_the_data_are(cube, origin):
-    heading = pages.heading(cube)
+    heading = task_page.heading(cube)
     assert heading.startswith(f"<h1>Wind &lt;tunnel&gt;</h1><p>Data: {origin}.")
     assert ("Gamella &amp; others, CC BY 4.0" in heading) == (origin == "measured")
 
 
 def test_the_heading_of_a_twin_says_so_and_does_not_credit_its_numbers_to_others():
-    heading = pages.heading(about("twin", **CREDIT))
+    heading = task_page.heading(about("twin", **CREDIT))
     assert heading.startswith("<h1>SYNTHETIC TWIN: Wind &lt;tunnel&gt;</h1><p>Data: SYNTHETIC TWIN.")
     assert "It imitates measurements of Gamella &amp; others, CC BY 4.0" in heading
 
@@ -262,38 +267,38 @@ def identifiable(tmp_path):
 
 
 def test_what_cannot_be_identified_is_named(identifiable):
-    text = pages.identified(identifiable(2))
+    text = task_page.identified(identifiable(2))
     assert "depends on 2 of 3 directions of θ only" in text
     assert text.endswith("whatever its θ-error: w, t.</p>")
 
 
 def test_full_rank_is_said_as_such(identifiable):
-    text = pages.identified(identifiable(3, (True,) * 3))
+    text = task_page.identified(identifiable(3, (True,) * 3))
     assert text == "<p>The science alone depends on all 3 directions of θ.</p>"
 
 
 def test_constants_have_a_row_a_value_and_a_unit_where_there_is_one():
     simulated = {"omega": {"value": 1.0471975511965976, "unit": "rad s-1"}, "initial": {"value": [0, 1], "unit": "rad"}}
-    table = pages.constants(xr.Dataset(attrs={"constants": json.dumps(simulated)}))
+    table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(simulated)}))
     assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s-1"]
     assert table.loc["initial", "value"] == "0, 1"
     own = {"file": {"value": "a.csv"}, "split": {"value": {"by": "series", "test": ["a", "b"]}}}
-    table = pages.constants(xr.Dataset(attrs={"constants": json.dumps(own)}))
+    table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(own)}))
     assert table["value"].to_dict() == {"file": "a.csv", "split.by": "series", "split.test": "a, b"}
     assert list(table) == ["value"]
-    assert pages.constants(xr.Dataset()).empty
+    assert task_page.constants(xr.Dataset()).empty
 
 
 def test_a_table_has_four_digits_and_an_empty_one_is_a_sentence():
-    text = report.shown(pd.DataFrame({"a": [1.23456, np.nan], "b": ["<", "x"]}), index=False)
+    text = fragments.shown(pd.DataFrame({"a": [1.23456, np.nan], "b": ["<", "x"]}), index=False)
     assert "<td>1.235</td><td>&lt;</td>" in text and "<td>–</td>" in text and "\n" not in text
-    assert report.shown(pd.DataFrame(), "None < one.") == "<p>None &lt; one.</p>"
+    assert fragments.shown(pd.DataFrame(), "None < one.") == "<p>None &lt; one.</p>"
 
 
 def test_a_figure_has_its_printed_size_and_a_short_text_in_its_place():
     png = io.BytesIO()
     Image.new("L", (1420, 300)).save(png, "PNG", dpi=(200, 200))  # 7.1 in wide, 1.5 in high
-    figure = BeautifulSoup(report.embedded(png.getvalue(), 'Data <"x">. And n = 3.'), "html.parser").figure
+    figure = BeautifulSoup(fragments.embedded(png.getvalue(), 'Data <"x">. And n = 3.'), "html.parser").figure
     assert (figure.img["width"], figure.img["height"]) == (str(round(7.1 * 96)), str(round(1.5 * 96)))
     assert figure.img["alt"] == 'Data <"x">'
     assert figure.figcaption.get_text() == 'Data <"x">. And n = 3.'
@@ -305,7 +310,7 @@ def test_ten_thousand_runs_stay_small(experiment):
         of_each_seed = int((cube["status"] != "missing").sum("seed").astype(bool).sum())
         seeds = -(-10000 // of_each_seed)
         large = cube.isel(seed=np.arange(seeds) % 3).assign_coords(seed=np.arange(seeds)).load()
-    text = pages.runs(large)
+    text = task_page.runs(large)
     assert text.count("<tr>") > 10000
     assert len(text.encode()) < 2.5e6
 
@@ -319,13 +324,13 @@ def test_the_benchmark_has_the_runs_that_it_says_and_each_differs(experiment):
     large = benchmark.enlarged(cube, 50, 30)
     assert large.sizes["seed"] == 50 and large.sizes["step"] == 30
     assert int((large["status"] == "completed").sum()) == 50 * int((cube["status"] == "completed").sum())
-    errors = evaluate.runs_table(large)["y_error"]
+    errors = runs_table(large)["y_error"]
     assert errors.nunique() == len(errors)
     assert {name: large[name].dims for name in large} == {name: cube[name].dims for name in cube}
 
 
 def test_the_benchmark_runs_nothing_but_what_it_measures():
-    rules = set(re.findall(r"(?m)^rule (\w+):", (small.ROOT / "workflow/rules/report.smk").read_text()))
+    rules = set(re.findall(r"(?m)^rule (\w+):", (small.ROOT / "workflow/rules/fragments.smk").read_text()))
     assert {"page", "index"} <= rules & set(benchmark.MEASURED)
     chosen = benchmark.experiment()
     assert chosen["seeds"] == [0] and set(benchmark.TASKS) == set(chosen["tasks"])

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam.errors import UserError
-from hybridsam.parameters import Parameter, Parameters
+from hybridsam.core.errors import UserError
+from hybridsam.models.parameters import Parameter, Parameters
 
 ROWS = {
     "none": {"unit": "1", "start": -0.7},

@@ -7,9 +7,9 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import nn
 
-from hybridsam.data import Samples
-from hybridsam.diagnose import identify
-from hybridsam.networks import RunningStatistics
+from hybridsam.analysis.identifiability import identify
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.samples import Samples
 from hybridsam.tasks import pendulum
 from hybridsam.tasks.pendulum_images import render
 

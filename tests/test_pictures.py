@@ -9,8 +9,13 @@ import pytest
 import xarray as xr
 from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
 
-from hybridsam import captions, figures, looks, predictions, records
-from hybridsam.errors import UserError
+from hybridsam.analysis import predictions
+from hybridsam.analysis.results import Results
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import in_order
+from hybridsam.figures import registry
+from hybridsam.report import captions
 
 SAMPLES = 9  # three in each split
 TESTED = [6, 7, 8]
@@ -91,9 +96,9 @@ RESULTS = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Kind of target, kind of result -> the files of a task, made once."""
-    made: dict[tuple, figures.Results] = {}
+    made: dict[tuple, Results] = {}
 
-    def make(kind: str, case: str = "normal") -> figures.Results:
+    def make(kind: str, case: str = "normal") -> Results:
         if (kind, case) not in made:
             folder = tmp_path_factory.mktemp("results")
             made[kind, case] = make_results(folder, seeds=2, dataset=KINDS[kind](), **RESULTS[case])
@@ -106,7 +111,7 @@ def pixels_of(axis) -> np.ndarray:
     return axis.get_images()[0].get_array()
 
 
-def predicted(results: figures.Results, method: str, name: str = "prediction") -> xr.DataArray:
+def predicted(results: Results, method: str, name: str = "prediction") -> xr.DataArray:
     """Predictions of a method's first completed run at its selected strength, from the run file."""
     row = results.selected.set_index("method").loc[method]
     runs = results.cube.sel({"method": method, "rho": row["rho"]})
@@ -143,8 +148,8 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
     """Read back, the table draws the same; and its caption is the same."""
-    figures.write("predictions", results(kind), [tmp_path / "a.csv"])
-    table = figures.tabulate("predictions", results(kind))
+    registry.write("predictions", results(kind), [tmp_path / "a.csv"])
+    table = registry.tabulate("predictions", results(kind))
     again = pd.read_csv(tmp_path / "a.csv")
     assert captions.caption("predictions", again) == captions.caption("predictions", table)
     numbers = table.select_dtypes("float").columns
@@ -167,7 +172,7 @@ def test_ratios_are_of_what_is_never_negative_and_not_zero_where_shown(sample, v
     made = results("readings", "only_erm")
     dataset = made.dataset.copy(deep=True)
     dataset["reading"][sample, 2] = value
-    assert set(figures.tabulate("predictions", replace(made, dataset=dataset))["kind"]) == {kind}
+    assert set(registry.tabulate("predictions", replace(made, dataset=dataset))["kind"]) == {kind}
 
 
 def test_readings_about_zero_are_drawn_as_differences(tmp_path):
@@ -189,7 +194,7 @@ def test_readings_about_zero_are_drawn_as_differences(tmp_path):
     assert not any(text.get_text() == "beyond the axis" for text in figure.legends[0].get_texts())
 
     table.loc[(table["series"] == "science part") & (table["unit"] == "V"), "difference"] = 1e6
-    figure = figures.FIGURES["predictions"][1](table, "title")
+    figure = registry.FIGURES["predictions"][1](table, "title")
     full = table[(table["series"] == "full model") & (table["unit"] == "V")]["difference"].abs().max()
     edges = [line.get_xdata() for line in figure.axes[2].get_lines() if line.get_marker() == ">"]
     np.testing.assert_allclose(edges, [[3 * full] * 3])
@@ -213,14 +218,14 @@ def test_a_window_is_drawn_against_its_own_coordinate(results):
 def test_readings_are_drawn_as_ratios(results):
     """Of three samples; a ratio of 20 or -1 is a triangle on the edge of the axis."""
     made = results("readings")
-    table = figures.tabulate("predictions", made)
+    table = registry.tabulate("predictions", made)
     rows = table[(table["method"] == "erm") & (table["series"] == "full model")]
     measured = made.dataset["reading"][TESTED].values
     np.testing.assert_allclose(rows["ratio"].to_numpy().reshape(3, 6), predicted(made, "erm").values / measured)
     np.testing.assert_allclose(rows["measured"].to_numpy().reshape(3, 6), measured)
 
     table.loc[rows.index[:2], "ratio"] = [20.0, -1.0]
-    axis = figures.FIGURES["predictions"][1](table, "title").axes[0]
+    axis = registry.FIGURES["predictions"][1](table, "title").axes[0]
     beyond = {line.get_marker(): line for line in axis.get_lines() if line.get_marker() in "<>"}
     assert beyond[">"].get_xdata() == pytest.approx([10]) and beyond["<"].get_ydata()[0] == 3.6
     assert axis.get_ylabel().endswith("measured (counts)")
@@ -233,7 +238,7 @@ def test_fields_show_the_last_time_and_differences(results):
     grid = np.array(figure.axes[: 6 * (1 + len(GRID))]).reshape(6, -1)
     truth = made.dataset["state_true"][6, -1, ::-1, :, 1].values
     full = predicted(made, "sam")[0, -1, ::-1, :, 1].values
-    sam = 1 + looks.in_order(GRID).index("sam")
+    sam = 1 + in_order(GRID).index("sam")
     np.testing.assert_allclose(pixels_of(grid[3, 0]), truth, rtol=1e-3)
     np.testing.assert_allclose(pixels_of(grid[3, sam]), full, rtol=1e-3)
     np.testing.assert_allclose(pixels_of(grid[4, sam]), full + 0.3, rtol=1e-3)
@@ -301,13 +306,13 @@ def test_images_have_their_first_row_on_top_and_are_clipped(results):
 def test_images_compare_what_was_run(tmp_path):
     """Without fsam the last method stands in its place, without erm the first."""
     made = make_results(tmp_path, seeds=1, grid={"sam": [0.05], "l2reg": [1e-4], "freg": [0.1]}, dataset=camera())
-    assert set(figures.tabulate("predictions", made)["method"].dropna()) == {"l2reg", "sam"}
+    assert set(registry.tabulate("predictions", made)["method"].dropna()) == {"l2reg", "sam"}
 
 
 def test_every_table_says_where_the_data_come_from(results):
     for kind, origin in (("images", "SYNTHETIC TWIN"), ("readings", "measured"), ("frames", "simulated")):
-        for name in figures.FIGURES:
-            table = figures.tabulate(name, results(kind))
+        for name in registry.FIGURES:
+            table = registry.tabulate(name, results(kind))
             assert set(table["data"]) == {origin}
             assert captions.caption(name, table).startswith("SYNTHETIC TWIN: ") == (kind == "images")
 
@@ -349,6 +354,6 @@ def test_a_target_that_no_figure_shows_is_named(tmp_path):
 def test_images_are_written_to_the_same_bytes_twice(results, tmp_path):
     for folder in ("first", "second"):
         outputs = [tmp_path / folder / f"a{ending}" for ending in (".png", ".svg", ".pdf")]
-        figures.write("predictions", results("images", "only_erm"), outputs)
+        registry.write("predictions", results("images", "only_erm"), outputs)
     for output in outputs:
         assert output.read_bytes() == (tmp_path / "first" / output.name).read_bytes(), output.name

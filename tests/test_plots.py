@@ -15,8 +15,17 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hybridsam import __main__, captions, evaluate, figures, looks, overview, pages, records, report
-from hybridsam.errors import UserError
+from hybridsam import __main__
+from hybridsam.analysis import errors_rho, histories
+from hybridsam.analysis.cube import collect, runs_table
+from hybridsam.analysis.results import Results
+from hybridsam.analysis.selection import select
+from hybridsam.analysis.significance import interval
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import in_order
+from hybridsam.figures import registry, style
+from hybridsam.report import captions, fragments, index_page, task_page
 
 GRID = {"erm": [0.0], "l2reg": [1e-4], "sam": [0.02, 0.05, 0.2], "fsam": [0.05, 0.1]}
 STEPS, TIMES = np.arange(0, 101, 10), np.linspace(0, 4, 9)
@@ -24,8 +33,8 @@ COMPONENTS, UNITS = ["position", "velocity"], ["m", "m s-1"]
 SPLITS = ["train", "validation", "test"]
 TRUTH = {"k": 2.0, "mass": 0.5}
 RUN = records.RUN
-COLOURS = {colour.lower() for colour, _ in looks.METHODS.values()}
-MARKERS = {marker for _, marker in looks.METHODS.values()}
+COLOURS = {colour.lower() for colour, _ in style.LOOKS.values()}
+MARKERS = {marker for _, marker in style.LOOKS.values()}
 ROOT = Path(__file__).parents[1]
 
 
@@ -103,7 +112,7 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
 
 def make_results(
     folder: Path, seeds: int = 3, diverged: dict | None = None, grid: dict = GRID, dataset: xr.Dataset | None = None
-) -> figures.Results:
+) -> Results:
     """The files of a task. diverged: (method, rho) -> seeds; grid: method -> strengths."""
     dataset = make_dataset() if dataset is None else dataset
     blocks = {}
@@ -113,9 +122,9 @@ def make_results(
             path = folder / f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
             records.write(block, path, "runs", "test")
             blocks[path] = records.read(path, "runs")
-    cube = evaluate.collect(blocks.items(), dict.fromkeys(blocks, "h"), block, dataset, folder)
+    cube = collect(blocks.items(), dict.fromkeys(blocks, "h"), block, dataset, folder)
     cube.attrs["task_title"] = "Oscillator"
-    return figures.Results(dataset, cube, evaluate.select(cube), "validation", folder)
+    return Results(dataset, cube, select(cube), "validation", folder)
 
 
 def nine_parameters(cube: xr.Dataset) -> xr.Dataset:
@@ -148,9 +157,9 @@ CASES = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """name of a case -> its results, made once."""
-    made: dict[str, figures.Results] = {}
+    made: dict[str, Results] = {}
 
-    def make(case: str) -> figures.Results:
+    def make(case: str) -> Results:
         if case not in made:
             how = dict(CASES[case])
             change = how.pop("change", lambda cube: cube)
@@ -161,13 +170,13 @@ def results(tmp_path_factory):
     return make
 
 
-def drawn(name: str, results: figures.Results):
-    table = figures.tabulate(name, results)
-    return table, figures.FIGURES[name][1](table, results.title)
+def drawn(name: str, results: Results):
+    table = registry.tabulate(name, results)
+    return table, registry.FIGURES[name][1](table, results.title)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     """No case raises, nothing carries text below 8 pt, and each method of the cube has a panel or a line."""
     table, figure = drawn(name, results(case))
@@ -187,7 +196,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
     """Lines are the cube's histories, the thick one their mean over completed runs, dashed the true value."""
     table, figure = drawn("theta_training", results(case))
     cube, selected = results(case).cube, results(case).selected.set_index("method")
-    for axis, method in zip(figure.axes, looks.in_order(GRID), strict=False):  # the first row: k
+    for axis, method in zip(figure.axes, in_order(GRID), strict=False):  # the first row: k
         runs = cube.sel({"method": method, "rho": selected.loc[method, "rho"], "parameter": "k"})
         completed = runs.sel(seed=runs["status"].values == "completed")
         lines = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(STEPS)]
@@ -204,7 +213,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
 def test_errors_show_every_run_and_count_the_diverged(results):
     """Points are the completed runs' errors, means and bars those of evaluate, crosses the diverged runs."""
     table, figure = drawn("errors_rho", results("some_diverged"))
-    runs = evaluate.runs_table(results("some_diverged").cube)
+    runs = runs_table(results("some_diverged").cube)
     sam = runs[(runs["method"] == "sam") & (runs["status"] == "completed")]
     axis = figure.axes[1]  # first row: l2reg, sam, fsam
     points = next(line for line in axis.get_lines() if line.get_marker() == "." and len(line.get_xdata()) == len(sam))
@@ -213,7 +222,7 @@ def test_errors_show_every_run_and_count_the_diverged(results):
 
     means = table[(table["statistic"] == "mean") & (table["method"] == "sam") & (table["metric"] == "theta_error")]
     expected, row = sam[sam["rho"] == 0.02]["theta_error"], means.set_index("rho").loc[0.02]
-    assert row[["value", "interval"]].tolist() == pytest.approx([expected.mean(), evaluate.interval(expected)])
+    assert row[["value", "interval"]].tolist() == pytest.approx([expected.mean(), interval(expected)])
     assert means["n"].tolist() == [3, 2, 0] and means["diverged"].tolist() == [0, 1, 3]
     assert np.isnan(means["value"].iloc[2])
 
@@ -254,8 +263,8 @@ def test_one_seed_has_no_interval_and_says_so(results):
 def test_of_many_runs_the_first_are_drawn_and_means_are_of_all(name, results, monkeypatch):
     """The caption says so, and says nothing of the kind where all are drawn."""
     everything, _ = drawn(name, results("twenty_seeds"))
-    monkeypatch.setattr(figures, "NUMBERS", 5 * 2 * 2 * len(STEPS))  # five runs, two methods, two rows
-    monkeypatch.setattr(figures, "ROWS", 5 * 2 * 3)  # two errors, three strengths
+    monkeypatch.setattr(histories, "NUMBERS", 5 * 2 * 2 * len(STEPS))  # five runs, two methods, two rows
+    monkeypatch.setattr(errors_rho, "ROWS", 5 * 2 * 3)  # two errors, three strengths
     table, _ = drawn(name, results("twenty_seeds"))
     runs = table[table["statistic"] == "run"]
     assert set(runs["seed"]) == set(range(5)) < set(everything["seed"].dropna())
@@ -272,7 +281,7 @@ def test_png_files_of_lines_have_few_colours_and_those_of_images_all(tmp_path):
     photograph.subplots().imshow(np.random.default_rng(0).random((60, 60, 3)))
     colours = []
     for figure in (lines, photograph):
-        looks.save(figure, tmp_path / "a.png", ".png")
+        style.save(figure, tmp_path / "a.png", ".png")
         with Image.open(tmp_path / "a.png") as image:
             assert image.size == tuple(200 * length for length in figure.get_size_inches())
             colours.append(len(image.convert("RGB").getcolors(10**6)))
@@ -282,7 +291,7 @@ def test_png_files_of_lines_have_few_colours_and_those_of_images_all(tmp_path):
 @pytest.mark.slow
 def test_large_tables_stay_small_files(tmp_path):
     """Nine runs of six methods, nine parameters and two hundred steps, which do not resemble each other."""
-    methods, steps = list(looks.METHODS), [f"step={100 * i}" for i in range(201)]
+    methods, steps = list(style.LOOKS), [f"step={100 * i}" for i in range(201)]
     index = pd.MultiIndex.from_product(
         [methods, [f"p_{i}" for i in range(9)], range(9)], names=["method", "parameter", "seed"]
     )
@@ -291,10 +300,10 @@ def test_large_tables_stay_small_files(tmp_path):
         pd.DataFrame(values, index, steps).reset_index().assign(rho=0.1, n=20, diverged=0, rule="validation", unit="m")
     )
     table = table.assign(true=0.0, status="completed", statistic="run", data="simulated")
-    figure = figures.FIGURES["theta_training"][1](table, "Many")
+    figure = registry.FIGURES["theta_training"][1](table, "Many")
     sizes = {}
-    for kind in looks.FORMATS:
-        looks.save(figure, tmp_path / f"many{kind}", kind)
+    for kind in style.FORMATS:
+        style.save(figure, tmp_path / f"many{kind}", kind)
         sizes[kind] = (tmp_path / f"many{kind}").stat().st_size
     assert sizes[".png"] < 400_000 and sizes[".svg"] < 1_500_000 and sizes[".pdf"] < 1_500_000
 
@@ -302,7 +311,7 @@ def test_large_tables_stay_small_files(tmp_path):
 def test_a_method_looks_the_same_in_every_figure(results):
     """Colour and marker of the means, wherever the method's name stands above the panel."""
     seen: dict[str, set] = {}
-    for name in figures.FIGURES:
+    for name in registry.FIGURES:
         for axis in drawn(name, results("normal"))[1].axes:
             method = axis.get_title().split("\n")[0]
             marked = [
@@ -312,25 +321,25 @@ def test_a_method_looks_the_same_in_every_figure(results):
             ]
             seen.setdefault(method, set()).update((to_hex(line.get_color()), line.get_marker()) for line in marked)
     seen.pop("")  # panels of lower rows have no title
-    assert seen == {method: {(looks.look(method)[0].lower(), looks.look(method)[1])} for method in GRID}
+    assert seen == {method: {(style.look(method)[0].lower(), style.look(method)[1])} for method in GRID}
 
 
 def test_a_figure_is_written_to_the_same_bytes_twice(results, tmp_path):
     """Also the table; and what is written is the table that was drawn."""
     for folder in ("first", "second"):
         outputs = [tmp_path / folder / f"errors_rho{ending}" for ending in (".png", ".svg", ".pdf", ".csv")]
-        figures.write("errors_rho", results("some_diverged"), outputs)
+        registry.write("errors_rho", results("some_diverged"), outputs)
     for output in outputs:
         assert output.read_bytes() == (tmp_path / "first" / output.name).read_bytes(), output.name
     table = pd.read_csv(tmp_path / "first" / "errors_rho.csv")
-    np.testing.assert_allclose(table["value"], figures.tabulate("errors_rho", results("some_diverged"))["value"])
+    np.testing.assert_allclose(table["value"], registry.tabulate("errors_rho", results("some_diverged"))["value"])
 
 
 def test_mistakes_are_named(results, tmp_path):
     with pytest.raises(UserError, match="'error' is not one of predictions"):
-        figures.write("error", results("normal"), [tmp_path / "a.png"])
+        registry.write("error", results("normal"), [tmp_path / "a.png"])
     with pytest.raises(UserError, match=r"a\.jpg"):
-        figures.write("losses", results("normal"), [tmp_path / "a.jpg"])
+        registry.write("losses", results("normal"), [tmp_path / "a.jpg"])
 
 
 def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
@@ -347,7 +356,7 @@ def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
         return __main__.main()
 
     assert command("validation") == 0
-    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(figures.tabulate("losses", made))
+    assert len(pd.read_csv(tmp_path / "losses.csv")) == len(registry.tabulate("losses", made))
     assert command("best") == 2
     assert "rule: 'best' is not in" in capsys.readouterr().err
 
@@ -356,21 +365,21 @@ def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypat
     (tmp_path / "results" / "small").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path / "notebooks")
-    assert report.experiment_folder("results", "small") == tmp_path / "results" / "small"
+    assert fragments.experiment_folder("results", "small") == tmp_path / "results" / "small"
     with pytest.raises(UserError, match="no folder results/large"):
-        report.experiment_folder("results", "large")
+        fragments.experiment_folder("results", "large")
 
 
 def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
-    assert overview.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
-    paired = pages.paired(made.selection)
+    assert index_page.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
+    paired = task_page.paired(made.selection)
     assert paired.loc[("validation", "fsam"), "n_paired"] == 2
-    estimates = pages.estimates(made.cube, made.selection, "validation")
+    estimates = task_page.estimates(made.cube, made.selection, "validation")
     assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
-    assert "q'' = -omega^2 sin q" in pages.equations(made.cube).replace("&#x27;", "'")
+    assert "q'' = -omega^2 sin q" in task_page.equations(made.cube).replace("&#x27;", "'")
 
 
 @pytest.mark.parametrize("notebook", ["overview", "task"])
@@ -393,7 +402,7 @@ def test_tables_have_captions_for_the_snakemake_report(table):
         publish_string(rendered, settings_overrides={"halt_level": 2})
 
 
-@pytest.mark.parametrize("figure", figures.FIGURES)
+@pytest.mark.parametrize("figure", registry.FIGURES)
 @pytest.mark.parametrize("task", ["pendulum", "wind_tunnel", "light_tunnel", "light_sensors", "my_own"])
 def test_every_figure_has_a_caption_for_the_snakemake_report(figure, task):
     """It names the task, the rule and n, and says first what a synthetic twin is."""

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
-from hybridsam import diagnose
-from hybridsam.data import trajectories
-from hybridsam.diagnose import identify, least_norm_theta
+from hybridsam.analysis import identifiability
+from hybridsam.analysis.identifiability import identify, least_norm_theta
+from hybridsam.models.samples import trajectories
 from hybridsam.tasks.reaction_diffusion import laplacian
 
 A, B, K = 1.5e-3, 5.0e-3, 5.0e-3
@@ -240,7 +240,7 @@ def test_a_diagnosis_looks_at_the_first_training_samples_only_where_they_are_man
         few = dataset.isel(sample=np.flatnonzero(dataset["split"] == "train")[:samples])
         whole = identify(model, few)
         with monkeypatch.context() as limited:
-            limited.setattr(diagnose, "MOST", limit)
+            limited.setattr(identifiability, "MOST", limit)
             found = identify(model, dataset)
         np.testing.assert_allclose(found.least_norm, whole.least_norm, rtol=1e-9)
         np.testing.assert_allclose(found.science_only, whole.science_only, rtol=1e-6)

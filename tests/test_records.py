@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from hybridsam import records
-from hybridsam.errors import UserError
-from hybridsam.records import (
-    RUN,
-    configuration_hash,
-    configuration_hashes,
-    fingerprint,
-    read,
-    read_numbers,
-    write,
-    write_whole,
-)
+from hybridsam.core import records
+from hybridsam.core.errors import UserError
+from hybridsam.core.files import write_whole
+from hybridsam.core.provenance import configuration_hash, configuration_hashes, fingerprint, git_commit
+from hybridsam.core.records import RUN, read, read_numbers, write
 
 
 @pytest.fixture
@@ -295,4 +288,4 @@ def test_configuration_hash_depends_on_what_the_result_depends_on_and_on_nothing
 
 def test_commit_is_unknown_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
-    assert records.git_commit() == "unknown"
+    assert git_commit() == "unknown"

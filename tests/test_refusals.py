@@ -25,7 +25,11 @@ MISTAKES = {
     "override of an unknown task": ("overrides.wind", {"training": {}}, ["overrides", "'wind'", *TASKS]),
     "unknown key of the training": ("overrides.all.training.momentum", 0.9, ["training", "momentum", "clip_norm"]),
     "constant without a unit": ("overrides.duffing.data.g", {"value": 9.81, "source": "O"}, ["data.g", "unit"]),
-    "unknown module": ("overrides.pendulum.module", "hybridsam.tasks.pendel", ["module", "hybridsam.tasks.pendel"]),
+    "unknown module": (
+        "overrides.pendulum.module",
+        "hybridsam.tasks.pendel",
+        ["module", "hybridsam.tasks.pendel"],
+    ),
     "module without its package": ("overrides.pendulum.module", "pendulum", ["module", "'pendulum'"]),
     "unknown key of the model": ("overrides.all.model.hiden", [8], ["overrides.all.model.hiden", "hidden"]),
     "sigmoid without an upper bound": (

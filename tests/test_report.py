@@ -12,9 +12,10 @@ import xarray as xr
 from small import ROOT
 from test_plots import CASES, TRUTH, make_results
 
-from hybridsam import overview, records, summary, tables
+from hybridsam.core import records
+from hybridsam.report import index_page, markdown_page, table_one
 
-NOTEBOOK = ROOT / "notebooks/overview.ipynb"
+NOTEBOOK = ROOT / "notebooks/index_page.ipynb"
 CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
 
 
@@ -33,22 +34,22 @@ CUBES = {
 
 
 def test_the_head_names_the_twins_and_what_was_left_out():
-    head = overview.head("<my> experiment", CUBES, "sensors heat")
+    head = index_page.head("<my> experiment", CUBES, "sensors heat")
     assert "<h1>Experiment &lt;my&gt; experiment</h1>" in head
     assert "<strong>SYNTHETIC TWIN: wind, light.</strong>" in head
     assert "Left out, for want of their measured data: sensors, heat." in head
 
 
 def test_the_head_says_nothing_about_what_there_is_not():
-    head = overview.head("laptop", {name: CUBES[name] for name in ("pendulum", "sensors")}, "")
+    head = index_page.head("laptop", {name: CUBES[name] for name in ("pendulum", "sensors")}, "")
     assert head == "<h1>Experiment laptop</h1>"
 
 
 def test_the_attribution_tells_what_is_imitated_from_what_is_used():
-    text = overview.attribution(CUBES)
+    text = index_page.attribution(CUBES)
     twins = "wind (imitated by a SYNTHETIC TWIN), light (imitated by a SYNTHETIC TWIN)"
     assert text == f"<ul><li>{twins}, sensors: Gamella &amp; others (CC BY 4.0)</li></ul>"
-    assert overview.attribution({"pendulum": CUBES["pendulum"]}) == "<p>All data are simulated.</p>"
+    assert index_page.attribution({"pendulum": CUBES["pendulum"]}) == "<p>All data are simulated.</p>"
 
 
 # Sizes
@@ -62,7 +63,7 @@ CHANGES = {
 
 
 def test_changes_have_a_row_each_with_their_ratio():
-    table = overview.changes({"wind": cube(changes=CHANGES), "pendulum": cube()})
+    table = index_page.changes({"wind": cube(changes=CHANGES), "pendulum": cube()})
     assert list(table.index) == [
         ("wind", name) for name in ("data.train", "data.split_by", "model.hidden", "training.iterations")
     ]
@@ -72,18 +73,18 @@ def test_changes_have_a_row_each_with_their_ratio():
 
 
 def test_a_reduction_is_stated_in_words():
-    text = overview.reduction({"wind": cube(changes=CHANGES), "pendulum": cube()})
+    text = index_page.reduction({"wind": cube(changes=CHANGES), "pendulum": cube()})
     assert "iterations are 0.5 % to 100 % and training samples are 50 % to 100 % of those in the task files" in text
     other = cube(changes={"training.iterations": [20000, 1000]})
-    assert "iterations are 0.5 % and training samples are 50 % of" in overview.reduction(
+    assert "iterations are 0.5 % and training samples are 50 % of" in index_page.reduction(
         {"wind": cube(changes=CHANGES)}
     )
-    assert "iterations are 0.5 % to 5 % and" in overview.reduction({"wind": cube(changes=CHANGES), "other": other})
+    assert "iterations are 0.5 % to 5 % and" in index_page.reduction({"wind": cube(changes=CHANGES), "other": other})
 
 
 @pytest.mark.parametrize("changes", [{}, {"training.iterations": [100, 200]}, {"model.hidden": [[8], [4]]}])
 def test_no_reduction_is_claimed_where_there_is_none(changes):
-    text = overview.reduction({"wind": cube(changes=changes)})
+    text = index_page.reduction({"wind": cube(changes=changes)})
     assert "Sizes are reduced" not in text
     assert ("So are all other settings." in text) == ("<table" not in text) == (not changes)
 
@@ -98,30 +99,30 @@ def errors(mean, **columns):
 
 
 def test_a_figure_of_theta_errors_counts_its_runs_and_names_its_interval():
-    text = overview.theta_summary(errors([0.5, 0.2]), {"wind": CUBES["wind"]})
+    text = index_page.theta_summary(errors([0.5, 0.2]), {"wind": CUBES["wind"]})
     assert "95 % Student t interval over the completed runs (n = 2)" in text
     assert "Not shown" not in text
     assert "cut off" not in text
-    assert "cut off" in overview.theta_summary(errors([0.5, 0.05]), {"wind": CUBES["wind"]})
-    one = overview.theta_summary(errors([0.5, 0.2], n=1, theta_relative_error_interval=np.nan), CUBES)
+    assert "cut off" in index_page.theta_summary(errors([0.5, 0.05]), {"wind": CUBES["wind"]})
+    one = index_page.theta_summary(errors([0.5, 0.2], n=1, theta_relative_error_interval=np.nan), CUBES)
     assert "mean of the completed runs (n = 1)" in one and "interval" not in one
 
 
 def test_the_figure_of_theta_errors_says_why_a_task_is_not_in_it():
     absent = pd.DataFrame({"task": ["lynx", "light"], "method": "erm", "theta_error_meaning": [np.nan, "distance"]})
-    text = overview.theta_summary(pd.concat([errors(0.5), absent]), CUBES)
+    text = index_page.theta_summary(pd.concat([errors(0.5), absent]), CUBES)
     assert "Not shown, as θ is not known: lynx. Not shown, as no run completed: light." in text
 
 
 def test_a_table_whose_runs_all_diverged_has_no_figure_of_theta_errors():
     """As the table of measured data may be, with its one task."""
-    text = overview.theta_summary(errors(np.nan), {"wind": CUBES["wind"]})
+    text = index_page.theta_summary(errors(np.nan), {"wind": CUBES["wind"]})
     assert text == "<p>No run of these tasks ended with a θ-error: wind.</p>"
 
 
 def test_a_table_without_known_theta_has_no_figure_of_theta_errors():
     table = errors(1.0).drop(columns=["theta_relative_error_mean", "theta_relative_error_interval"])
-    assert overview.theta_summary(table, {}) == "<p>No task has a known θ, so there is no θ-error.</p>"
+    assert index_page.theta_summary(table, {}) == "<p>No task has a known θ, so there is no θ-error.</p>"
 
 
 # Times
@@ -144,17 +145,17 @@ def test_a_table_without_known_theta_has_no_figure_of_theta_errors():
     ],
 )
 def test_times_have_a_unit_that_suits_them(seconds, words):
-    assert summary.duration(seconds) == words
+    assert markdown_page.duration(seconds) == words
 
 
 def test_elapsed_time_is_from_the_first_start_to_the_last_end():
     """Whatever the offset from UTC that the times are written with."""
     one = cube(runs_started="2026-11-01T23:59:30+00:00", runs_ended="2026-11-02T00:00:30+00:00")
     other = cube(runs_started="2026-11-02T01:00:10.500+01:00", runs_ended="2026-11-02T00:01:00+00:00")
-    assert summary.elapsed([one]) == 60
-    assert summary.elapsed([one, other]) == 90
-    assert summary.elapsed([other]) == 49.5
-    assert np.isnan(summary.elapsed([one, cube()]))  # made by an older version
+    assert markdown_page.elapsed([one]) == 60
+    assert markdown_page.elapsed([one, other]) == 90
+    assert markdown_page.elapsed([other]) == 49.5
+    assert np.isnan(markdown_page.elapsed([one, cube()]))  # made by an older version
 
 
 # The entry page
@@ -178,14 +179,14 @@ def experiment(tmp_path_factory):
         (folder / task / "figures").mkdir()
         pd.DataFrame({"rule": ["validation"]}).to_csv(folder / task / "figures/theta_training.csv", index=False)
         selections[task] = results.selection
-    tables.table_one(selections).to_csv(folder / "table.csv", index=False)
+    table_one.table_one(selections).to_csv(folder / "table.csv", index=False)
     return folder
 
 
 def read(folder):
     """The tables and cubes of an experiment."""
-    found = overview.tables(folder, "table table_measured")
-    return found, overview.cubes(folder, found)
+    found = index_page.tables(folder, "table table_measured")
+    return found, index_page.cubes(folder, found)
 
 
 def rows_of(table):
@@ -198,7 +199,7 @@ def rows_of(table):
 @pytest.fixture(scope="module")
 def verdict(experiment):
     """task -> its row in the table of what came out."""
-    rows = rows_of(overview.verdict(experiment, *read(experiment)))
+    rows = rows_of(index_page.verdict(experiment, *read(experiment)))
     assert list(rows) == [*TASKS[:-1], "SYNTHETIC TWIN: twin"]
     return rows
 
@@ -216,7 +217,7 @@ def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
 
     def percent(method):
         mean, interval = (100 * rows.loc[method, f"theta_relative_error_{name}"] for name in ("mean", "interval"))
-        return f"({tables.plus_minus(mean, interval)}) %"
+        return f"({table_one.plus_minus(mean, interval)}) %"
 
     assert verdict[task]["lowest θ-error"] == percent(best)
     assert verdict[task]["method"] == f"{best} (n = {rows.loc[best, 'n']})"
@@ -243,7 +244,7 @@ def test_the_verdict_of_a_theta_error_of_another_kind_says_which(experiment):
     found, cubes = read(experiment)
     own = cubes["normal"]["theta_error"].assign_attrs(long_name="1 − cosine")
     cubes["normal"] = cubes["normal"].assign(theta_error=own)
-    row = rows_of(overview.verdict(experiment, found, cubes))["normal"]
+    row = rows_of(index_page.verdict(experiment, found, cubes))["normal"]
     error = row["lowest θ-error"]
     mean = chosen(found["table"], "normal")["theta_error_mean"].min()
     assert "cosine" not in row["θ-error of erm"] and "%" not in row["θ-error of erm"]
@@ -254,26 +255,26 @@ def test_a_cost_in_prediction_that_is_not_finite_is_said(experiment):
     found, cubes = read(experiment)
     best = chosen(found["table"], "normal")["theta_error_mean"].idxmin()
     found["table"].loc[found["table"]["method"] == best, "y_error_mean"] = np.inf
-    row = rows_of(overview.verdict(experiment, found, cubes))["normal"]
+    row = rows_of(index_page.verdict(experiment, found, cubes))["normal"]
     assert row["y-error"].startswith("∞ times that of ")
 
 
 def test_sizes_and_times_of_what_was_run(experiment):
     _, cubes = read(experiment)
-    sizes = overview.sizes(cubes)
+    sizes = index_page.sizes(cubes)
     expected = ["Oscillator", "simulated", "2, 2, 2", 100, 3, "21 completed", "7 s (3 min)"]
     assert sizes.loc["normal"].tolist() == expected
     assert sizes.loc["one_seed"].iloc[-1] == "7 s (unknown)"
     assert sizes.loc["some_diverged", "runs"] == "16 completed, 5 diverged"
     assert sizes.loc["everything_diverged", "runs"] == "21 diverged"
-    assert "to the end of the last one: unknown, as some run files" in overview.in_all(cubes)
-    assert "to the end of the last one: 3 min. " in overview.in_all({"normal": cubes["normal"]})
+    assert "to the end of the last one: unknown, as some run files" in index_page.in_all(cubes)
+    assert "to the end of the last one: 3 min. " in index_page.in_all({"normal": cubes["normal"]})
 
 
 def test_what_tasks_have_in_common_is_said_once(experiment):
     _, cubes = read(experiment)
-    assert list(overview.provenance(cubes)) == ["all tasks"]
-    strengths = overview.strengths(cubes)
+    assert list(index_page.provenance(cubes)) == ["all tasks"]
+    strengths = index_page.strengths(cubes)
     same = ", ".join(task for task in TASKS if task != "only_erm")
     assert strengths[same].to_dict() == {"erm": "0", "l2reg": "1e-4", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
     assert strengths["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}

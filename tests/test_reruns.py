@@ -17,7 +17,7 @@ def test_files_that_are_only_touched_run_nothing(project):
 
 
 def test_a_changed_plot_redraws_the_figures_and_the_report_only(project):
-    project.append("src/hybridsam/plots.py", "\nCHANGED = True\n")
+    project.append("src/hybridsam/figures/histories.py", "\nCHANGED = True\n")
     jobs = project.plan("all")
     assert rules(jobs) == {"figure", "page", "index"}
     assert names(jobs, "figure") == {f"figure {task} {name}" for task in TASKS for name in FIGURES}
@@ -26,7 +26,7 @@ def test_a_changed_plot_redraws_the_figures_and_the_report_only(project):
 def test_a_changed_caption_draws_nothing_again(project):
     project.append("workflow/report/figure.rst", "\nChanged.\n")  # of the report that Snakemake itself makes
     assert project.plan("all") == []
-    project.append("src/hybridsam/captions.py", "\nCHANGED = True\n")  # of the pages, which contain it
+    project.append("src/hybridsam/report/captions.py", "\nCHANGED = True\n")  # of the pages, which contain it
     assert rules(project.plan("all")) == {"page", "index"}
 
 
@@ -39,7 +39,7 @@ def test_the_code_of_a_task_runs_that_task_again_and_no_other(project):
 
 
 def test_the_code_of_the_methods_trains_everything_and_simulates_nothing(project):
-    project.append("src/hybridsam/methods.py", "\nCHANGED = True\n")
+    project.append("src/hybridsam/training/methods.py", "\nCHANGED = True\n")
     jobs = project.plan("all")
     assert names(jobs, "simulate") == set()
     assert names(jobs, "train") == trainings(*TASKS)
@@ -110,7 +110,7 @@ def test_an_incomplete_experiment_is_laid_over_the_default_one(fresh):
 def test_a_task_in_a_file_of_ones_own_is_an_input_of_its_jobs(fresh):
     shutil.copy(fresh.root / "src/hybridsam/tasks/pendulum.py", fresh.root / "my_pendulum.py")
     jobs = fresh.plan("all", configuration=fresh.configure({"overrides.pendulum.module": "my_pendulum.py"}))
-    with_my_code = {str(job) for job in jobs if {"my_pendulum.py", "src/hybridsam/hybrid.py"} <= set(job.inputs)}
+    with_my_code = {str(job) for job in jobs if {"my_pendulum.py", "src/hybridsam/models/hybrid.py"} <= set(job.inputs)}
     assert with_my_code >= {"simulate pendulum", "diagnose pendulum", *trainings("pendulum")}
 
 
@@ -130,7 +130,8 @@ def test_every_file_of_code_that_a_job_executes_is_among_its_inputs(project, tmp
     }
     executed = {rule: executed_by(project, job, tmp_path) for rule, job in first.items()}
     assert all(executed.values())
-    of_time = {f"src/hybridsam/{name}.py" for name in ("cost", "estimate")}  # no result depends on what they say
+    # No result depends on what these say:
+    of_time = {f"src/hybridsam/training/{name}.py" for name in ("cost", "estimate")}
     undeclared = {rule: files - set(first[rule].inputs) - of_time for rule, files in executed.items()}
     assert {rule: files for rule, files in undeclared.items() if files} == {}
-    assert "src/hybridsam/fused.cpp" in first["train"].inputs and not of_time & set(first["train"].inputs)
+    assert "src/hybridsam/training/compiled.cpp" in first["train"].inputs and not of_time & set(first["train"].inputs)

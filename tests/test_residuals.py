@@ -8,7 +8,10 @@ from scipy.signal import lfilter
 from test_pictures import KINDS, TESTED, about_zero, predicted
 from test_plots import drawn, make_results
 
-from hybridsam import captions, figures, residuals
+from hybridsam.analysis import residuals
+from hybridsam.analysis.results import Results
+from hybridsam.figures import registry
+from hybridsam.report import captions
 
 GRID = {"erm": [0.0], "sam": [0.02, 0.05]}
 GONE = {("sam", 0.02): [0, 1], ("sam", 0.05): [0, 1]}
@@ -48,9 +51,9 @@ def test_autocorrelation_of_an_autoregressive_process_is_its_coefficient(coeffic
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """Kind of target, whether sam diverged -> the files of a task, made once."""
-    made: dict[tuple, figures.Results] = {}
+    made: dict[tuple, Results] = {}
 
-    def make(kind: str, gone: bool = False) -> figures.Results:
+    def make(kind: str, gone: bool = False) -> Results:
         if (kind, gone) not in made:
             folder, diverged = tmp_path_factory.mktemp("results"), GONE if gone else {}
             made[kind, gone] = make_results(folder, seeds=2, dataset=KINDS[kind](), grid=GRID, diverged=diverged)
@@ -59,7 +62,7 @@ def results(tmp_path_factory):
     return make
 
 
-def left(results: figures.Results, method: str = "sam") -> np.ndarray:
+def left(results: Results, method: str = "sam") -> np.ndarray:
     """Data minus full model for the three samples and the predicted times, by NumPy."""
     target = results.dataset[results.dataset.attrs["target"]].values[TESTED]
     full = predicted(results, method).values
@@ -84,7 +87,7 @@ def test_a_series_and_its_numbers(results):
 
 def test_a_band_shows_noise_that_is_known(results):
     made = results("time series")
-    noisy = figures.Results(made.dataset.assign_attrs(noise=1.5), made.cube, made.selection, made.rule, made.folder)
+    noisy = Results(made.dataset.assign_attrs(noise=1.5), made.cube, made.selection, made.rule, made.folder)
     table, figure = drawn("residuals", noisy)
     (band,) = figure.axes[0].patches
     assert (band.get_y(), band.get_height()) == (-3, 6)
@@ -132,10 +135,10 @@ def test_maps_are_root_mean_squares_the_right_way_up(kind, over, results):
 
 def test_a_method_that_is_far_off_does_not_hide_the_others(results):
     """Its map is of the last colour; the pointed end of the colour bar says so."""
-    table = figures.tabulate("residuals", results("images"))
+    table = registry.tabulate("residuals", results("images"))
     pixels = list(table.filter(like="x="))
     table.loc[table["method"] == "erm", pixels] *= 1000
-    figure = figures.FIGURES["residuals"][1](table, "title")
+    figure = registry.FIGURES["residuals"][1](table, "title")
     least = table.loc[table["method"] == "sam", pixels].max(axis=None)
     assert figure.axes[0].get_images()[0].get_clim() == pytest.approx((0, 4 * least))
     assert "pointed end" in captions.caption("residuals", table)
@@ -145,7 +148,7 @@ def test_a_method_that_is_far_off_does_not_hide_the_others(results):
 def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_path):
     """Empty, with words; the table, read back, says the same."""
     made = results(kind, gone=True)
-    figures.write("residuals", made, [tmp_path / "a.csv"])
+    registry.write("residuals", made, [tmp_path / "a.csv"])
     table, figure = drawn("residuals", made)
     figure.draw_without_rendering()
     assert "none completed\n2 diverged" in figure.axes[1].get_title()

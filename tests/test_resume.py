@@ -16,7 +16,8 @@ import xarray as xr
 from safetensors import safe_open
 
 import hybridsam
-from hybridsam import records
+from hybridsam.core import records
+from hybridsam.core.provenance import fingerprint
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +154,7 @@ def assert_same_results(one, other):
     with xr.open_dataset(one.run) as one, xr.open_dataset(other.run) as other:
         assert set(one.variables) == set(other.variables)
         assert [name for name in one.variables if not same_bits(one[name], other[name])] == []
-        assert records.fingerprint(one) == records.fingerprint(other)
+        assert fingerprint(one) == fingerprint(other)
         assert one.attrs["configuration_hash"] == other.attrs["configuration_hash"]
 
 

@@ -6,10 +6,11 @@ import torch
 from killed import Killed, KilledAt
 from torch import nn
 
-from hybridsam.checkpoint import Checkpoint
-from hybridsam.methods import get_method, mean_squared_error
-from hybridsam.networks import RunningStatistics
-from hybridsam.train import BatchOrder, constrained, initial_state, train
+from hybridsam.core.methods import get_method
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.training.checkpoint import Checkpoint
+from hybridsam.training.loop import BatchOrder, constrained, initial_state, train
+from hybridsam.training.methods import mean_squared_error
 
 SEEDS = (3, 1, 2)
 STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam.errors import UserError
-from hybridsam.settings import build, canonical, constants, digest, load, merge, without_sources
+from hybridsam.core.blocks import canonical
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import digest
+from hybridsam.core.settings import build, constants, load, merge, without_sources
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from hybridsam.data import trajectories
-from hybridsam.errors import UserError
-from hybridsam.simulate import simulate_ode
-from hybridsam.splits import SPLITS
+from hybridsam.core.errors import UserError
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.data.splits import SPLITS
+from hybridsam.models.samples import trajectories
 from hybridsam.tasks import duffing, pendulum
 
 SIZES = {"train": 3, "validation": 2, "test": 2}

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam import splits
-from hybridsam.errors import UserError
+from hybridsam.core.errors import UserError
+from hybridsam.data import splits
 
 SPLITS = ("train", "validation", "test")
 size = st.integers(1, 12)

@@ -5,7 +5,7 @@ import pytest
 import sympy as sp
 import torch
 
-from hybridsam.symbolic import NotFollowedError, c_code, record
+from hybridsam.models.symbolic import NotFollowedError, c_code, record
 from hybridsam.tasks import duffing, pendulum
 
 

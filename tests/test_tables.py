@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined
 from project import ROOT
 
-from hybridsam.errors import UserError
-from hybridsam.evaluate import THETA_ERROR
-from hybridsam.tables import as_html, as_markdown, formatted, notes, plus_minus, table_one
+from hybridsam.analysis.cube import THETA_ERROR
+from hybridsam.core.errors import UserError
+from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, plus_minus, table_one
 
 NAN = np.nan
 ROW = {"rho": 0.0, "n": 3, "diverged": 0, "rule": "validation", "data": "simulated"}

@@ -5,9 +5,10 @@ import pytest
 import small
 import torch
 
-from hybridsam import records, settings, tasks
-from hybridsam.block import train_task as fit
-from hybridsam.errors import UserError
+from hybridsam.core import modules, records, settings
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import fingerprint
+from hybridsam.training.block import train_task as fit
 
 METHODS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
 UNITS = {  # task -> unit of the target, unit of its mean squared error
@@ -69,7 +70,7 @@ def test_every_shipped_task_is_tested():
 def test_shipped_settings_build_a_model_whose_theta_is_in_the_truth(task, datasets):
     """At full size: names of theta, and that phi can be drawn."""
     shipped = settings.load(str(small.ROOT / f"config/tasks/{task}.yaml"))
-    model = tasks.load(shipped["module"]).build(shipped["model"])
+    model = modules.load(shipped["module"]).build(shipped["model"])
     truth = datasets(task).attrs["truth"]
     assert all(f'"{name}": ' in truth for name in model.parameters.names)
     phi = model.network.initial(torch.Generator().manual_seed(0))
@@ -171,8 +172,8 @@ def test_datasets_and_runs_go_through_files(task, blocks, datasets, tmp_path):
     block, dataset = blocks(task, "sam")[0], datasets(task)
     records.write(dataset, tmp_path / "dataset.nc", "dataset", "small")
     records.write(block, tmp_path / "runs.nc", "runs", "small")
-    assert records.fingerprint(records.read(tmp_path / "dataset.nc", "dataset")) == records.fingerprint(dataset)
-    assert records.fingerprint(records.read(tmp_path / "runs.nc", "runs")) == records.fingerprint(block)
+    assert fingerprint(records.read(tmp_path / "dataset.nc", "dataset")) == fingerprint(dataset)
+    assert fingerprint(records.read(tmp_path / "runs.nc", "runs")) == fingerprint(block)
 
 
 @pytest.mark.parametrize(

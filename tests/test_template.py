@@ -6,8 +6,8 @@ import sys
 import pytest
 import small
 
-from hybridsam.errors import UserError
-from hybridsam.template import lay_out
+from hybridsam.core.errors import UserError
+from hybridsam.template.lay_out import lay_out
 
 FILES = {"src/hybridsam/tasks/lynx.py", "config/tasks/lynx.yaml", "workflow/rules/tasks/lynx.smk"}
 

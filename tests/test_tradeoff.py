@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_plots import drawn, make_dataset, make_results
 
-from hybridsam import captions, evaluate, figures, looks
+from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis.errors_rho import on_front
+from hybridsam.figures import registry, style
+from hybridsam.report import captions
 
 GRID = {"erm": [0.0], "freg": [0.1], "sam": [0.02, 0.05, 0.2]}
 few_values = st.sampled_from([0.0, 1.0, 2.0, 3.0, np.nan, np.inf])  # few, so that there are ties
@@ -34,20 +37,20 @@ def test_the_front_is_what_no_point_dominates(points):
     finite = [point for point in points if np.isfinite(point).all()]
     expected = [point in finite and not any(dominates(other, point) for other in finite) for point in points]
     first, second = np.array(points, dtype=float).reshape(-1, 2).T
-    assert figures.on_front(first, second).tolist() == expected
-    assert figures.on_front(second, first).tolist() == expected
+    assert on_front(first, second).tolist() == expected
+    assert on_front(second, first).tolist() == expected
     assert any(expected) == bool(finite)
 
 
 @given(points, st.sampled_from([1e-3, 7.0]))
 def test_the_front_does_not_depend_on_units(points, factor):
     first, second = np.array(points, dtype=float).reshape(-1, 2).T
-    np.testing.assert_array_equal(figures.on_front(factor * first, second), figures.on_front(first, second))
+    np.testing.assert_array_equal(on_front(factor * first, second), on_front(first, second))
 
 
 def test_means_and_runs_are_those_of_the_cube(made):
     table, figure = drawn("tradeoff", made)
-    runs = evaluate.runs_table(made.cube)
+    runs = runs_table(made.cube)
     completed = runs[runs["status"] == "completed"]
     means = table[table["statistic"] == "mean"].set_index(["method", "rho"])
     expected = completed.astype({"method": str}).groupby(["method", "rho"])[["theta_error", "y_error"]].mean()
@@ -68,7 +71,7 @@ def test_means_and_runs_are_those_of_the_cube(made):
 def test_a_method_has_its_look_and_its_strengths_are_joined_in_order(made):
     table, figure = drawn("tradeoff", made)
     sam = table[(table["statistic"] == "mean") & (table["method"] == "sam")].sort_values("rho")
-    colour, marker = looks.look("sam")
+    colour, marker = style.look("sam")
     lines = [line for line in figure.axes[0].get_lines() if line.get_color() == colour]
     (joined,) = [line for line in lines if line.get_linestyle() == "-"]
     np.testing.assert_allclose(np.c_[joined.get_data()], sam[["theta_error", "y_error"]])
@@ -90,12 +93,12 @@ def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
     table = table.assign(
         n=2, diverged=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
     )
-    return table.assign(front=figures.on_front(np.array(theta_errors), np.array(y_errors)), **columns)
+    return table.assign(front=on_front(np.array(theta_errors), np.array(y_errors)), **columns)
 
 
 def test_the_front_is_drawn_as_steps_to_the_edges():
     """Down to the first mean, right at its height, down to the next; ends of strengths stand beside their markers."""
-    figure = figures.FIGURES["tradeoff"][1](plane([1.0, 2.0, 3.0, 3.5], [40.0, 4.0, 20.0, 2.0]), "title")
+    figure = registry.FIGURES["tradeoff"][1](plane([1.0, 2.0, 3.0, 3.5], [40.0, 4.0, 20.0, 2.0]), "title")
     axis = figure.axes[0]
     (front,) = [line for line in axis.get_lines() if line.get_drawstyle() == "steps-post"]
     (x, y), right, top = front.get_data(), axis.get_xlim()[1], axis.get_ylim()[1]
@@ -107,8 +110,8 @@ def test_the_front_is_drawn_as_steps_to_the_edges():
 
 def test_labels_that_would_hide_something_are_left_out():
     """All strengths in one place: there is room for some labels, and none lies on another or on a marker."""
-    crowded = pd.concat([plane([1.0, 1.0], [1.0, 1.0], method=method) for method in looks.METHODS if method != "erm"])
-    figure = figures.FIGURES["tradeoff"][1](crowded, "title")
+    crowded = pd.concat([plane([1.0, 1.0], [1.0, 1.0], method=method) for method in style.LOOKS if method != "erm"])
+    figure = registry.FIGURES["tradeoff"][1](crowded, "title")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert 0 < len(boxes) < 10
     marker = figure.axes[0].transData.transform((1.0, 1.0))

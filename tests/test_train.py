@@ -12,11 +12,12 @@ from killed import Killed, KilledAt
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from hybridsam.errors import UserError
-from hybridsam.fused import FusedODE
-from hybridsam.hybrid import HybridODE
-from hybridsam.methods import METHODS, mean_squared_error
-from hybridsam.train import Checkpoint, State, adam_step, generator, initial_state
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import METHODS
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.training.compiled import FusedODE
+from hybridsam.training.loop import Checkpoint, State, adam_step, generator, initial_state
+from hybridsam.training.methods import mean_squared_error
 
 STRENGTHS = (0.0, 0.02, 0.1)
 SEEDS = (3, 1, 2)

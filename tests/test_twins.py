@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hybridsam import settings
-from hybridsam.chambers import is_twin, read_images, read_table
-from hybridsam.errors import UserError
-from hybridsam.twins import light_tunnel, wind_tunnel, write_twin
+from hybridsam.core import settings
+from hybridsam.core.errors import UserError
+from hybridsam.data.chambers import is_twin, read_images, read_table
+from hybridsam.twins import light_tunnel, wind_tunnel
+from hybridsam.twins.archive import write_twin
 
 TASKS = Path(__file__).resolve().parents[1] / "config/tasks"
 WIND_HEADER = (

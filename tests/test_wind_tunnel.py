@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam import settings
-from hybridsam.diagnose import identify
-from hybridsam.errors import UserError
+from hybridsam.analysis.identifiability import identify
+from hybridsam.core import settings
+from hybridsam.core.errors import UserError
 from hybridsam.tasks import wind_tunnel
 from hybridsam.tasks.wind_tunnel import fan_speed, pressure_over_ambient
 

@@ -11,42 +11,44 @@ import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from hybridsam.errors import UserError
+from hybridsam.core.errors import UserError
 
 RUN_PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\.nc$")
 
 
 def simulate(args: argparse.Namespace) -> None:
-    from hybridsam import records, settings, tasks
+    from hybridsam.core import modules, records, settings
 
     task = settings.load(args.settings)
-    dataset = tasks.load(task["module"]).simulate(settings.constants(task["data"]))
+    dataset = modules.load(task["module"]).simulate(settings.constants(task["data"]))
     dataset.attrs["constants"] = json.dumps(task["data"])
     records.write(dataset, args.output, "dataset", f"{task['module']}: data")
 
 
 def download(args: argparse.Namespace) -> None:
-    from hybridsam import chambers, settings
+    from hybridsam.core import settings
+    from hybridsam.data import chambers
 
     chambers.download(_archive(settings.load(args.archives), args.name), args.output)
 
 
 def twin(args: argparse.Namespace) -> None:
-    from hybridsam import settings, tasks
+    from hybridsam.core import modules, settings
 
     task = settings.load(args.settings)
     if args.output.name != task["archive"]:
         raise UserError(f"output: {args.output} must be called {task['archive']}, as the archive that it stands for")
-    tasks.load(task["twin_module"]).simulate(settings.constants(task["twin"]), args.output)
+    modules.load(task["twin_module"]).simulate(settings.constants(task["twin"]), args.output)
 
 
 def convert(args: argparse.Namespace) -> None:
-    from hybridsam import chambers, records, settings, tasks
+    from hybridsam.core import modules, records, settings
+    from hybridsam.data import chambers
 
     task = settings.load(args.settings)
     archive = _archive(settings.load(args.archives), task["archive"])
     folder = chambers.open_archive(args.source, archive)
-    dataset = tasks.load(task["module"]).convert(folder, settings.constants(task["data"]))
+    dataset = modules.load(task["module"]).convert(folder, settings.constants(task["data"]))
     synthetic = chambers.is_twin(folder)
     dataset.attrs |= {
         "source": f"SYNTHETIC TWIN of {archive.name}, simulated" if synthetic else f"measured, {archive.url}",
@@ -59,16 +61,17 @@ def convert(args: argparse.Namespace) -> None:
 
 
 def tabulate(args: argparse.Namespace) -> None:
-    from hybridsam import observed, records, settings
+    from hybridsam.core import records, settings
+    from hybridsam.data.table import read
 
     task = settings.load(args.settings)
-    dataset = observed.read(task["table"])
+    dataset = read(task["table"])
     dataset.attrs["constants"] = json.dumps({key: {"value": value} for key, value in task["table"].items()})
     records.write(dataset, args.output, "dataset", f"{task['table']['file']}: data")
 
 
 def _archive(table, name: str):
-    from hybridsam import chambers
+    from hybridsam.data import chambers
 
     known = chambers.archives(table)
     if name not in known:
@@ -80,9 +83,11 @@ def train(args: argparse.Namespace) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from hybridsam import records, settings
-    from hybridsam.block import checkpoint_for, train_task
-    from hybridsam.checkpoint import locked
+    from hybridsam.core import records, settings
+    from hybridsam.core.files import write_whole
+    from hybridsam.core.provenance import digest
+    from hybridsam.training.block import checkpoint_for, train_task
+    from hybridsam.training.checkpoint import locked
 
     torch.set_num_threads(args.threads)
     task = settings.load(args.settings)
@@ -92,21 +97,24 @@ def train(args: argparse.Namespace) -> None:
     alone: AbstractContextManager = nullcontext()
     if args.checkpoints:
         checkpoint = checkpoint_for(*block_of_runs, args.checkpoints, args.checkpoint_seconds)
-        alone = locked(args.checkpoints / f"{settings.digest(str(args.output.resolve()))}.lock")
-    from hybridsam.estimate import log_training  # after the checkpoint, whose name holds a hash of what is imported
+        alone = locked(args.checkpoints / f"{digest(str(args.output.resolve()))}.lock")
+    from hybridsam.training.estimate import (
+        log_training,  # after the checkpoint, whose name holds a hash of what is imported
+    )
 
     with alone:
         block, weights = train_task(*block_of_runs, checkpoint, before=log_training)
         run = {name: block.attrs[name] for name in ("configuration", "configuration_hash")} | {"seeds": args.seeds}
         run["data"] = records.origin(block)
         metadata = {"run": json.dumps(run)}  # one entry: several are written in random order
-        records.write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
+        write_whole(args.output.with_suffix(".safetensors"), lambda part: save_file(weights, part, metadata))
         records.write(block, args.output, "runs", f"{task['module']}: {args.method}, rho = {args.rho}")
 
 
 def estimate(args: argparse.Namespace) -> None:
-    from hybridsam import settings
-    from hybridsam.estimate import study
+    from hybridsam.core import settings
+    from hybridsam.core.blocks import blocks_of
+    from hybridsam.training.estimate import study
 
     datasets = args.dataset or [None] * len(args.settings)
     if len(datasets) != len(args.settings):
@@ -115,29 +123,33 @@ def estimate(args: argparse.Namespace) -> None:
     if len(sizes) != len(args.settings):
         raise UserError(f"seeds-per-job: {len(sizes)} numbers for {len(args.settings)} tasks")
     seeds = [seed for run in args.seeds for seed in parse_seeds(run)]
-    blocks = [[len(parse_seeds(block)) for block in settings.blocks_of(seeds, size)] for size in sizes]
+    blocks = [[len(parse_seeds(block)) for block in blocks_of(seeds, size)] for size in sizes]
     tasks = [settings.load(text) for text in args.settings]
     print(json.dumps(study(tasks, datasets, json.loads(args.grid), blocks, args.cache)))
 
 
 def diagnose(args: argparse.Namespace) -> None:
-    from hybridsam import records, settings, tasks
-    from hybridsam.diagnose import as_table
+    from hybridsam.analysis.identifiability import as_table
+    from hybridsam.core import modules, records, settings
+    from hybridsam.core.files import write_whole
 
     task = settings.load(args.settings)
-    model = tasks.load(task["module"]).build(task["model"])
+    model = modules.load(task["module"]).build(task["model"])
     table = as_table(model, records.read(args.dataset, "dataset"))
-    records.write_whole(args.output, lambda part: table.to_csv(part, index=False))
+    write_whole(args.output, lambda part: table.to_csv(part, index=False))
 
 
 def collect(args: argparse.Namespace) -> None:
-    from hybridsam import evaluate, records, settings, tasks
+    from hybridsam.analysis import cube as cubes
+    from hybridsam.core import modules, records, settings
+    from hybridsam.core.blocks import blocks_of
+    from hybridsam.core.provenance import configuration_hashes
 
     task = settings.load(args.settings)
     dataset = records.read(args.dataset, "dataset")
     if args.grid:
         grid = json.loads(args.grid)
-        blocks = settings.blocks_of([seed for run in args.seeds for seed in parse_seeds(run)], args.seeds_per_job)
+        blocks = blocks_of([seed for run in args.seeds for seed in parse_seeds(run)], args.seeds_per_job)
         paths = [
             args.runs / m / f"rho={rho}" / f"seeds={block}.nc" for m in grid for rho in grid[m] for block in blocks
         ]
@@ -145,7 +157,7 @@ def collect(args: argparse.Namespace) -> None:
         paths = sorted(args.runs.glob("*/rho=*/seeds=*.nc"))
     if not paths:
         raise UserError("collect: no run files were found")
-    hash_of, expected = records.configuration_hashes(task, dataset), {}
+    hash_of, expected = configuration_hashes(task, dataset), {}
     for path in paths:
         match = RUN_PATH.search(path.as_posix())
         if not match:
@@ -153,75 +165,83 @@ def collect(args: argparse.Namespace) -> None:
         expected[path] = hash_of(match["method"], match["rho"], parse_seeds(match["seeds"]))
     first = records.read(paths[0], "runs")
     files = zip(paths, records.read_many(paths, args.threads), strict=True)
-    theta_metrics = getattr(tasks.load(task["module"]), "metrics", None)
-    cube = evaluate.collect(files, expected, first, dataset, args.output.parent, theta_metrics)
+    theta_metrics = getattr(modules.load(task["module"]), "metrics", None)
+    cube = cubes.collect(files, expected, first, dataset, args.output.parent, theta_metrics)
     cube.attrs["task_title"] = task.get("title", task["module"])
     cube.attrs["changes"] = json.dumps(task.get("changes", {}))
     records.write(cube, args.output, "cube", f"{cube.attrs['task_title']}: all runs")
 
 
 def select(args: argparse.Namespace) -> None:
-    from hybridsam import evaluate, records
+    from hybridsam.analysis import selection as rules
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
 
-    selection = evaluate.select(records.read(args.cube, "cube"))
-    records.write_whole(args.output, lambda part: selection.to_csv(part, index=False))
+    selection = rules.select(records.read(args.cube, "cube"))
+    write_whole(args.output, lambda part: selection.to_csv(part, index=False))
 
 
 def export(args: argparse.Namespace) -> None:
     from safetensors.torch import save_file
 
-    from hybridsam import evaluate, records
+    from hybridsam.analysis.selection import read_selection
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
     from hybridsam.export import parameter_table, selected, selected_module
 
-    runs = selected(records.read(args.cube, "cube"), evaluate.read_selection(args.selection), args.method, args.rule)
+    runs = selected(records.read(args.cube, "cube"), read_selection(args.selection), args.method, args.rule)
     dataset = records.read(args.dataset, "dataset")
     module, about = selected_module(args.cube.parent, runs, dataset)
     table = parameter_table(module.model, runs)
     weights = module.state_dict()
-    records.write_whole(args.parameters, lambda part: table.to_csv(part, sep="\t", index=False))
-    records.write_whole(args.output, lambda part: save_file(weights, part, about))
+    write_whole(args.parameters, lambda part: table.to_csv(part, sep="\t", index=False))
+    write_whole(args.output, lambda part: save_file(weights, part, about))
 
 
 def table(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from hybridsam import records, tables
+    from hybridsam.core.files import write_whole
+    from hybridsam.report import table_one
 
-    table = tables.table_one({Path(path).parent.name: pd.read_csv(path) for path in args.selections})
+    table = table_one.table_one({Path(path).parent.name: pd.read_csv(path) for path in args.selections})
     writers = {
         ".csv": lambda part: table.to_csv(part, index=False),
-        ".md": lambda part: part.write_text(tables.as_markdown(table)),
-        ".html": lambda part: part.write_text(tables.as_html(table)),
+        ".md": lambda part: part.write_text(table_one.as_markdown(table)),
+        ".html": lambda part: part.write_text(table_one.as_html(table)),
     }
     for path in args.output:
-        records.write_whole(path, writers[path.suffix])
+        write_whole(path, writers[path.suffix])
 
 
 def results(args: argparse.Namespace) -> None:
     import pandas as pd
 
-    from hybridsam import records, summary
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+    from hybridsam.report import markdown_page
 
     folders = {task: args.experiment / task for task in args.tasks}
-    page = summary.as_page(
+    page = markdown_page.as_page(
         pd.read_csv(args.experiment / "table.csv"),
         {task: records.read(folder / "cube.nc", "cube") for task, folder in folders.items()},
         {task: pd.read_csv(folder / "identifiability.csv") for task, folder in folders.items()},
         args.made_by,
     )
-    records.write_whole(args.output, lambda part: part.write_text(page))
+    write_whole(args.output, lambda part: part.write_text(page))
 
 
 def figure(args: argparse.Namespace) -> None:
-    from hybridsam import figures
+    from hybridsam.analysis.results import load
+    from hybridsam.figures.registry import write
 
     logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of every glyph that goes into a pdf
-    results = figures.load(args.dataset, args.cube, args.selection, args.rule)
-    figures.write(args.name, results, args.output)
+    results = load(args.dataset, args.cube, args.selection, args.rule)
+    write(args.name, results, args.output)
 
 
 def new_task(args: argparse.Namespace) -> None:
-    from hybridsam.template import lay_out
+    from hybridsam.template.lay_out import lay_out
 
     for path in lay_out(args.name, args.repository):
         print(path)

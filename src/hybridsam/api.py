@@ -12,14 +12,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hybridsam import evaluate, records, tasks
-from hybridsam.block import train_block
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridModel
-from hybridsam.networks import RunningStatistics
-from hybridsam.records import RUN
-from hybridsam.settings import Settings, build, canonical
-from hybridsam.train import State, Training
+from hybridsam.analysis.cube import collect
+from hybridsam.core import modules, records
+from hybridsam.core.blocks import canonical
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import git_commit, versions
+from hybridsam.core.records import RUN
+from hybridsam.core.settings import Settings, build
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.training.block import train_block
+from hybridsam.training.loop import State, Training
 
 METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
 TRAINING = {
@@ -61,7 +64,7 @@ def fit(
     grid = [(method, float(canonical(rho))) for method, strengths in methods.items() for rho in strengths]
     if not grid:
         raise UserError("methods: empty; allowed is a mapping such as {'erm': [0], 'sam': [0.05]}")
-    made_by = {"git_commit": records.git_commit(), "versions": json.dumps(records.versions())}
+    made_by = {"git_commit": git_commit(), "versions": json.dumps(versions())}
     blocks = {}
     with tqdm(total=len(grid) * how.iterations, disable=not progress, unit="step") as bar:
         for method, rho in grid:
@@ -76,7 +79,7 @@ def fit(
             blocks[Path(method, canonical(rho))] = _with_network(block, model, weights)
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
     like = next(iter(blocks.values()))
-    return evaluate.collect(blocks.items(), dict.fromkeys(blocks, ""), like, dataset, Path()).drop_vars("file")
+    return collect(blocks.items(), dict.fromkeys(blocks, ""), like, dataset, Path()).drop_vars("file")
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -94,7 +97,7 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
 
 def model_of(configuration: Mapping) -> HybridModel:
     """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
-    return tasks.load(configuration["module"]).build(Settings(configuration["model"], "model"))
+    return modules.load(configuration["module"]).build(Settings(configuration["model"], "model"))
 
 
 @torch.no_grad()

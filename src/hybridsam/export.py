@@ -11,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hybridsam.api import dtype_of, load_runs, model_of
-from hybridsam.data import Samples
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridModel
-from hybridsam.networks import Network, RunningStatistics
-from hybridsam.records import RUN, origin
+from hybridsam.core.errors import UserError
+from hybridsam.core.records import RUN, origin
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.networks import Network, RunningStatistics
+from hybridsam.models.samples import Samples
 
 
 class PlainNetwork(nn.Module):

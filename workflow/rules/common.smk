@@ -14,9 +14,10 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from hybridsam.errors import UserError
-from hybridsam.settings import blocks_of, canonical, differences, merge, numbers, parse_yaml, without_sources
-from hybridsam.twins import MARK
+from hybridsam.core.errors import UserError
+from hybridsam.core.blocks import blocks_of, canonical
+from hybridsam.core.settings import differences, merge, numbers, parse_yaml, without_sources
+from hybridsam.data.chambers import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -231,8 +232,8 @@ def imports(file):
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     found = [source(name) for name in names]
-    # The package's own __init__ holds a version and leads to the others: no result depends on it.
-    return {file for file in found if file and package in file.parents and file != package / "__init__.py"}
+    # The __init__ files hold a version, lead to others, or say what lives there: no result depends on them.
+    return {file for file in found if file and package in file.parents and file.name != "__init__.py"}
 
 
 def source(module):

@@ -5,7 +5,9 @@ rule diagnose:
     """Rank of the science-only Jacobian, science-only and least-norm theta."""
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
-        code=lambda wc: library("hybridsam.diagnose", "hybridsam.records", task_settings(wc.task)["module"]),
+        code=lambda wc: library(
+            "hybridsam.analysis.identifiability", "hybridsam.core.records", task_settings(wc.task)["module"]
+        ),
     output:
         report(
             "results/{experiment}/{task}/identifiability.csv",

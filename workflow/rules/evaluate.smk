@@ -14,7 +14,7 @@ rule collect:
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
         runs=runs_of,
-        code=lambda wc: library("hybridsam.evaluate", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.analysis.cube", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/cube.nc",
     log:
@@ -39,7 +39,7 @@ rule select:
     """Choose each method's strength by every selection rule."""
     input:
         cube="results/{experiment}/{task}/cube.nc",
-        code=library("hybridsam.evaluate"),
+        code=library("hybridsam.analysis.cube"),
     output:
         report(
             "results/{experiment}/{task}/selection.csv",
@@ -61,7 +61,7 @@ rule make_table:
     """Table 1 of the paper, for each selection rule."""
     input:
         selections=lambda wc: results("{task}/selection.csv", task=tasks_in(wc.table)),
-        code=library("hybridsam.tables"),
+        code=library("hybridsam.report.table_one"),
     output:
         csv="results/{experiment}/{table}.csv",
         markdown="results/{experiment}/{table}.md",

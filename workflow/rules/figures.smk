@@ -13,7 +13,7 @@ rule figure:
         dataset="results/{experiment}/{task}/dataset.nc",
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
-        code=library("hybridsam.figures"),
+        code=library("hybridsam.figures.registry"),
     output:
         "results/{experiment}/{task}/figures/{figure}.pdf",
         "results/{experiment}/{task}/figures/{figure}.svg",

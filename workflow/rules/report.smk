@@ -22,7 +22,9 @@ rule page:
         selection="results/{experiment}/{task}/selection.csv",
         identifiability="results/{experiment}/{task}/identifiability.csv",
         figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
-        code=lambda wc: library("hybridsam.pages", "hybridsam.tables", task_settings(wc.task)["module"]),
+        code=lambda wc: library(
+            "hybridsam.report.task_page", "hybridsam.report.table_one", task_settings(wc.task)["module"]
+        ),
     output:
         notebook="results/{experiment}/report/{task}.ipynb",
         html="results/{experiment}/report/{task}.html",
@@ -48,7 +50,7 @@ rule index:
         cubes=results("{task}/cube.nc", task=TASKS),
         identifiability=results("{task}/identifiability.csv", task=TASKS),
         pages=results("report/{task}.html", task=TASKS),
-        code=library("hybridsam.overview", "hybridsam.tables"),
+        code=library("hybridsam.report.index_page", "hybridsam.report.table_one"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
         html=report(
@@ -80,7 +82,7 @@ rule document:
         table=results("table.csv"),
         cubes=results("{task}/cube.nc", task=TABLES["table"]),
         identifiability=results("{task}/identifiability.csv", task=TABLES["table"]),
-        code=library("hybridsam.summary"),
+        code=library("hybridsam.report.markdown_page"),
     output:
         "docs/results.md",
     log:

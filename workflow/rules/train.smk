@@ -9,7 +9,7 @@ rule train:
     """Train one block of seeds of a task, a method and a strength."""
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
-        code=lambda wc: library("hybridsam.block", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.training.block", task_settings(wc.task)["module"]),
     output:
         runs="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.nc",
         weights="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.safetensors",

@@ -12,13 +12,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.errors import UserError
+from hybridsam.core.settings import build as build_settings
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.solver import Solver
 
 COMPONENTS = {"position": "m", "velocity": "m s-1"}
 

@@ -14,11 +14,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam import chambers, splits
-from hybridsam.hybrid import HybridMap
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import constants as values_of
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data import chambers, splits
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
 
 EXPERIMENT = "uniform_reference"
 COLOURS = ("red", "green", "blue")

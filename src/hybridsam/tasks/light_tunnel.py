@@ -18,12 +18,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam import chambers, splits
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridMap
-from hybridsam.networks import UNet
-from hybridsam.parameters import Parameters
-from hybridsam.settings import constants as values_of
+from hybridsam.core.errors import UserError
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data import chambers, splits
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import UNet
+from hybridsam.models.parameters import Parameters
 
 EXPERIMENT = "uniform_ap_1.8_iso_500.0_ss_0.005"
 COLOURS = ("red", "green", "blue")

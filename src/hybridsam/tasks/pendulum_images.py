@@ -15,12 +15,12 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.data import Samples, in_split, tensor, times_of
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP, Decoder, Layers, Network, Networks, RunningStatistics
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
+from hybridsam.core.settings import build as build_settings
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import MLP, Decoder, Layers, Network, Networks, RunningStatistics
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.samples import Samples, in_split, tensor, times_of
+from hybridsam.models.solver import Solver
 from hybridsam.tasks import pendulum
 
 

@@ -14,14 +14,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.data import Samples
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import ConvNet, Network
-from hybridsam.parameters import Parameters
-from hybridsam.settings import build as build_settings
-from hybridsam.simulate import simulate_ode
+from hybridsam.core.errors import UserError
+from hybridsam.core.settings import build as build_settings
+from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.networks import ConvNet, Network
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.samples import Samples
+from hybridsam.models.solver import Solver
 
 COMPONENTS = {"u": "1", "v": "1"}
 

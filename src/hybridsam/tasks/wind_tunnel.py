@@ -15,13 +15,13 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam import chambers, splits
-from hybridsam.data import Samples
-from hybridsam.errors import UserError
-from hybridsam.hybrid import HybridMap
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
-from hybridsam.settings import constants as values_of
+from hybridsam.core.errors import UserError
+from hybridsam.core.settings import constants as values_of
+from hybridsam.data import chambers, splits
+from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.networks import MLP
+from hybridsam.models.parameters import Parameters
+from hybridsam.models.samples import Samples
 
 EXPERIMENT = "loads_hatch_mix_fast_run_{}"
 INPUTS = {"load_in": "1", "load_out": "1", "hatch": "degree"}

@@ -10,7 +10,7 @@ ruleorder: NAME_data > simulate
 rule NAME_data:
     """Make the data of NAME."""
     input:
-        code=library("hybridsam.records", task_settings("NAME")["module"]),
+        code=library("hybridsam.core.records", task_settings("NAME")["module"]),
     output:
         "results/{experiment}/NAME/dataset.nc",
     log:

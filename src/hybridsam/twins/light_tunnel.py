@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from hybridsam.twins import write_twin
+from hybridsam.twins.archive import write_twin
 
 EXPERIMENT = "uniform_ap_1.8_iso_500.0_ss_0.005"
 COLUMNS = (  # of the measured table, in its order

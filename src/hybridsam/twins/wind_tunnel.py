@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hybridsam.errors import UserError
-from hybridsam.twins import write_twin
+from hybridsam.core.errors import UserError
+from hybridsam.twins.archive import write_twin
 
 EXPERIMENT = "loads_hatch_mix_fast_run_{run}"
 PROTOCOL_ROWS = 10000

@@ -1,0 +1,54 @@
+"""Theta and losses at every recorded step of the runs at the selected rho, as tables to draw."""
+
+import pandas as pd
+import xarray as xr
+
+from hybridsam.analysis.predictions import rounded
+from hybridsam.analysis.results import Results
+
+STEP = "step="  # before the number of a step, in the name of the column with its values
+SPLIT_OF = {"train_loss": "training", "validation_loss": "validation"}
+NUMBERS = 100_000  # of the runs in a table of histories: a megabyte
+
+
+def theta_training(results: Results) -> pd.DataFrame:
+    """Theta at every recorded step of runs at the selected strengths, their mean, and the true value."""
+    table = _histories(results, results.cube["theta_history"], "parameter")
+    units = results.cube["parameter_units"].to_series()
+    true = results.cube["theta_true"].to_series() if "theta_true" in results.cube else {}
+    return table.assign(unit=table["parameter"].map(units), true=table["parameter"].map(true).astype(float))
+
+
+def losses(results: Results) -> pd.DataFrame:
+    """Training and validation loss at every recorded step of runs at the selected strengths, and their means."""
+    both = results.cube[list(SPLIT_OF)].rename(SPLIT_OF).to_array("split")
+    return _histories(results, both, "split").assign(unit=results.error_unit)
+
+
+def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFrame:
+    """What was recorded at the selected strengths: rows for each run and for the mean of the completed ones.
+
+    A row for each label of ``axis``; statistic: ``run`` or ``mean``. Only the first runs have rows where all of them
+    would be more than ``NUMBERS`` numbers; means are of all.
+    """
+    most = max(1, NUMBERS // (len(results.selected) * recorded.sizes[axis] * recorded.sizes["step"]))
+    frames = []
+    for method, rho in zip(results.selected["method"], results.selected["rho"], strict=True):
+        histories = recorded.sel({"method": method, "rho": rho})
+        status = results.cube["status"].sel({"method": method, "rho": rho}).to_series()
+        rows = _rows(histories.sel(seed=status.index[status != "missing"][:most]), axis)
+        frames.append(rows.assign(method=method, statistic="run", status=rows["seed"].map(status)))
+        if (status == "completed").any():
+            mean = histories.sel(seed=status.index[status == "completed"]).mean("seed")
+            rows = _rows(mean.expand_dims(seed=[0]), axis)
+            frames.append(rows.assign(method=method, statistic="mean", seed=pd.NA))
+    table = results.selected.merge(pd.concat(frames, ignore_index=True), on="method")
+    return table.assign(seed=table["seed"].astype("Int64"))
+
+
+def _rows(histories: xr.DataArray, axis: str) -> pd.DataFrame:
+    """A row for each seed and label of ``axis``, with a column ``step=...``, of six digits, for each step."""
+    values = histories.transpose(axis, "seed", "step")
+    index = pd.MultiIndex.from_product([values[axis].values, values["seed"].values], names=[axis, "seed"])
+    columns = [f"{STEP}{step}" for step in values["step"].values]
+    return pd.DataFrame(rounded(values.values, 6).reshape(len(index), -1), index, columns).reset_index()

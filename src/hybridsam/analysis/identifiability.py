@@ -1,0 +1,162 @@
+"""What can be known about theta before any training."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from scipy.optimize import least_squares
+
+from hybridsam.core.errors import UserError
+from hybridsam.core.records import origin
+from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE
+from hybridsam.models.samples import Samples, in_split
+
+STATES = ("state_true", "rate_true")
+NO_NETWORK = torch.empty(1, 0)
+
+Residual = Callable[[torch.Tensor], torch.Tensor]
+
+MOST = 1_000_000  # residuals that a diagnosis looks at: the first training samples, as many as that allows
+
+
+@dataclass(frozen=True)
+class Identifiability:
+    """theta arrays are (parameter,) in natural units.
+
+    least_norm: the theta for which the network has least to add; functional regularisation converges to it, and
+        sharpness-aware minimization moves towards it as rho grows. None where the true rate of change is unknown.
+    science_only: the theta that fits the training data best without a network.
+    singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only;
+        directions (parameter, parameter) are its right singular vectors, one a row.
+    """
+
+    least_norm: np.ndarray | None
+    science_only: np.ndarray
+    singular_values: np.ndarray
+    directions: np.ndarray
+
+    @property
+    def rank(self) -> int:
+        """Number of directions of theta that the science-only prediction depends on."""
+        return int((self.singular_values > 1e-8 * self.singular_values.max()).sum())
+
+    @property
+    def condition(self) -> float:
+        """Ratio of the largest singular value to the smallest; infinite where the rank is deficient."""
+        full = self.rank == len(self.singular_values)
+        return float(self.singular_values.max() / self.singular_values.min()) if full else np.inf
+
+    @property
+    def identifiable(self) -> np.ndarray:
+        """(parameter,) whether a parameter can be told from the science-only prediction, whatever the others are."""
+        return (np.abs(self.directions[self.rank :]) < 1e-6).all(0)
+
+
+def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
+    """Diagnose a model on the training data of a dataset.
+
+    A model whose science is not observed, such as motion behind images, is diagnosed by its attribute ``hidden``: the
+    model of that motion, whose states a simulated dataset holds too.
+    """
+    model = getattr(model, "hidden", model)
+    data = model.data(dataset, "train", torch.float64, "cpu")
+    data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
+    least_norm = least_norm_theta(model, dataset) if isinstance(model, HybridODE) and "rate_true" in dataset else None
+    science_only = fit_science_only(model, data, least_norm)
+    if isinstance(model, HybridMap):
+        least_norm = science_only  # a network that fits the data changes least where the science alone fits best
+    _, singular_values, directions = np.linalg.svd(science_jacobian(model, science_only, data), full_matrices=False)
+    return Identifiability(least_norm, science_only, singular_values, directions)
+
+
+def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
+    """Minimize over theta the mean of ||dx/dt - f(x; theta)||^2 over the training states, (parameter,).
+
+    At the minimum the missing part, which the network has to supply, is orthogonal to the directions in which theta
+    moves f; it equals the true theta only where the missing part is orthogonal to the science on the data.
+    """
+    if "rate_true" not in dataset:
+        raise UserError("least-norm theta: the dataset has no variable rate_true (true rate of change)")
+    train = in_split(dataset, "train")
+    few = train.isel(sample=slice(max(1, MOST // train["rate_true"][0].size)))
+    states, rates = (torch.as_tensor(few[name].values).double().flatten(0, 1)[None] for name in STATES)
+
+    def residual(theta: torch.Tensor) -> torch.Tensor:
+        return model.science(model.parameters.named(theta), states) - rates
+
+    return _minimize(model, residual)[0]
+
+
+def fit_science_only(model: HybridModel, data: Samples, guess: np.ndarray | None = None) -> np.ndarray:
+    """The theta (parameter,) whose science-only prediction is closest to the data in the mean square.
+
+    Long rollouts have local minima, so the fit starts from theta's start and from ``guess`` and the better one counts.
+    """
+
+    def residual(theta: torch.Tensor) -> torch.Tensor:
+        return model.predict_science(theta, NO_NETWORK, data) - data.targets
+
+    starts = [None] if guess is None else [None, guess]
+    fits = [_minimize(model, residual, start) for start in starts]
+    return min(fits, key=lambda fit: fit[1])[0]
+
+
+def science_jacobian(model: HybridModel, theta: np.ndarray, data: Samples) -> np.ndarray:
+    """Derivative of the science-only prediction with respect to theta, (samples * times * components, parameter)."""
+
+    def predict(values: torch.Tensor) -> torch.Tensor:
+        return model.predict_science(values[None], NO_NETWORK, data).flatten()
+
+    return torch.func.jacfwd(predict)(torch.as_tensor(theta)).numpy()
+
+
+def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """Levenberg-Marquardt on unconstrained theta; natural theta (parameter,) at the minimum, and the cost there.
+
+    residual takes natural theta (1, parameter). start: natural theta (parameter,); without it the model's own.
+    """
+
+    def of(raw: torch.Tensor) -> torch.Tensor:
+        return residual(model.parameters.constrain(raw[None])).flatten()
+
+    raw = model.parameters.initial(1, torch.float64)
+    if start is not None:
+        raw = model.parameters.unconstrain(torch.as_tensor(start)[None])
+    if not of(raw[0]).isfinite().all():
+        named = model.parameters.named(model.parameters.constrain(raw))
+        at = ", ".join(f"{name} = {value.item():g}" for name, value in named.items())
+        advice = "choose another start, or a smaller model.solver.step"
+        raise UserError(f"model.theta: at {at} the science alone runs away from the data; {advice}")
+    solution = least_squares(
+        lambda values: of(torch.as_tensor(values)).numpy(),
+        raw[0].numpy(),
+        jac=lambda values: torch.func.jacfwd(of)(torch.as_tensor(values)).numpy(),
+        method="lm",
+        xtol=1e-12,
+    )
+    return model.parameters.constrain(torch.as_tensor(solution.x)[None])[0].numpy(), float(solution.cost)
+
+
+def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
+    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the Jacobian."""
+    found = identify(model, dataset)
+    truth = json.loads(dataset.attrs.get("truth", "{}"))
+    names = model.parameters.names
+    return pd.DataFrame(
+        {
+            "parameter": names,
+            "unit": model.parameters.units,
+            "start": [row.start for row in model.parameters.rows],
+            "true": [truth.get(name, np.nan) for name in names],
+            "science_only": found.science_only,
+            "least_norm": np.nan if found.least_norm is None else found.least_norm,
+            "identifiable": found.identifiable,
+            "rank": found.rank,
+            "condition": found.condition,
+            "data": origin(dataset),
+        }
+    )

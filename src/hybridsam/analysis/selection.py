@@ -1,0 +1,111 @@
+"""The rho of each method that a rule selects, always on the final iterate, and the errors there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hybridsam.analysis.cube import METRICS, SHOWN, runs_table
+from hybridsam.analysis.significance import interval, standings
+from hybridsam.core.methods import BASELINE
+from hybridsam.core.records import origin
+
+
+def strengths(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row for each rho of one method: number of completed and diverged runs, mean errors, standard error.
+
+    Means are over completed runs; a strength without any has infinite errors.
+    """
+    completed = runs[runs["status"] == "completed"]
+    by_rho = completed.groupby("rho")
+    table = pd.DataFrame(index=sorted(runs["rho"].unique()))
+    table["n"] = by_rho.size()
+    table["diverged"] = runs[runs["status"] == "diverged"].groupby("rho").size()
+    table = table.fillna(0)
+    table["validation_error"] = by_rho["validation_error"].mean()
+    table["standard_error"] = by_rho["validation_error"].sem()
+    if "theta_error" in runs:
+        table["theta_error"] = by_rho["theta_error"].mean()
+    return table.fillna({"validation_error": np.inf, "theta_error": np.inf, "standard_error": 0.0})
+
+
+def lowest_validation_error(table: pd.DataFrame) -> float:
+    """The strength with the fewest diverged runs and, among those, the lowest mean validation error."""
+    return table.sort_values(["diverged", "validation_error"], kind="stable").index[0]
+
+
+def one_standard_error(table: pd.DataFrame) -> float:
+    """The largest strength whose validation error is within one standard error of the best (Occam's choice)."""
+    best = table.loc[lowest_validation_error(table)]
+    close = table["validation_error"] <= best["validation_error"] + best["standard_error"]
+    return table.index[close & (table["diverged"] <= best["diverged"])].max()
+
+
+def oracle(table: pd.DataFrame) -> float:
+    """The strength with the lowest mean theta error: needs the truth, so it is no rule for real data."""
+    return table.sort_values(["diverged", "theta_error"], kind="stable").index[0]
+
+
+RULES: dict[str, Callable[[pd.DataFrame], float]] = {
+    "validation": lowest_validation_error,
+    "one_standard_error": one_standard_error,
+    "oracle": oracle,
+}
+
+
+@np.errstate(invalid="ignore")  # infinite errors have no spread
+def select(cube: xr.Dataset) -> pd.DataFrame:
+    """The strength that each rule chooses for each method, always on the final iterate, and the errors there.
+
+    One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean,
+    standard deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the
+    seeds that both completed, with its standard deviation and number. For the metrics in ``SHOWN`` also p and
+    standing among the methods of that rule: see :func:`hybridsam.analysis.significance.standings`.
+    """
+    runs = runs_table(cube)
+    rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
+    metrics = [name for name in runs if name in METRICS or name.startswith("theta_")]
+    baseline = _completed(runs, BASELINE, None)
+    rows = []
+    for method in cube["method"].values.tolist():
+        table = strengths(runs[runs["method"] == method])
+        for rule in rules:
+            rho = RULES[rule](table)
+            chosen = _completed(runs, method, rho)
+            row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
+            row["data"] = origin(cube)
+            if "theta_error" in cube:
+                row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
+            row["diverged"] = table.loc[rho, "diverged"]
+            row["n_paired"] = len(chosen.index.intersection(baseline.index))
+            for name in metrics:
+                difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
+                row |= {f"{name}_mean": chosen[name].mean(), f"{name}_sd": chosen[name].std()}
+                row[f"{name}_interval"] = interval(chosen[name])
+                row |= {f"{name}_minus_{BASELINE}": difference.mean(), f"{name}_minus_{BASELINE}_sd": difference.std()}
+            rows.append(row)
+    selection = pd.DataFrame(rows).astype({"n": int, "diverged": int})
+    return selection.join([_compared(selection, runs, name) for name in SHOWN if name in metrics])
+
+
+def read_selection(path: Path) -> pd.DataFrame:
+    """selection.csv, with strengths equal to the cube's to the last bit (pandas may read numbers less exactly)."""
+    return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
+
+
+def _compared(selection: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """p and standing of every row of a selection among the rows of its rule, by one metric."""
+    found = []
+    for _, rows in selection.groupby("rule"):
+        errors = {row.method: _completed(runs, row.method, row.rho)[metric] for row in rows.itertuples()}
+        found.append(standings(pd.DataFrame(errors)).set_axis(rows.index))
+    return pd.concat(found).add_prefix(f"{metric}_")
+
+
+def _completed(runs: pd.DataFrame, method: str, rho: float | None) -> pd.DataFrame:
+    chosen = (runs["method"] == method) & (runs["status"] == "completed")
+    if rho is not None:
+        chosen &= runs["rho"] == rho
+    return runs[chosen].set_index("seed")

@@ -1,0 +1,131 @@
+"""Settings: read from YAML or JSON, stripped of their sources, turned into typed values with clear errors."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hybridsam.core.errors import UserError
+
+NOT_VALUES = ("source", "note")  # documentation beside a constant; changing it changes no result
+
+
+class Settings(dict):
+    """Nested settings in which a missing key is the user's mistake, reported with its place."""
+
+    def __init__(self, values: Mapping, where: str) -> None:
+        super().__init__({k: Settings(v, f"{where}.{k}") if isinstance(v, Mapping) else v for k, v in values.items()})
+        self.where = where
+
+    def __missing__(self, key: str) -> None:
+        raise UserError(f"{self.where}.{key}: missing")
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML whose mappings have each key once; PyYAML lets the last of several win, without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.YAMLError(f"the key {key.value} stands twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str | bytes) -> Any:
+    """The content of YAML or JSON text; raises yaml.YAMLError, also for a key that stands twice in a mapping."""
+    return yaml.load(text, _EachKeyOnce)
+
+
+def load(text_or_path: str) -> Settings:
+    """Settings from a YAML or JSON file, or from JSON text itself."""
+    text: str | bytes
+    if text_or_path.lstrip().startswith("{"):
+        text, where = text_or_path, "settings"
+    else:
+        path, where = Path(text_or_path), text_or_path
+        if not path.is_file():
+            raise UserError(f"{where}: no such file")
+        text = path.read_bytes()
+    try:
+        settings = parse_yaml(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{where}: not valid YAML: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{where}: expected a mapping of keys to values")
+    return Settings(numbers(without_sources(settings)), "settings")
+
+
+def numbers(settings: Any) -> Any:
+    """The same nested settings with 1e-4, which YAML reads as text, as the number it looks like."""
+    if isinstance(settings, Mapping):
+        return {key: numbers(value) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [numbers(value) for value in settings]
+    if isinstance(settings, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", settings):
+        return float(settings)
+    return settings
+
+
+def without_sources(settings: Any) -> Any:
+    """The same nested mapping without the keys that only document."""
+    if isinstance(settings, Mapping):
+        return {key: without_sources(value) for key, value in settings.items() if key not in NOT_VALUES}
+    return settings
+
+
+def merge(base: Mapping, over: Mapping) -> dict:
+    """``over`` laid on ``base``: mappings merge key by key, everything else is replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def differences(base: Mapping, changed: Mapping, where: str = "") -> dict[str, list]:
+    """Dotted key -> [value in base, value in changed], for the keys of base whose value differs."""
+    found: dict[str, list] = {}
+    for key, value in base.items():
+        other, name = changed.get(key), f"{where}{key}"
+        if isinstance(value, Mapping) and isinstance(other, Mapping):
+            found |= differences(value, other, f"{name}.")
+        elif value != other:
+            found[name] = [value, other]
+    return found
+
+
+def constants(table: Mapping[str, Mapping]) -> dict[str, Any]:
+    """name -> value, from the {value, unit} entries of a task file."""
+    return {name: entry["value"] for name, entry in table.items()}
+
+
+def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from a mapping, refusing unknown and missing keys and values of the wrong type."""
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: {values!r} is not a mapping of keys to values")
+    known = {field.name: field for field in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}.{key}: unknown key; allowed are {', '.join(known)}")
+    for name, field in known.items():
+        if field.default is MISSING and name not in values:
+            raise UserError(f"{where}.{name}: missing")
+    return cls(**{key: _typed(value, known[key].type, f"{where}.{key}") for key, value in values.items()})
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        if kind is float:
+            return float(value)  # YAML reads 1e-4 as text
+        if kind in (int, str) and not isinstance(value, kind):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise UserError(f"{where}: {value!r} is not of type {kind.__name__}") from None
+    return value

@@ -1,0 +1,41 @@
+"""Which samples train, validate and test."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hybridsam.core.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+def sizes(constants: Mapping) -> dict[str, int]:
+    """split -> number of samples, from the constants ``train``, ``validation`` and ``test``."""
+    for name in SPLITS:
+        if not isinstance(constants[name], int) or constants[name] < 1:
+            raise UserError(f"data.{name}: {constants[name]!r} is not a number of samples, at least 1")
+    return {name: constants[name] for name in SPLITS}
+
+
+def at_random(samples: int, constants: Mapping) -> tuple[np.ndarray, list[str]]:
+    """Numbers of the chosen samples, drawn without replacement by the constant ``seed``, and the split of each."""
+    return _choose([np.arange(samples)] * len(SPLITS), constants)
+
+
+def by_group(groups: np.ndarray, chosen: Sequence[Sequence], constants: Mapping) -> tuple[np.ndarray, list[str]]:
+    """As :func:`at_random`, but each split only from its own groups; groups (sample,), chosen: groups of each split."""
+    return _choose([np.flatnonzero(np.isin(groups, own)) for own in chosen], constants)
+
+
+def _choose(candidates: Sequence[np.ndarray], constants: Mapping) -> tuple[np.ndarray, list[str]]:
+    rng = np.random.default_rng(constants["seed"])
+    order = rng.permutation(1 + max(own.max(initial=-1) for own in candidates))
+    numbers: list[int] = []
+    labels: list[str] = []
+    for (name, n), own in zip(sizes(constants).items(), candidates, strict=True):
+        free = order[np.isin(order, own) & ~np.isin(order, numbers)]
+        if len(free) < n:
+            raise UserError(f"data.{name}: {n} samples are asked for and {len(free)} are left")
+        numbers += free[:n].tolist()
+        labels += [name] * n
+    return np.array(numbers), labels

@@ -1,0 +1,245 @@
+"""Data of the user's own: a table of named columns, or a Dataset of named variables, becomes dataset.nc.
+
+The section ``table`` of a task file says what the columns mean: :class:`Table`. What a model needs is then there:
+splits, a target, units, and of time series the times that all samples share. There is no truth, so no error of theta.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hybridsam.core.errors import UserError
+from hybridsam.data import columns
+from hybridsam.data.columns import numbers
+from hybridsam.data.grids import fields, finite
+from hybridsam.data.splits import SPLITS
+from hybridsam.data.table_schema import Split, Table, Time
+
+SAME_STEPS = 1e-6  # of the shortest step: times that differ by less are the same
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All that was measured of time series: times (row,), values (row, ..., component), label of the series (row,)."""
+
+    times: np.ndarray
+    values: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A stretch of a time series that is one sample; times (time,), values (time, ..., component)."""
+
+    split: str
+    series: str
+    times: np.ndarray
+    values: np.ndarray
+
+
+def read(settings: Mapping) -> xr.Dataset:
+    """The dataset of the section ``table`` of a task file, whose ``file`` is read; see :func:`dataset_of`."""
+    table = Table.from_settings(settings)
+    if not table.file:
+        raise UserError("table.file: missing")
+    return dataset_of(columns.read(Path(table.file)), settings)
+
+
+def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset:
+    """What models learn from, made of a table or of a Dataset, whose variables and dimensions stand for columns.
+
+    settings: the section ``table`` of a task file; its ``file`` is the name of the data in messages. Returns of time
+    series ``state`` (sample, time, component), of fields (sample, time, y, x, component), time counted from the
+    beginning of each sample; of a law ``target`` (sample, component) and the inputs (sample,) or (sample,
+    <input>_column). Raises UserError naming file, row and column for anything that is not finite numbers, and for
+    samples that do not share their time steps.
+    """
+    table = Table.from_settings(settings)
+    where = table.file or "table"
+    if table.time and table.axes:
+        rows, grid = _of_fields(data, table, table.time, where)
+        dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
+    elif table.time:
+        rows = _of_columns(columns.as_frame(data, table.columns, where), table, table.time, where)
+        dataset = _time_series(rows, table, table.time, where)
+    else:
+        dataset = _law(columns.as_frame(data, table.columns, where), table, where)
+    return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
+
+
+# Splits
+
+
+def _sizes(split: Split, n: int, what: str) -> list[int]:
+    """How many of n things go into each split, from numbers or fractions of them."""
+    asked = [split.train, split.validation, split.test]
+    said = " + ".join(map(str, asked))
+    if all(isinstance(part, float) and 0 < part < 1 for part in asked):
+        ends = np.floor(np.cumsum(asked) * n + 1e-6).astype(int)  # of 0.6 + 0.2 + 0.2 nothing is lost
+        sizes = np.diff(ends, prepend=0).tolist()
+    elif all(isinstance(part, int) and part > 0 for part in asked):
+        sizes = asked
+    else:
+        listed = "" if what == "times" or split.by == "sample" else ", or three lists of series"
+        raise UserError(f"table.split: {said}: allowed are three numbers of {what}, or three fractions{listed}")
+    if sum(sizes) > n:
+        raise UserError(f"table.split: {said} {what} are asked for, and there are {n}")
+    for name, size, part in zip(SPLITS, sizes, asked, strict=True):
+        if not size:
+            raise UserError(f"table.split.{name}: {part} of {n} {what} is none")
+    return sizes
+
+
+def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
+    """label -> split, of the labels that are chosen."""
+    there = list(dict.fromkeys(labels))
+    lists = {name: getattr(split, name) for name in SPLITS}
+    if split.by == "series" and all(isinstance(own, list) and own for own in lists.values()):
+        asked = [(str(label), name) for name, own in lists.items() for label in own]
+        for number, (label, name) in enumerate(asked):
+            if label not in there:
+                raise UserError(f"table.split.{name}: no series {label!r}; there are {', '.join(there)}")
+            if label in dict(asked[:number]):
+                raise UserError(f"table.split.{name}: the series {label!r} is listed twice")
+        return dict(asked)
+    names = np.repeat(SPLITS, _sizes(split, len(there), what)).tolist()
+    order = np.random.default_rng(split.seed).permutation(len(there))
+    return {there[number]: name for number, name in zip(order, names, strict=False)}
+
+
+# Time series
+
+
+def _of_columns(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Rows:
+    """The rows of a table."""
+    times = numbers(frame, time.column, where, "; turn dates into numbers, such as days since the first")
+    values = np.stack([numbers(frame, str(name), where) for name in table.state or ()], -1)
+    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    return Rows(times, values, labels)
+
+
+def _of_fields(
+    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, where: str
+) -> tuple[Rows, dict[str, xr.Variable]]:
+    """Fields (row, y, x, component), a row for each time of each series, and the coordinates y and x."""
+    dims = [*([table.series] if table.series else []), time.column, *table.axes]
+    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where)
+    *series, times, y, x = coordinates
+    labels = [str(label) for label in series[0].values] if series else [""]
+    every = np.tile(finite(times, where), len(labels))
+    rows = Rows(every, values.reshape(len(every), *values.shape[-3:]), np.repeat(np.array(labels, object), len(times)))
+    grid = {
+        name: xr.Variable(name, finite(axis, where), {"long_name": str(axis.name), "units": "1"} | axis.attrs)
+        for name, axis in (("y", y), ("x", x))
+    }
+    return rows, grid
+
+
+def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset:
+    """Series or their windows, with times counted from the beginning of each."""
+    units = dict(table.state or {})
+    samples = list(_samples(rows, table, time, where))
+    elapsed = samples[0].times - samples[0].times[0]
+    _check_same_steps(samples, elapsed, time, where)
+    coords: dict[str, Any] = {
+        "time": ("time", elapsed, {"long_name": "time since start", "units": time.unit}),
+        "start": (
+            "sample",
+            np.array([sample.times[0] for sample in samples]),
+            {"long_name": f"{time.column} at which the sample starts", "units": time.unit},
+        ),
+        "split": ("sample", [sample.split for sample in samples]),
+        **_components(units),
+    }
+    if table.series:
+        coords["series"] = ("sample", [sample.series for sample in samples], {"long_name": table.series})
+    state = np.stack([sample.values for sample in samples])
+    about = {"long_name": "observed state", "units": "; ".join(units.values())}
+    axes = ("y", "x") if table.axes else ()
+    dims = ("sample", "time", *axes, "component")
+    return xr.Dataset({"state": (dims, state, about)}, coords=coords, attrs={"target": "state"})
+
+
+def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[Sample]:
+    """Every series, or its windows, of which none crosses the boundary between two splits."""
+    by, times, labels = table.split.by, measured.times, measured.labels
+    split_of = _drawn(labels, table.split, "series") if by == "series" else {}
+    for label in dict.fromkeys(labels):
+        rows = np.flatnonzero(labels == label)
+        _check_increases(times, rows, time, where)
+        sizes = _sizes(table.split, len(rows), "times") if by == "time" else [len(rows)]
+        names = SPLITS if by == "time" else (split_of.get(label),)
+        for name, part in zip(names, np.split(rows, np.cumsum(sizes)), strict=False):
+            if name is None:  # not asked for
+                continue
+            length = table.window or len(part)
+            if len(part) < max(length, 2):
+                of = f"series {label}" if label else "the series"
+                raise UserError(f"{where}: {of} has {len(part)} times in {name}, fewer than a sample, {max(length, 2)}")
+            for first in range(0, len(part) - length + 1, table.stride or length):
+                own = part[first : first + length]
+                yield Sample(name, label, times[own], measured.values[own])
+
+
+def _check_increases(times: np.ndarray, rows: np.ndarray, time: Time, where: str) -> None:
+    late = np.flatnonzero(np.diff(times[rows]) <= 0)
+    if len(late):
+        before, row = rows[late[0]], rows[late[0] + 1]
+        found = f"{times[row]:.10g} does not come after {times[before]:.10g}"
+        advice = "sort the rows, or name the column that tells several series apart as table.series"
+        raise UserError(f"{where}: row {row + 1}, column {time.column}: {found}; {advice}")
+
+
+def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time, where: str) -> None:
+    """Raise UserError unless all samples have the times of the first one, counted from where each begins."""
+    for sample in samples:
+        which = f"the sample that begins at {time.column} {sample.times[0]:.10g}"
+        which += f" of series {sample.series}" * bool(sample.series)
+        if len(sample.times) != len(elapsed):
+            lengths = f"has {len(sample.times)} times, the first sample {len(elapsed)}"
+            raise UserError(f"{where}: {which} {lengths}; allowed are equal numbers, or table.window")
+        own = sample.times - sample.times[0]
+        other = np.flatnonzero(np.abs(own - elapsed) > SAME_STEPS * np.diff(elapsed).min())
+        if len(other):
+            found = f"{own[other[0]]:.10g} {time.unit} after its start, the first sample {elapsed[other[0]]:.10g}"
+            raise UserError(
+                f"{where}: {which} has a value {found}; all samples must have the same time steps, windows equal ones"
+            )
+
+
+# A law without time
+
+
+def _law(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
+    """Rows as samples, in their order; those that no split asks for are left out."""
+    by = table.split.by
+    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    units = dict(table.target or {})
+    variables: dict[str, Any] = {"target": _variable(frame, units, "component", "target", where)}
+    coords: dict[str, Any] = _components(units)
+    for name, entry in (table.inputs or {}).items():
+        if isinstance(entry, Mapping):
+            variables[name] = _variable(frame, entry, f"{name}_column", name, where)
+            coords[f"{name}_column"] = list(map(str, entry))
+        else:
+            variables[name] = ("sample", numbers(frame, name, where), {"long_name": name, "units": entry})
+    keys = labels.tolist() if by == "series" else list(map(str, range(len(frame))))
+    split_of = _drawn(keys, table.split, "series" if by == "series" else "rows")
+    split = np.array([split_of.get(key, "") for key in keys])
+    coords |= {"split": ("sample", split)} | ({"series": ("sample", labels)} if table.series else {})
+    return xr.Dataset(variables, coords, {"target": "target"}).isel(sample=np.flatnonzero(split != ""))
+
+
+def _components(units: Mapping[str, str]) -> dict[str, Any]:
+    return {"component": list(map(str, units)), "component_units": ("component", list(units.values()))}
+
+
+def _variable(frame: pd.DataFrame, units: Mapping[str, str], dim: str, name: str, where: str) -> tuple:
+    """Several columns as one variable (sample, dim)."""
+    values = np.stack([numbers(frame, str(column), where) for column in units], -1)
+    return ("sample", dim), values, {"long_name": name, "units": "; ".join(units.values())}

@@ -1,0 +1,119 @@
+"""The section ``table`` of a task file: what the columns of the user's own data mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hybridsam.core.errors import UserError
+from hybridsam.core.settings import build
+
+TAKEN = ("sample", "split", "series", "target", "component", "component_units")  # names in every dataset
+
+
+@dataclass(frozen=True)
+class Time:
+    """The column of the times and their unit."""
+
+    column: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """What goes into which split.
+
+    by: ``time``: earlier times train, later ones test; ``series``: whole series, or whole groups of rows; ``sample``:
+    single rows. train, validation, test: numbers of these, or fractions, or lists of series. Series and rows are drawn
+    at random by ``seed``.
+    """
+
+    by: str
+    train: Any
+    validation: Any
+    test: Any
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the columns of a table mean: either ``time`` and ``state``, or ``inputs`` and ``target``.
+
+    file: CSV or NetCDF. series: the column whose values tell several time series, or groups of rows, apart. state,
+    target: column -> unit. axes: the two dimensions, y and x, of a state that consists of fields on a grid. inputs:
+    column -> unit, or name -> columns that make one variable. window, stride: series are cut into samples of
+    ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and windows stand end to
+    end.
+    """
+
+    split: Split
+    file: str = ""
+    time: Time | None = None
+    series: str = ""
+    state: Mapping[str, str] | None = None
+    axes: Sequence[str] = ()
+    inputs: Mapping[str, Any] | None = None
+    target: Mapping[str, str] | None = None
+    window: int = 0
+    stride: int = 0
+
+    @classmethod
+    def from_settings(cls, settings: Mapping) -> "Table":
+        """From the section ``table`` of a task file; raises UserError for what makes no sense."""
+        raw: Any = build(cls, settings, "table")
+        time = None if raw.time is None else build(Time, raw.time, "table.time")
+        table = replace(raw, time=time, split=build(Split, raw.split, "table.split"))
+        table._check_columns()
+        table._check_samples()
+        return table
+
+    def _check_columns(self) -> None:
+        of_series, of_law = ("time", "state"), ("inputs", "target")
+        given = [key for key in (*of_series, *of_law) if getattr(self, key) is not None]
+        if given not in (list(of_series), list(of_law)):
+            raise UserError(
+                f"table: has {', '.join(given) or 'no columns'}; allowed are time and state (of time series), "
+                "or inputs and target (of a law without time)"
+            )
+        for key in given:
+            if key != "time":
+                _check_units(getattr(self, key), f"table.{key}", nested=key == "inputs")
+        for name in self.inputs or ():
+            if name in TAKEN:
+                raise UserError(f"table.inputs.{name}: this name is taken; use another one")
+
+        if self.axes and not (isinstance(self.axes, list) and len(set(self.axes)) == 2 and self.state):
+            raise UserError(f"table.axes: {self.axes!r} is not a list of two dimensions, y and x, of table.state")
+
+    def _check_samples(self) -> None:
+        by, allowed = self.split.by, ("time", "series") if self.time else ("sample", "series")
+        if by not in allowed:
+            data = "time series" if self.time else "rows without table.time"
+            raise UserError(f"table.split.by: {by!r}: of {data} allowed are {', '.join(allowed)}")
+        if by == "series" and not self.series:
+            raise UserError("table.series: missing; a split by series needs the column that tells them apart")
+        if by == "time" and not self.window:
+            raise UserError("table.window: missing; a split by time cuts series into windows")
+        if self.window and (self.window < 2 or not self.time):
+            raise UserError(f"table.window: {self.window}: it is a number of times, at least 2, and needs table.time")
+        if self.stride and (self.stride < 1 or not self.window):
+            raise UserError(f"table.stride: {self.stride}: it is a number of times, at least 1, and needs table.window")
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns that are read, each once."""
+        names = [*(self.state or ()), *(self.target or ())]
+        for name, entry in (self.inputs or {}).items():
+            names += entry if isinstance(entry, Mapping) else [name]
+        of_time = [self.time.column] if self.time else []
+        return list(dict.fromkeys(map(str, [*of_time, *([self.series] if self.series else []), *names])))
+
+
+def _check_units(columns: Any, where: str, nested: bool = False) -> None:
+    """Raise UserError unless this is a mapping of columns to units, or, if nested, to such mappings."""
+    if not isinstance(columns, Mapping) or not columns:
+        raise UserError(f"{where}: {columns!r} is not a mapping of columns to units")
+    for name, unit in columns.items():
+        if nested and isinstance(unit, Mapping):
+            _check_units(unit, f"{where}.{name}")
+        elif not (isinstance(unit, str) and unit.strip()):
+            raise UserError(f'{where}.{name}: {unit!r} is no unit; allowed is text such as "m s-1", and "1" for none')

@@ -1,0 +1,141 @@
+"""The errors at every strength, drawn against the strength and against each other."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.transforms import ScaledTranslation
+
+from hybridsam.core.blocks import canonical
+from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.figures.style import (
+    CROWD,
+    DASHED,
+    Look,
+    is_penalty,
+    legend,
+    limit,
+    log_scale,
+    look,
+    panels,
+    styled,
+    with_unit,
+)
+
+MANY_STRENGTHS = 12  # of a method, between which there is no room for markers, numbers and ticks
+
+
+@styled
+def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
+    """Errors against the strength: a column a method that has strengths, a row a metric; erm is a horizontal band.
+
+    table: metric, label, unit, method, rho, seed, status, statistic (run, mean), value and, for means, interval (half
+    width or NaN), n, diverged. A cross with a number on the upper edge counts the diverged runs of that strength.
+    """
+    metrics = list(table["metric"].unique())
+    methods = [name for name in in_order(table["method"]) if name != BASELINE] or [BASELINE]
+    figure, axes = panels(metrics, methods, title, sharex="col")
+    for metric in metrics:
+        rows = table[table["metric"] == metric]
+        for method in methods:
+            axis = axes[metric, method]
+            _baseline(axis, rows[(rows["method"] == BASELINE) & (rows["statistic"] == "mean")])
+            _strengths(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
+            if metric == metrics[0]:
+                axis.set_title(method, pad=14)  # leaves room for the crosses
+        _error_scale(axes[metric, None], rows)
+        axes[metric, None].set_ylabel(with_unit(f"{rows['label'].iloc[0]}\n", rows["unit"].iloc[0]))
+    for method in methods:
+        axes[metrics[-1], method].set_xlabel("penalty weight λ" if is_penalty(method) else "ρ" * (method != BASELINE))
+    legend(figure, _error_handles(table))
+    return figure
+
+
+def _baseline(axis: Axes, means: pd.DataFrame) -> None:
+    for row in means.itertuples():
+        axis.axhline(row.value, color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED)
+        if np.isfinite(row.interval):
+            axis.axhspan(row.value - row.interval, row.value + row.interval, color=look(BASELINE)[0], alpha=0.18, lw=0)
+
+
+def _strengths(axis: Axes, panel: pd.DataFrame) -> None:
+    """Runs as points (a little to the left), means with their intervals, diverged runs counted on the upper edge."""
+    colour, marker = look(panel["method"].iloc[0])
+    means = panel[panel["statistic"] == "mean"]
+    runs = panel[(panel["statistic"] == "run") & (panel["status"] == "completed")]
+    dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "color": "0.45", "rasterized": len(runs) > CROWD}
+    (points,) = axis.plot(runs["rho"], runs["value"], **dots)
+    if crowded := len(means) > MANY_STRENGTHS:
+        low, high = (means["value"] + sign * means["interval"] for sign in (-1, 1))
+        axis.fill_between(means["rho"], low, high, color=colour, alpha=0.4, linewidth=0)
+        axis.plot(means["rho"], means["value"], color=colour, linewidth=1.2)
+    else:
+        axis.errorbar(
+            means["rho"], means["value"], means["interval"], c=colour, marker=marker, capsize=2, linewidth=1.2
+        )
+    points.set_transform(axis.transData + ScaledTranslation(-4 / 72, 0, axis.figure.dpi_scale_trans))
+    for row in means[means["diverged"] > 0].itertuples():
+        upper_edge = axis.get_xaxis_transform()
+        axis.plot(row.rho, 1.04, "kx", transform=upper_edge, clip_on=False)
+        if not crowded:
+            axis.annotate(f"{row.diverged}", (row.rho, 1.04), (5, 0), upper_edge, "offset points", va="center")
+    _strength_ticks(axis, sorted(means["rho"]))
+
+
+def _strength_ticks(axis: Axes, strengths: list[float]) -> None:
+    """A logarithmic axis (linear below the lowest positive strength if 0 is one) with a tick at every strength.
+
+    A tick is labelled where there is room; of many strengths only these have one.
+    """
+    zero = {"value": "symlog", "linthresh": min((rho for rho in strengths if rho > 0), default=1.0)}
+    axis.set_xscale(**zero if 0 in strengths else {"value": "log"})
+    place = axis.xaxis.get_transform().transform(np.array(strengths))
+    width = np.ptp(place) or 2.0
+    margin = 0.15 * width
+    axis.set_xlim(*axis.xaxis.get_transform().inverted().transform([place[0] - margin, place[-1] + margin]))
+    few, labels, last = len(strengths) <= MANY_STRENGTHS, {}, -np.inf
+    for strength, here in zip(strengths, place, strict=True):
+        if here - last >= 0.4 * width:
+            labels[strength], last = canonical(strength if few else f"{strength:.2g}"), here
+    ticks = strengths if few else list(labels)
+    axis.set_xticks(ticks, [labels.get(strength, "") for strength in ticks])
+    axis.set_xticks([], minor=True)
+
+
+def _error_scale(axis: Axes, rows: pd.DataFrame) -> None:
+    """Logarithmic where errors differ by an order of magnitude, else linear from zero.
+
+    Fits runs and means; of a much longer interval (two runs have one of 13 standard errors) only a part is seen.
+    """
+    means, completed = rows[rows["statistic"] == "mean"], rows[rows["status"] == "completed"]["value"]
+    completed = completed[np.isfinite(completed)]
+    ends = pd.concat([means["value"] - means["interval"], means["value"] + means["interval"]])
+    ratio = completed.max() / completed.min() if len(completed) and completed.min() > 0 else 1.0
+    if not len(completed):
+        axis.set_yticks([])
+    elif ratio >= 10:
+        log_scale(axis, ratio)
+        limit(axis, completed, ends, reach=0.3)
+    else:
+        axis.set_ylim(0, 1.06 * pd.concat([completed, ends.clip(upper=2 * completed.max())]).max())
+
+
+def _error_handles(table: pd.DataFrame) -> list:
+    means = table[table["statistic"] == "mean"]
+    any_interval = means["interval"].notna().any()
+    handles: list[Any] = []
+    if (means["method"] != BASELINE).any():
+        kind = "mean, 95 % Student t interval" if any_interval else "mean (no interval: fewer than two runs)"
+        handles.append(Line2D([], [], color="0.45", linestyle="", marker=".", label="one run"))
+        handles.append(Line2D([], [], color="0.3", linewidth=1.2, marker="|", markersize=9, label=kind))
+    for erm in means[means["method"] == BASELINE].iloc[:1].itertuples():
+        count = f"n = {erm.n}" + f", {erm.diverged} diverged" * bool(erm.diverged)
+        line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count})")
+        handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if np.isfinite(erm.interval) else line)
+    if (means["diverged"] > 0).any():
+        handles.append(Line2D([], [], color="black", linestyle="", marker="x", label="diverged runs, their number"))
+    return handles

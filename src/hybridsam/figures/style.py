@@ -1,0 +1,223 @@
+"""How figures look, in one place: the style, the methods' colours and markers, panels, legends and limits.
+
+Text is 8 pt at the printed size. A method has one colour and one marker in every figure (``LOOKS``), and no figure
+needs its colours to be understood: panels carry the method's name, lines differ in width and dashes.
+"""
+
+import functools
+import io
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from PIL import Image
+
+from hybridsam.core.blocks import canonical
+from hybridsam.core.methods import BASELINE, METHODS
+
+Panels = dict[tuple[str, str | None], Axes]
+Look = dict[str, Any]  # keywords of Axes.plot, or of a text
+
+LOOKS = {  # of the methods: colour (seaborn's palette "colorblind") and marker
+    "erm": ("#0173B2", "o"),
+    "l2reg": ("#DE8F05", "s"),
+    "freg": ("#029E73", "D"),
+    "sam": ("#D55E00", "^"),
+    "asam": ("#CC78BC", "v"),
+    "fsam": ("#CA9161", "P"),
+}
+OTHER = ("#949494", "h")  # a method of the user's own
+WIDTH = 7.1  # in: the two columns of a journal's page
+SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+STYLE = dict.fromkeys((*SIZES, "figure.labelsize", "figure.titlesize"), 8) | {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "lines.markersize": 4,
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # text stays text
+    "svg.hashsalt": "hybridsam",  # equal figures have equal identifiers
+}
+FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equal figures are equal bytes
+    ".pdf": {"CreationDate": None},
+    ".svg": {"Date": None},
+    ".png": {},
+}
+FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; grey keeps their order, or their strength
+THIN, THICK = 0.6, 1.8
+MANY = 60  # points on a line that are too many for dots
+CROWD = 500  # dots of a panel that a vector format holds as an image, which is smaller
+MANY_NUMBERS = 20_000  # of the lines of a figure, which it holds as images then
+DASHED: Any = (0, (4, 1.5))
+DOTTED: Any = (0, (1, 1))
+DATA: Look = {"color": "black", "linestyle": "", "marker": ".", "markersize": 3}
+TRUTH: Look = {"color": "black", "linewidth": THIN}
+DENSE_DATA: Look = {"color": "black", "linewidth": 0.5}
+SCIENCE: Look = {"color": "0.35", "linewidth": 1.1, "linestyle": DASHED}
+SCIENCE_POINTS: Look = {"color": "0.35", "linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "white"}
+TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
+BESIDE: Look = {"rotation": 0, "ha": "right", "va": "center"}  # the label of a low row
+START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
+
+
+def style() -> AbstractContextManager:
+    """A context in which this module's style holds, whatever the user's own is."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """The drawing function under this module's style."""
+
+    @functools.wraps(draw)
+    def inside(*args, **kwargs) -> Figure:
+        with style():
+            return draw(*args, **kwargs)
+
+    return inside
+
+
+def save(figure: Figure, file: Path | IO[bytes], kind: str) -> None:
+    """Write a figure as ``.pdf``, ``.svg`` or ``.png``; without images 256 colours do, in a third of the bytes."""
+    pixels: Any = io.BytesIO() if kind == ".png" and not any(axis.images for axis in figure.axes) else None
+    with style():
+        figure.savefig(pixels or file, format=kind[1:], metadata=FORMATS[kind])
+    if pixels:
+        with Image.open(pixels) as image:
+            few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(file, "PNG", dpi=(STYLE["savefig.dpi"],) * 2)
+
+
+def look(method: str) -> tuple[str, str]:
+    """Colour and marker of a method."""
+    return LOOKS.get(method, OTHER)
+
+
+def with_unit(name: str, unit: str) -> str:
+    """The label of an axis: ``angular velocity (rad s⁻¹)``; a name that ends its line stays on it. 1 is left out."""
+    if unit == "1":
+        return name.rstrip("\n")
+    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    raised = re.sub(r"(?<=[A-Za-z)])-?[0-9]+", lambda power: power[0].translate(superscripts), unit)
+    return f"{name}({raised})" if name.endswith("\n") else f"{name} ({raised})"
+
+
+def is_penalty(method: str) -> bool:
+    """Whether a method's rho is the weight of a penalty, which readers know as λ, and not a radius."""
+    return method in METHODS and METHODS[method].penalty is not None
+
+
+def heading(run: pd.Series, last: str) -> str:
+    """What stands above the panels of a method: its name, its strength, ``last`` and the number of diverged runs."""
+    kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
+    strength = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
+    return f"{run['method']}\n{strength}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
+
+
+def run_heading(panel: pd.DataFrame) -> str:
+    """The heading of a method of which one run is shown, from rows of that method."""
+    seed = panel["seed"].dropna()
+    return heading(panel.iloc[0], f"seed {seed.iloc[0]}" if len(seed) else "none completed")
+
+
+def empty_figure(
+    title: str, height: float, width: float = WIDTH, layout: Literal["constrained", "compressed"] = "constrained"
+) -> Figure:
+    """A figure with its title; sizes in inches. layout: compressed for panels of fixed aspect."""
+    figure = Figure(figsize=(width, height), layout=layout)
+    figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+    return figure
+
+
+def panels(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    height: float | Sequence[float] = 1.45,
+    sharex: Literal["all", "col", "row"] = "all",
+    wide: bool = False,
+) -> tuple[Figure, Panels]:
+    """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row.
+
+    height: of a row, or of each. wide: take the whole width even for one or two columns.
+    """
+    heights = [height] * len(rows) if isinstance(height, float) else height
+    figure = empty_figure(title, sum(heights) + 1.25, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
+    shared: dict[str, Any] = {"sharex": sharex, "sharey": "row", "squeeze": False}
+    grid = figure.subplots(len(rows), len(columns), height_ratios=heights, **shared)
+    axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
+    for axis in axes.values():
+        axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    return figure, axes | {(row, None): grid[i, 0] for i, row in enumerate(rows)}
+
+
+def label_below(axes: Panels, last_row: str, label: str) -> None:
+    for (row, _), axis in axes.items():
+        axis.set_xlabel(label if row == last_row else "")
+
+
+def legend(figure: Figure, handles: list, columns: int | None = None) -> None:
+    """The legend below all panels; a handle may be a tuple of handles drawn on each other and named by the last."""
+    labels = [(handle[-1] if isinstance(handle, tuple) else handle).get_label() for handle in handles]
+    columns = columns or (1 if figure.get_figwidth() < WIDTH else 4 if len(handles) <= 4 else 3)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def every_third(points: int) -> tuple[int, int]:
+    """Which points of a line carry a marker: three, evenly, the first not at the start."""
+    return points // 6, max(1, points // 3)
+
+
+def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) -> None:
+    """Show all of ``values``, and of ``others`` what lies within ``reach`` times their range."""
+    log = axis.get_yscale() == "log"
+    values, others = (_finite(series, log) for series in (values, others))
+    values = values if len(values) else others
+    if not len(values) or values.min() == values.max():
+        return
+    span = np.ptp(values)
+    seen = np.clip([*values, *others], values.min() - reach * span, values.max() + reach * span)
+    bottom, top = seen.min() - 0.06 * span, seen.max() + 0.06 * span
+    axis.set_ylim(*(10 ** np.array([bottom, top]) if log else (bottom, top)))
+
+
+def log_scale(axis: Axes, ratio: float, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic x or y axis with plain numbers on it; ratio: of the largest value to the smallest."""
+    axis.set(**{f"{which}scale": "log"})
+    subs = (1, 2, 3, 4, 5, 7) if ratio < 4 else (1, 2, 5) if ratio < 100 else (1,)
+    numbers = axis.xaxis if which == "x" else axis.yaxis
+    numbers.set_major_locator(LogLocator(subs=subs))
+    numbers.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
+    numbers.set_minor_formatter(NullFormatter())
+
+
+def ratio_scale(axis: Axes, ratios: pd.Series, most: float = 10.0) -> tuple[float, float]:
+    """A logarithmic x axis for all of the ratios that are within a factor ``most`` of 1; returns its ends."""
+    seen = _finite(ratios, log=True)
+    low, high = (float(10**end) for end in np.clip([seen.min(initial=-0.1), seen.max(initial=0.1)], -1, 1))
+    axis.set_xscale("log")
+    axis.set_xlim(low / 1.1, high * 1.1)
+    apart = next(factor for factor in (1.25, 2, 4, 10) if high / low < factor**4 or factor == 10)
+    axis.set_xticks([tick for tick in apart ** np.arange(-3.0, 4) if low <= tick <= high])
+    axis.set_xticks([], minor=True)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    return low, high
+
+
+def _finite(series: pd.Series, log: bool) -> np.ndarray:
+    values = series.to_numpy(dtype=float)
+    values = np.log10(values[values > 0]) if log else values
+    return values[np.isfinite(values)]

@@ -1,0 +1,55 @@
+"""The figure of the entry page: the relative error of theta of all tasks."""
+
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from hybridsam.core.methods import in_order
+from hybridsam.figures.style import (
+    legend,
+    log_scale,
+    look,
+    panels,
+    styled,
+)
+
+
+@styled
+def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
+    """Relative error of theta at the selected strengths: a row a rule, a group a task, a marker a method.
+
+    table: rule, task, method, mean, interval (half width, NaN for a single run); dimensionless, on a logarithmic axis.
+    """
+    rules, tasks = list(table["rule"].unique()), list(table["task"].unique())
+    methods = in_order(table["method"])
+    figure, axes = panels(rules, ["error"], title, height=1.3, wide=True)
+    for (rule, method), rows in table.groupby(["rule", "method"]):
+        colour, marker = look(method)
+        beside = 0.12 * (methods.index(method) - (len(methods) - 1) / 2)
+        place = rows["task"].map(tasks.index) + beside
+        axes[rule, "error"].errorbar(
+            place, rows["mean"], rows["interval"], c=colour, marker=marker, ls="", elinewidth=1
+        )
+    ratio = table["mean"].max() / table["mean"].min()
+    for rule in rules:
+        axis = axes[rule, "error"]
+        axis.set_xticks(range(len(tasks)), [_in_lines(task) for task in tasks])
+        axis.set_xticks([i + 0.5 for i in range(len(tasks) - 1)], minor=True)  # between the groups
+        axis.tick_params(axis="x", which="minor", length=0)
+        axis.grid(axis="x", visible=False)
+        axis.grid(axis="x", which="minor", visible=True)
+        axis.set(title=rule.replace("_", " "), xlim=(-0.5, len(tasks) - 0.5), ylabel="relative\nerror of θ")
+        log_scale(axis, ratio)
+    ends = np.array([axes[rule, None].get_ylim() for rule in rules])
+    for rule in rules:
+        axes[rule, None].set_ylim(ends.min(), ends.max())
+    legend(figure, [Line2D([], [], color=look(m)[0], marker=look(m)[1], ls="", label=m) for m in methods], len(methods))
+    return figure
+
+
+def _in_lines(task: str) -> str:
+    """The name of a task in lines of about twelve characters, broken after underscores and spaces."""
+    return "\n".join(fill(line.replace("_", "_ "), 12).replace("_ ", "_") for line in task.split("\n"))

@@ -1,0 +1,137 @@
+"""The plane of both errors: a marker for each method and rho, and the Pareto front."""
+
+from typing import Literal
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from hybridsam.core.blocks import canonical
+from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.figures.style import (
+    CROWD,
+    THIN,
+    WIDTH,
+    Look,
+    empty_figure,
+    legend,
+    log_scale,
+    look,
+    styled,
+    with_unit,
+)
+
+MARKER = 12  # pixels of the screen, with some air around it
+
+
+LABEL: Look = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
+
+
+LABELS = {  # where the label of a marker may stand, by preference: offset in points -> alignment
+    (5, 3): ("left", "bottom"),
+    (-5, 3): ("right", "bottom"),
+    (5, -3): ("left", "top"),
+    (-5, -3): ("right", "top"),
+}
+
+
+@styled
+def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
+    """The plane of θ-error and y-error: a marker for each method and strength, dots for runs, the Pareto front.
+
+    table: method, rho, seed, status, statistic (run, mean), n, diverged, front (whether a mean lies on it), y_error,
+    y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several strengths, a line
+    joins them in order, and the ends of the line have labels as far as there is room.
+    """
+    means = table[(table["statistic"] == "mean") & (table["n"] > 0)]
+    if "theta_error" not in table or not means["front"].any():
+        known = "theta_error" in table
+        reason = "No run completed with finite errors" if known else "θ is not known, so there is no θ-error"
+        return _sentence(f"{reason}: there is nothing to compare.", title)
+    figure = empty_figure(title, 4.2, 0.6 * WIDTH)
+    axis = figure.subplots()
+    runs = table[table["status"] == "completed"]
+    for method in in_order(means["method"]):
+        _method_in_plane(axis, runs[runs["method"] == method], means[means["method"] == method])
+    sides: dict[str, Literal["x", "y"]] = {"theta_error": "x", "y_error": "y"}
+    for name, which in sides.items():
+        values = pd.concat([runs[name], means[name]])
+        low, high = values.min(), values.max()
+        if low > 0 and high / low >= 5:
+            log_scale(axis, high / low, which)
+    _front(axis, means[means["front"]])
+    axis.set_xlabel(with_unit("θ-error", table["theta_error_unit"].iloc[0]))
+    axis.set_ylabel(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]))
+    legend(figure, _plane_handles(means), 3)
+    _label_ends(figure, axis, means)
+    return figure
+
+
+def _sentence(text: str, title: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = empty_figure(title, 0.8, 0.6 * WIDTH)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.text(0, 0.5, text, va="center")
+    return figure
+
+
+def _method_in_plane(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame) -> None:
+    """Runs as faint dots; the means at all strengths, hollow where runs diverged, joined in order of the strength."""
+    colour, marker = look(means["method"].iloc[0])
+    dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "markeredgewidth": 0, "alpha": 0.4}
+    axis.plot(runs["theta_error"], runs["y_error"], color=colour, rasterized=len(runs) > CROWD, **dots)
+    means = means.sort_values("rho")
+    axis.plot(means["theta_error"], means["y_error"], color=colour, linewidth=THIN)
+    for diverged, face in ((means["diverged"] == 0, colour), (means["diverged"] > 0, "white")):
+        some: Look = {"linestyle": "", "marker": marker, "markersize": 6, "markerfacecolor": face, "zorder": 3}
+        axis.plot(means["theta_error"][diverged], means["y_error"][diverged], color=colour, **some)
+
+
+def _front(axis: Axes, means: pd.DataFrame) -> None:
+    """What can be reached: a step line through the means on the front, to the edges of the panel."""
+    front = means.sort_values(["theta_error", "y_error"])
+    axis.set(xlim=axis.get_xlim(), ylim=axis.get_ylim())
+    right, top = axis.get_xlim()[1], axis.get_ylim()[1]
+    x = [front["theta_error"].iloc[0], *front["theta_error"], right]
+    y = [top, *front["y_error"], front["y_error"].iloc[-1]]
+    axis.plot(x, y, color="black", linewidth=1.2, drawstyle="steps-post", zorder=2.5)
+
+
+def _label_ends(figure: Figure, axis: Axes, means: pd.DataFrame) -> None:
+    """The smallest and the largest strength of each method, where that hides no marker and no other label."""
+    figure.draw_without_rendering()  # before that, nothing has a place
+    places = axis.transData.transform(means[["theta_error", "y_error"]].to_numpy(dtype=float))
+    taken = [Bbox.from_bounds(x - MARKER / 2, y - MARKER / 2, MARKER, MARKER) for x, y in places]
+    for _, strengths in means[means["method"] != BASELINE].groupby("method"):
+        for _, end in strengths.sort_values("rho").iloc[[0, -1]].drop_duplicates("rho").iterrows():
+            _label_if_there_is_room(axis, end, taken)
+
+
+def _label_if_there_is_room(axis: Axes, mean: pd.Series, taken: list[Bbox]) -> None:
+    how: Look = {"textcoords": "offset points", "in_layout": False, "bbox": LABEL}
+    for offset, (ha, va) in LABELS.items():
+        point = mean["theta_error"], mean["y_error"]
+        text = axis.annotate(canonical(mean["rho"]), point, offset, ha=ha, va=va, **how)
+        box = text.get_window_extent()
+        inside = all(axis.bbox.contains(x, y) for x, y in box.corners())
+        if inside and not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+            return
+        text.remove()
+
+
+def _plane_handles(means: pd.DataFrame) -> list[Line2D]:
+    handles = []
+    for method in in_order(means["method"]):
+        colour, marker = look(method)
+        name = f"{method} (baseline)" if method == BASELINE else method
+        handles.append(Line2D([], [], color=colour, linewidth=THIN, marker=marker, markersize=6, label=name))
+    handles.append(Line2D([], [], color="0.5", linestyle="", marker=".", label="one run"))
+    handles.append(Line2D([], [], color="black", linewidth=1.2, label="Pareto front"))
+    hollow: Look = {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "white"}
+    if (means["diverged"] > 0).any():
+        handles.append(Line2D([], [], color="0.3", label="some runs diverged", **hollow))
+    return handles

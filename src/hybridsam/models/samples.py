@@ -1,0 +1,93 @@
+"""What models learn from: the inputs and targets of some samples, as tensors with a member axis."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hybridsam.core.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Tensors (member, sample, ...), whose member axis has length one where all members share them.
+
+    inputs: name -> what a model predicts from. targets: what a prediction is compared with. times: of a time series,
+    in the dataset's unit. mean, scale: targets and predictions times scale plus mean are in the dataset's units.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: Tensor
+    times: tuple[float, ...] = ()
+    mean: Tensor | float = 0.0
+    scale: Tensor | float = 1.0
+
+    def __len__(self) -> int:
+        return self.targets.shape[1]
+
+    @property
+    def standard(self) -> bool:
+        """Whether targets are in standard units, not in the dataset's."""
+        return isinstance(self.scale, Tensor)
+
+    def batch(self, index: Tensor) -> "Samples":
+        """Some of the shared samples, chosen for each member by index (member, batch)."""
+        return self._each(lambda values: values[0, index])
+
+    def chunks(self, size: int) -> Iterator["Samples"]:
+        """All samples, at most ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self._each(lambda values: values[:, start : start + size])  # noqa: B023  used at once
+
+    def until(self, n: int) -> "Samples":
+        """The first n of the times and what is observed at them, of a time series of states; anything else as it is."""
+        if not self.times:
+            return self
+        inputs = {name: values[:, :, :n] for name, values in self.inputs.items()}
+        return replace(self, inputs=inputs, targets=self.targets[:, :, : n - 1], times=self.times[:n])
+
+    def of_member(self, i: int) -> "Samples":
+        """What one member learns from, with a member axis of length one."""
+        return self if len(self.targets) == 1 else self._each(lambda values: values[i : i + 1])
+
+    def in_units(self, prediction: Tensor) -> Tensor:
+        """A prediction (member, sample, ...) in the units of the dataset."""
+        return prediction * self.scale + self.mean
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
+        inputs = {name: change(values) for name, values in self.inputs.items()}
+        return replace(self, inputs=inputs, targets=change(self.targets))
+
+
+def in_split(dataset: xr.Dataset, split: str) -> xr.Dataset:
+    """The samples of one split; raises UserError if it has none."""
+    chosen = dataset.isel(sample=(dataset["split"] == split).values)
+    if not chosen.sizes["sample"]:
+        raise UserError(f"dataset: no samples in the split {split!r}")
+    return chosen
+
+
+def tensor(variable: xr.DataArray, dtype: torch.dtype, device: str) -> Tensor:
+    """Values (sample, ...) as a tensor (1, sample, ...), shared by all members."""
+    return torch.as_tensor(variable.values, device=device).to(dtype).unsqueeze(0)
+
+
+def times_of(dataset: xr.Dataset) -> tuple[float, ...]:
+    """The variable ``time``; raises UserError unless it increases."""
+    times = tuple(dataset["time"].values.tolist())
+    if not all(start < end for start, end in pairwise(times)):
+        raise UserError("dataset: the variable time does not increase")
+    return times
+
+
+def trajectories(dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
+    """Time series, from the variable ``state`` (sample, time, ..., component).
+
+    Input ``states`` holds all of them, the targets are those after the first.
+    """
+    chosen = in_split(dataset, split)
+    states = tensor(chosen["state"], dtype, device)
+    return Samples({"states": states}, states[:, :, 1:], times_of(dataset))

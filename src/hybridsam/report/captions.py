@@ -1,0 +1,203 @@
+"""The caption of each figure: what it shows, n and the kind of interval, from the table that it was drawn from."""
+
+import numpy as np
+import pandas as pd
+
+from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.core.records import ORIGINS, TWIN
+from hybridsam.figures.style import MANY
+
+RESIDUALS = "Residuals, data − full model ({data})"
+CAPTIONS = {
+    "time series": "One test sample ({data}): data ({dots}), {truth}full model (thick, with markers) and science part "
+    "alone (dashed). {one_run} A line that runs far from the data leaves its panel.",
+    "readings": "{samples} ({data}), a line each for every component, with the measured value on the left: prediction "
+    "over measured value on a logarithmic axis, of the full model (filled) and of the science part alone (circles). "
+    "Vertical line: as measured. Triangles at the edge: beyond the axis, or not positive. {one_run}",
+    "differences": "{samples} ({data}), a line each for every component, with the measured value on the left: "
+    "prediction minus measured value, of the full model (filled) and of the science part alone (circles). Vertical "
+    "line: as measured. Triangles at the edge: beyond the axis, which fits the full models. {one_run}",
+    "fields": "One test sample ({data}) at the last time, {time}. Left: truth without noise (where known), data and "
+    "their difference. Other columns: full model, science part alone, and difference of the full model to the truth "
+    "(to the data where no truth is known). Each component has one colour scale for its values, which fits "
+    "data and truth and at most half their range on both sides, and one for differences (red: above, blue: below); the "
+    "pointed end of a scale is for values beyond it. {one_run}",
+    "frames": "Images of one test sample ({data}) at the times above the columns: in the first row the data, below "
+    "them of each method the full model (left) and the science part alone (right), in one scale, which fits the data. "
+    "{one_run}",
+    "images": "{samples} ({data}){settings}. Columns: data, and for {methods} the science part alone and the full "
+    "model. Values below 0 or above 1 are clipped for display. {one_run}",
+    "residual series": RESIDUALS + ", against {time}, a line for each test sample. {band}In the corner: root mean "
+    "square (RMS) and autocorrelation at lag 1 (r₁) over {over}. A good model leaves white noise, whose r₁ lies in 0 ± "
+    "{white} (95 %). {one_run} A line that runs far from those of the best method leaves its panel.",
+    "residual readings": RESIDUALS + ", against the measured value, a point for each component and test sample. {band}"
+    "In the corner: root mean square (RMS) over {over}. A good model leaves white noise, without a trend. {one_run} A "
+    "point far from those of the best method is beyond the axis.",
+    "residual maps": RESIDUALS + ": root mean square over {over} at each pixel, and above each map over all pixels. A "
+    "good model leaves white noise: maps without shapes{band}. Each component has one colour scale for all methods, "
+    "whose pointed end is for values beyond it. {one_run}",
+    "residuals without runs": RESIDUALS + ": none. {one_run}",
+    "theta_training": "θ against the training step at the strength that {rule} chooses. Thin lines: {runs}; "
+    "thick line: mean of the completed runs ({n} for each method; {diverged}). No interval is drawn. {true}",
+    "errors_rho": "Errors on the test data ({data}) at the final iterate against the strength, for every strength that "
+    "was run. {meanings}{strengths}{crosses}{baseline}",
+    "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: mean of the "
+    "completed runs ({n} for each method and strength; {diverged}{hollow}). {absent}A thin line joins the strengths of "
+    "a method in order, the smallest and the largest of which stand beside it where there is room. Dots: {runs}. Black "
+    "steps: the Pareto front, through the means that no other mean undercuts in one error without exceeding it in the "
+    "other. {baseline}No interval is drawn. The front needs the true θ, so it is no rule to select a strength by.",
+    "tradeoff without runs": "No run completed with finite errors ({n} for each method and strength; {diverged}; "
+    "{data}), so there is nothing to compare.",
+    "tradeoff without truth": "θ is not known for these data ({data}), so there is no θ-error to compare with the "
+    "y-error. The y-error at each strength ({n}; {diverged}) is in the figure of errors.",
+    "losses": "Loss against the training step at the strength that {rule} chooses: validation (solid) and training "
+    "(dotted). Thin lines: {runs}; thick lines: mean of the completed runs ({n} for each method; {diverged}). No "
+    "interval is drawn.",
+}
+
+
+def caption(name: str, table: pd.DataFrame) -> str:
+    """What a figure shows, with n and the kind of interval, from the table that it is drawn from."""
+    kind = table["kind"].iloc[0] if "kind" in table else name
+    counts = table.dropna(subset=["n"]).drop_duplicates(["method", "rho"])
+    if kind == "tradeoff" and not table["front"].any():
+        kind = "tradeoff without runs" if "theta_error" in table else "tradeoff without truth"
+    if name == "residuals" and not counts["n"].any():
+        kind = "residuals without runs"
+    text = CAPTIONS[kind].format(
+        rule=_rule(table),
+        n=span(int(counts["n"].min()), int(counts["n"].max())),
+        diverged=_diverged(counts),
+        data=table["data"].iloc[0].lower(),
+        **_details(kind, table, counts),
+    )
+    return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text.strip()
+
+
+def _rule(table: pd.DataFrame) -> str:
+    return f"the rule “{table['rule'].dropna().iloc[0]}”" if "rule" in table else ""
+
+
+def _diverged(counts: pd.DataFrame) -> str:
+    number = int(counts["diverged"].sum())
+    return f"{number} diverged" if number else "none diverged"
+
+
+def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
+    """What the captions of this kind say besides."""
+    if kind in ("theta_training", "losses"):
+        return {"runs": _runs(table, counts, "method"), "true": _true(table)}
+    if kind.startswith("tradeoff"):
+        return _of_plane(table, counts)
+    if kind == "errors_rho":
+        return _of_errors(table, counts)
+    if kind == "residuals without runs":
+        return {"one_run": _one_run(table, counts)}
+    if kind.startswith("residual"):
+        return _of_residuals(kind, table) | {"one_run": _one_run(table, counts)}
+    return _of_predictions(kind, table) | {"one_run": _one_run(table, counts)}
+
+
+def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
+    """Which run stands for a method, and which methods have none."""
+    without = in_order(counts["method"][counts["n"] == 0])
+    if len(without) == counts["method"].nunique():
+        return f"At the strength that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
+    none = f" {', '.join(without)}: none completed." if without else ""
+    return (
+        f"Each method is shown at the strength that {_rule(table)} chooses, by its first completed run (n = 1; "
+        f"{_diverged(counts)}), so no interval is drawn.{none}"
+    )
+
+
+def _runs(table: pd.DataFrame, counts: pd.DataFrame, each: str) -> str:
+    """Which runs are drawn one by one: all, or the first ones of each method or strength."""
+    drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "seed"])
+    number = drawn.groupby(["method", "rho"]).size()
+    all_of_them = counts.set_index(["method", "rho"])[["n", "diverged"]].sum(axis=1)
+    if (number < all_of_them.loc[number.index]).any():
+        return f"the first {number.max()} runs of each {each}" if number.max() > 1 else f"the first run of each {each}"
+    return "every run" if each == "method" else "single runs"
+
+
+def _true(table: pd.DataFrame) -> str:
+    if "true" not in table or not table["true"].notna().any():
+        return "The true value is not known."
+    return f"Dashed: {'true' if table['data'].iloc[0] == ORIGINS['yes'] else 'published'} value."
+
+
+def _meanings(table: pd.DataFrame) -> str:
+    """What the errors of θ are."""
+    if "theta_error_meaning" in table:
+        return f"θ-error: {table['theta_error_meaning'].iloc[0]}. "
+    if "metric" not in table:
+        return ""
+    own = table[table["metric"].str.startswith("theta")].drop_duplicates("metric")
+    meanings = "; ".join(f"{row.label}: {row.meaning}" for row in own.itertuples())
+    return f"{meanings}. " if meanings else ""
+
+
+def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
+    low, high = int(counts["n"].min()), int(counts["n"].max())
+    interval = "its 95 % Student t interval over seeds" + ", which fewer than two runs do not have" * (low < 2)
+    interval = interval if high > 1 else "none, as that takes two completed runs"
+    shown = f"mean of the completed runs ({span(low, high)} for each strength)"
+    others, erm = (table["method"] != BASELINE).any(), (table["method"] == BASELINE).any()
+    points = f"Points: {_runs(table, counts, 'strength')}; markers: {shown}; bars: {interval}. "
+    baseline = "in the same way" if others else f"{shown}; band: {interval}"
+    crosses = f"Crosses on the upper edge: diverged runs ({_diverged(counts)}), which no mean contains. "
+    return {
+        "meanings": _meanings(table),
+        "strengths": points * bool(others),
+        "crosses": crosses if counts["diverged"].sum() else "No run diverged. ",
+        "baseline": f"Dashed line{' and band' * bool(others)}: erm, {baseline}." * bool(erm),
+    }
+
+
+def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
+    shown, absent = counts[counts["n"] > 0], int((counts["n"] == 0).sum())
+    have = "strength without a completed run has" if absent == 1 else "strengths without a completed run have"
+    return {
+        "runs": _runs(table, counts, "strength"),
+        "meanings": _meanings(table),
+        "hollow": ": hollow markers" * bool((shown["diverged"] > 0).any()),
+        "absent": f"{absent} {have} no marker. " * bool(absent),
+        "baseline": "erm is the baseline. " * bool((shown["method"] == BASELINE).any()),
+    }
+
+
+def _of_residuals(kind: str, table: pd.DataFrame) -> dict[str, str]:
+    sigma = table["noise"].iloc[0]
+    known = bool(sigma > 0)
+    band = f"Band: ± 2σ of the measurement noise (σ = {sigma:g}), which holds 95 % of it. " * known
+    if kind == "residual maps":
+        band = f", near the {sigma:g} of the measurement noise alone" * known
+    shown = table.dropna(subset="rms")
+    details = {"band": band, "over": shown["over"].iloc[0]}
+    if kind == "residual series":
+        number = shown.dropna(subset="value").groupby(["method", "component"]).size().max()
+        details |= {"time": table["time_name"].iloc[0], "white": f"{2 / np.sqrt(number):.2g}"}
+    return details
+
+
+def _of_predictions(kind: str, table: pd.DataFrame) -> dict[str, str]:
+    if kind == "time series":
+        truth = "truth without noise (thin black line), " * bool((table["series"] == "truth").any())
+        return {"dots": "thin line" if table["time"].nunique() > MANY else "dots", "truth": truth}
+    if kind == "fields":
+        time, unit = table.dropna(subset=["time"])[["time", "time_unit"]].iloc[0]
+        return {"time": f"{time:g} {unit}"}
+    if kind == "frames":
+        return {}
+    number = table["sample"].nunique()
+    details = {"samples": f"{number} test samples" if number > 1 else "One test sample"}
+    if kind == "images":
+        light = ", with the light source's settings (red, green, blue, of 255) and the polarisers' angles"
+        details["settings"] = light if table["setting"].fillna("").any() else ""
+        details["methods"] = " and ".join(in_order(table["method"].dropna()))
+    return details
+
+
+def span(low: int, high: int) -> str:
+    """Numbers of runs in words: ``n = 3``, ``n = 2 to 3``."""
+    return f"n = {low}" + f" to {high}" * (high > low)

@@ -1,0 +1,98 @@
+"""A page of Markdown that states what an experiment found, at which sizes, and how to find it again."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from hybridsam.analysis.cube import runs_table
+from hybridsam.report.table_one import as_markdown
+
+
+def as_page(
+    table: pd.DataFrame, cubes: Mapping[str, xr.Dataset], diagnoses: Mapping[str, pd.DataFrame], command: str
+) -> str:
+    """The page: the command, the machine, for each task the sizes and identifiability, and Table 1 for every rule.
+
+    table: as table.csv. cubes, diagnoses: task -> cube, task -> identifiability table.
+    """
+    parts = [
+        "# Measured results",
+        "This page is written by the workflow. The command that trains the runs and writes it:",
+        f"```\n{command}\n```",
+        f"Machine: {machine()}.",
+    ]
+    for task, cube in cubes.items():
+        parts += [
+            f"## {task}",
+            _sizes(cube),
+            diagnoses[task].drop(columns="data").to_markdown(index=False, floatfmt=".4g"),
+        ]
+        parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
+        parts += [_order(table[table["task"] == task])]
+    return "\n\n".join([*parts, "## Table 1", as_markdown(table)])
+
+
+def machine() -> str:
+    """Processor, cores and system, in words."""
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.system()}"
+
+
+def _sizes(cube: xr.Dataset) -> str:
+    settings = json.loads(cube.attrs["configuration"])
+    runs = runs_table(cube)
+    counts = runs["status"].value_counts()
+    return (
+        f"{len(runs)} runs ({counts.get('completed', 0)} completed, {counts.get('diverged', 0)} diverged), "
+        f"{runs['seed'].nunique()} seeds, {training_time([cube])} of training on {cube.attrs['runs_device']}, "
+        f"from the first start to the last end: {duration(elapsed([cube]))}; commit {cube.attrs['runs_git_commit']}."
+        f"\n\nmodel: `{json.dumps(settings['model'])}`\n\ntraining: `{json.dumps(settings['training'])}`"
+    )
+
+
+def training_time(cubes: Iterable[xr.Dataset]) -> str:
+    """Time of training, summed over all runs, in words."""
+    return duration(sum(float(cube["seconds"].sum()) for cube in cubes))
+
+
+def elapsed(cubes: Iterable[xr.Dataset]) -> float:
+    """Seconds from the start of the first training to the end of the last one; NaN where a file does not say it."""
+    periods = [[cube.attrs.get(f"runs_{name}") for name in ("started", "ended")] for cube in cubes]
+    if any(None in period for period in periods):
+        return float("nan")
+    starts, ends = ([datetime.fromisoformat(text) for text in texts] for texts in zip(*periods, strict=True))
+    return (max(ends) - min(starts)).total_seconds()
+
+
+def duration(seconds: float) -> str:
+    """``0.81 s``, ``45 s``, ``3.2 min``, ``7.5 h``, ``12 days``; ``unknown`` for NaN."""
+    for unit, length, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < most * length:
+            number = seconds / length
+            return f"{number:.2g} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return "unknown" if np.isnan(seconds) else f"{seconds / 86400:.0f} days"
+
+
+def _order(table: pd.DataFrame) -> str:
+    """The methods of one task by their mean θ-error, for each rule, as a list in Markdown."""
+    if "theta_error_mean" not in table or table["theta_error_meaning"].isna().all():
+        return "The true θ is not known, so there is no θ-error."
+    lines = ["Methods from the largest mean θ-error to the smallest (†: not distinguishable from the smallest):", ""]
+    for rule, rows in table.groupby("rule", sort=False):
+        rows = rows.dropna(subset="theta_error_mean").sort_values("theta_error_mean", ascending=False)
+        marks = np.where(rows["theta_error_standing"] == "tied", " †", "")
+        means = zip(rows["method"], rows["theta_error_mean"], marks, strict=True)
+        order = " > ".join(f"{method} {mean:.3g}{mark}" for method, mean, mark in means)
+        lines.append(f"- {rule}: {order or 'no run was completed'}")
+    return "\n".join(lines)

@@ -1,0 +1,147 @@
+"""Table 1 of the paper, once for each selection rule: all tasks and methods in one long table, and two renderings."""
+
+import html
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from hybridsam.analysis.cube import METRICS, SHOWN, THETA_ERROR
+from hybridsam.core.blocks import canonical
+from hybridsam.core.errors import UserError
+from hybridsam.core.records import ORIGINS, TWIN
+
+RULE_TITLES = {
+    "validation": "Strength with the lowest validation error (the default rule)",
+    "one_standard_error": "Largest strength within one standard error of the lowest validation error",
+    "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
+}
+TABLE_NOTE = (
+    "Errors at the final iterate, on test data; y-error is the mean squared error over all states and times, or of "
+    "standardised targets. rho is the chosen strength, n the number of completed runs; diverged runs enter no mean."
+)
+SPREAD = "Mean ± half width of its 95 % Student t interval over the completed runs, one a seed."
+ONE_SEED = "No method has two completed runs, so there is no interval and no test: any difference may be chance."
+MARKS = {"tied": "†", "untested": "‡"}
+LOWEST = "Bold: the lowest mean of each task."
+TESTED = (
+    "Bold: the lowest mean of each task and, marked †, every other that is not distinguishable from it "
+    "(paired t-test over seeds, Holm-adjusted over methods, 5 %). Runs of equal seed are compared, so a difference may "
+    "be clear although the intervals overlap; with few seeds, what is not distinguishable need not be equal."
+)
+UNTESTED = "‡: not compared with it, for want of two seeds that both methods completed with finite errors."
+INFINITE = "∞: the prediction of test data ran away in a completed run."
+
+
+def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The selections of all tasks, one below the other, with the task in front.
+
+    Raises UserError where one task's data are measured and another's a synthetic twin of measurements.
+    """
+    origins = {task: frame["data"].iloc[0] for task, frame in selections.items()}
+    by_origin = {o: [task for task in origins if origins[task] == o] for o in (TWIN, ORIGINS["no"])}
+    if all(by_origin.values()):
+        twins, measured = (", ".join(tasks) for tasks in by_origin.values())
+        raise UserError(f"table: synthetic twins ({twins}) and measured data ({measured}) do not go into one table")
+    return pd.concat([frame.assign(task=task) for task, frame in selections.items()], ignore_index=True)[
+        lambda frame: ["task", *[name for name in frame.columns if name != "task"]]
+    ]
+
+
+def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
+    """Table 1 of the paper for one rule: a row a task and method, errors as mean ± half width of the interval.
+
+    bold: how what stands out is written, around ``{}``: the best, and what is not distinguishable from it.
+    """
+    rows = table[table["rule"] == rule]
+    twin = rows["data"] == TWIN
+    tasks = rows["task"].where(~twin, f"{TWIN}: " + rows["task"])
+    columns = {METRICS[name]: rows.apply(_cell, axis=1, name=name, bold=bold) for name in SHOWN}
+    columns |= {"rho": rows["rho"].map(canonical), "n": rows.apply(_runs, axis=1)}
+    return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
+
+
+def _cell(row: pd.Series, name: str, bold: str) -> str:
+    """The mean of one metric with its interval, marked by its standing."""
+    text = plus_minus(row.get(f"{name}_mean", np.nan), row.get(f"{name}_interval", np.nan))
+    standing = row.get(f"{name}_standing")
+    text = bold.format(text) if standing in ("best", "tied") else text
+    return f"{text} {MARKS[standing]}" if standing in MARKS else text
+
+
+def _runs(row: pd.Series) -> str:
+    """``3``, ``2 (1 diverged)`` or ``none completed: 3 diverged``."""
+    gone = f"{row['diverged']} diverged" * bool(row["diverged"])
+    if not row["n"]:
+        return "none completed" + f": {gone}" * bool(gone)
+    return f"{row['n']}" + f" ({gone})" * bool(gone)
+
+
+def plus_minus(mean: float, spread: float, sign: str = "") -> str:
+    """``0.504 ± 0.012``, ``(3.1 ± 1.4)e-05``: both to the second digit of the spread. A dash for what is not known.
+
+    Without a spread the mean has three digits. sign: ``+`` to write that of positive numbers too.
+    """
+    if not np.isfinite(mean):
+        return "∞" if np.isinf(mean) else "–"
+    if not np.isfinite(spread) or spread == 0:
+        return f"{mean:{sign}.3g}" + " ± 0" * bool(spread == 0)
+    size = _power(max(abs(mean), spread))
+    exponent = 0 if -5 < size < 6 else size
+    last = _power(spread) - 1 - exponent  # place of the last digit
+    mean, spread = (round(value / 10**exponent, -last) for value in (mean, spread))
+    decimals = max(0, -last)
+    text = f"{mean:{sign}.{decimals}f} ± {spread:.{decimals}f}"
+    return f"({text})e{exponent:+03d}" if exponent else text
+
+
+def _power(value: float) -> int:
+    """The power of ten of the first of two significant digits: -2 of 0.0994, -1 of 0.0996."""
+    return int(f"{value:.1e}".partition("e")[2])
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What a reader of Table 1 has to know: interval and marks, errors of another kind, synthetic twins."""
+    means = table.reindex(columns=[f"{name}_mean" for name in SHOWN])
+    standings = set(table.filter(regex="_standing$").to_numpy().ravel())
+    lines = [f"{TABLE_NOTE} {SPREAD if table['n'].max() > 1 else ONE_SEED}"]
+    if "best" in standings:
+        lines.append(TESTED if standings & {"tied", "worse"} else LOWEST)
+        lines[-1] += f" {UNTESTED}" * ("untested" in standings)
+    if np.isinf(means.to_numpy()).any():
+        lines.append(INFINITE)
+    if "theta_error_meaning" in table:
+        meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
+        lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
+    known = table["theta_error_meaning"].notna() if "theta_error_meaning" in table else pd.Series(False, table.index)
+    if unknown := sorted(set(table["task"]) - set(table["task"][known])):
+        lines.append(f"No θ-error of {', '.join(unknown)}: the true θ is not known.")
+    twins = table.loc[table["data"] == TWIN, "task"].unique()
+    if len(twins):
+        lines.append(f"{TWIN}: the data of {', '.join(twins)} stand in for measurements.")
+    return lines
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """Table 1 for each selection rule, in Markdown."""
+    parts = notes(table)
+    for rule in table["rule"].unique():
+        frame = _in_rows(formatted(table, rule, "**{}**"))
+        parts.append(f"**{RULE_TITLES[rule]}**\n\n{frame.to_markdown(index=False, disable_numparse=True)}")
+    return "\n\n".join(parts) + "\n"
+
+
+def as_html(table: pd.DataFrame) -> str:
+    """Table 1 for each selection rule, as a fragment of HTML."""
+    parts = [f"<p>{html.escape(line)}</p>" for line in notes(table)]
+    for rule in table["rule"].unique():
+        frame = _in_rows(formatted(table, rule, "<strong>{}</strong>"))
+        frame[["task", "method"]] = frame[["task", "method"]].map(html.escape)
+        parts.append(f"<h3>{RULE_TITLES[rule]}</h3>\n{frame.to_html(index=False, border=0, escape=False)}")
+    return "\n".join(parts) + "\n"
+
+
+def _in_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Task and method as columns, the task on its first row only."""
+    frame = frame.reset_index()
+    return frame.assign(task=frame["task"].where(~frame["task"].duplicated(), ""))

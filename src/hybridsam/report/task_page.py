@@ -1,0 +1,217 @@
+"""What the page of a task shows, read from the files of the task; its notebook only arranges it."""
+
+import html
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
+from hybridsam.analysis.results import task_title
+from hybridsam.analysis.selection import RULES
+from hybridsam.analysis.significance import interval
+from hybridsam.core import records
+from hybridsam.core.blocks import canonical
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.core.records import TWIN
+from hybridsam.figures.style import with_unit
+from hybridsam.report import captions
+from hybridsam.report.equations import as_html
+from hybridsam.report.fragments import embedded, identifiability, shown
+from hybridsam.report.table_one import plus_minus
+
+NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
+
+# Files
+
+
+def task_folder(experiment: Path, task: str) -> Path:
+    """The folder of a task in that of its experiment; raises UserError if it lacks what a page needs."""
+    folder = experiment / task
+    missing = [name for name in NEEDED if not (folder / name).is_file()]
+    if NEEDED[0] in missing:
+        known = sorted(path.parent.name for path in experiment.glob(f"*/{NEEDED[0]}"))
+        raise UserError(f"task: {task!r} has no results in {experiment}; there are {', '.join(known) or 'none'}")
+    if missing:
+        raise UserError(f"task: {folder} has no {', '.join(missing)}; the workflow's target {task} makes them")
+    return folder
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    """The rows of Table 1 of the task in this folder.
+
+    A task may have moved from one table to another, and its old rows may still be there: the newest table counts.
+    """
+    experiment, task = folder.parent, folder.name
+    newest_first = sorted(experiment.glob("table*.csv"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for table in map(pd.read_csv, newest_first):
+        if task in set(table["task"]):
+            return table[table["task"] == task]
+    raise UserError(f"task: {task!r} is in no table*.csv in {experiment}; the workflow's target {task} makes one")
+
+
+# Task and data
+
+
+def heading(cube: xr.Dataset) -> str:
+    """Heading of a task's page, which says first whether the data are a synthetic twin, as HTML."""
+    twin = f"{TWIN}: " * (records.origin(cube) == TWIN)
+    about, what = cube.attrs, " It imitates measurements of" * bool(twin)
+    credit = f"{what} {html.escape(about['attribution'])}, {about['licence']}." if "attribution" in about else ""
+    title = html.escape(task_title(cube))
+    return f"<h1>{twin}{title}</h1><p>Data: {records.origin(cube)}.{credit} <a href='index.html'>All tasks</a></p>"
+
+
+def reservations(cube: xr.Dataset) -> str:
+    """What these runs cannot show, to be said before any number, as HTML."""
+    runs = runs_table(cube)
+    completed = set(runs["method"][runs["status"] == "completed"])
+    without = [method for method in in_order(runs["method"]) if method not in completed]
+    lines = []
+    if not completed:
+        lines.append(f"No run completed: all {len(runs)} diverged. There are no estimates and no errors.")
+    elif without:
+        lines.append(f"No run completed of {', '.join(without)}: there is no estimate and no error.")
+    if cube.sizes["seed"] == 1:
+        lines.append("There is one seed, so nothing says how much the results vary.")
+    if "theta_error" not in cube:
+        lines.append("The true θ is not known, so there is no θ-error.")
+    return "".join(f"<p><strong>{line}</strong></p>" for line in lines)
+
+
+def equations(cube: xr.Dataset, states: Sequence[str] = ()) -> str:
+    """The equations of a task, as HTML; states: of :func:`states`, which name the symbols."""
+    return as_html(cube, states)
+
+
+def states(folder: Path) -> list[str]:
+    """Name and unit of each component of the state or target, as the figures of the task have them."""
+    columns = ["component", "unit"]
+    drawn = pd.read_csv(folder / "figures/predictions.csv", usecols=lambda name: name in columns, dtype=str)
+    drawn = drawn.reindex(columns=columns)
+    return [with_unit(*state) for state in drawn.dropna().drop_duplicates().itertuples(index=False)]
+
+
+def samples(cube: xr.Dataset) -> str:
+    """How many samples each split has, as HTML."""
+    numbers = zip(cube["split"].values, cube["samples"].values, strict=True)
+    return f"<p>Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.</p>"
+
+
+def constants(cube: xr.Dataset) -> pd.DataFrame:
+    """The constants of the data, or what is said of the user's own table: a row a value, by dotted name; its unit."""
+    rows = {
+        name: {"value": value, "unit": entry.get("unit", "")}
+        for key, entry in json.loads(cube.attrs.get("constants", "{}")).items()
+        for name, value in _leaves(key, entry["value"])
+    }
+    table = pd.DataFrame(rows).T
+    return table.loc[:, (table != "").any()]
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Dotted name and text of every value inside; the values of a list stand in one text."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+# theta
+
+
+def theta(cube: xr.Dataset) -> pd.DataFrame:
+    """What the models estimate: unit, start, bounds, transform, and the truth where it is known."""
+    settings = json.loads(cube.attrs["configuration"])["model"]["theta"]
+    table = pd.DataFrame({name: settings[name] for name in cube["parameter"].values}).T
+    if "theta_true" in cube:
+        name = "true value" if records.origin(cube) == "simulated" else "published value"
+        table[name] = cube["theta_true"].to_series()
+    return table
+
+
+def identified(folder: Path) -> str:
+    """How much of theta the science alone can tell from these data, in words."""
+    table = identifiability(folder)
+    rank, n = int(table["rank"].iloc[0]), len(table)
+    if rank == n:
+        return f"<p>The science alone depends on all {n} directions of θ.</p>" if n > 1 else ""
+    lost = ", ".join(table.index[~table["identifiable"].astype(bool)])
+    return (
+        f"<p><strong>The science alone depends on {rank} of {n} directions of θ only.</strong> No method can tell "
+        f"these parameters one by one, whatever its θ-error: {lost}.</p>"
+    )
+
+
+def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """Theta at the selected strengths: mean over completed runs ± half width of the 95 % Student t interval."""
+    rows = {}
+    for chosen in selection[selection["rule"] == rule].set_index("method").itertuples():
+        runs = cube.sel({"method": chosen.Index, "rho": chosen.rho})
+        values = runs["theta"].where(runs["status"] == "completed").dropna("seed")
+        rows[chosen.Index] = {"strength": canonical(chosen.rho), "n": chosen.n, "diverged": chosen.diverged}
+        for name, unit in zip(cube["parameter"].values, cube["parameter_units"].values, strict=True):
+            of_runs = values.sel(parameter=name).values
+            mean = of_runs.mean() if len(of_runs) else float("nan")
+            rows[chosen.Index][with_unit(name, unit)] = plus_minus(mean, interval(of_runs))
+    return pd.DataFrame(rows).T.loc[in_order(rows)]
+
+
+def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """All errors of theta at the selected strengths, means and intervals as of :func:`estimates`: a row a method."""
+    chosen = selection[selection["rule"] == rule].set_index("method")
+    names = [name for name in metrics_of(cube) if name.startswith("theta_")]
+    columns = {}
+    for name in names:
+        pairs = zip(chosen[f"{name}_mean"], chosen[f"{name}_interval"], strict=True)
+        about = cube[name].attrs
+        columns[with_unit(about["long_name"], about["units"])] = [plus_minus(*pair) for pair in pairs]
+    return pd.DataFrame(columns, index=chosen.index.rename(None)).loc[in_order(chosen.index)]
+
+
+# Runs
+
+
+def paired(selection: pd.DataFrame) -> pd.DataFrame:
+    """Differences to erm over the seeds that both completed, mean ± standard deviation; negative is better than erm.
+
+    Empty where no method has such a seed.
+    """
+    others = selection[selection["method"] != BASELINE]
+    others = others if others["n_paired"].any() else others.iloc[:0]
+    table = others[["rule", "method", "rho", "n_paired"]].copy()
+    for name in SHOWN:
+        column = f"{name}_minus_{BASELINE}"
+        if column in others:
+            pairs = zip(others[column], others[f"{column}_sd"], strict=True)
+            table[f"{METRICS[name]} − erm"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
+    table["rho"] = table["rho"].map(canonical)
+    table["rule"] = pd.Categorical(table["rule"], list(RULES))
+    table["method"] = pd.Categorical(table["method"], in_order(table["method"]))
+    return table.sort_values(["rule", "method"]).set_index(["rule", "method"])
+
+
+def runs(cube: xr.Dataset) -> str:
+    """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
+    table = runs_table(cube).drop(columns="file")
+    diverged = table[table["status"] == "diverged"]
+    seeds = diverged.groupby(["method", "rho"], observed=True)["seed"].agg(lambda seed: ", ".join(map(str, seed)))
+    units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}
+    units["validation_error"] = cube["y_error"].attrs.get("units", "1")
+    everything = shown(table.rename(columns={name: with_unit(name, units[name]) for name in units}), index=False)
+    return (
+        f"<p>{len(diverged)} of {len(table)} runs diverged{':' if len(diverged) else '.'}</p>"
+        + (shown(seeds.rename("seeds").reset_index(), index=False) if len(diverged) else "")
+        + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
+    )
+
+
+def figure(folder: Path, name: str) -> str:
+    """A figure of a task with its caption, as HTML that needs no other file."""
+    table = pd.read_csv(folder / "figures" / f"{name}.csv")
+    return embedded((folder / "figures" / f"{name}.png").read_bytes(), captions.caption(name, table))

@@ -1,0 +1,1 @@
+"""The methods (Algorithm 1) and how blocks of runs are trained by them. May import core, models, data."""

@@ -1,0 +1,203 @@
+"""What a study takes on this machine, by the laws of hybridsam.training.cost, before anything has run.
+
+Nothing here needs PyTorch until a task is estimated for the first time, so that a second estimate comes at once.
+"""
+
+import json
+import logging
+import os
+import platform
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import digest
+from hybridsam.core.settings import Settings, constants
+from hybridsam.data.splits import SPLITS
+from hybridsam.data.table import read
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from hybridsam.core.methods import Method
+    from hybridsam.models.hybrid import HybridModel
+    from hybridsam.models.samples import Samples
+    from hybridsam.training.loop import Training
+
+START_SECONDS = 3.0  # of a job: to start Python, to read the data, to write the runs
+COPIES = 3  # of the data in memory: the file's, those of the splits, and what passes between them
+MOST_IMAGES = 10  # of a twin from which only the shape of an image is wanted
+
+Grid = Mapping[str, Sequence[str]]
+Estimate = dict[str, Any]
+
+logger = logging.getLogger(__name__)
+
+
+def log_training(
+    model: "HybridModel", method: "Method", data: "Samples", validation: "Samples", training: "Training", members: int
+) -> None:
+    """Say in the log how long a training takes on this CPU; nothing where it is on a GPU."""
+    from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
+
+    if data.targets.device.type != "cpu":
+        return
+    try:
+        cost = cost_of(model, method, gradient_of(model, method, data), training, len(data), len(validation))
+        seconds = training.iterations * cost.iteration(members, multiplication_rate(data.targets.dtype))
+        logger.info(f"about {in_words(seconds)} in all (estimated)")
+    except Exception as error:  # such as of a model for which a few copies of a sample are no data
+        logger.info(f"no estimate of the time: {error}")
+
+
+def in_words(seconds: float) -> str:
+    """``45 s``, ``3 min``, ``7 h``, ``12 days``."""
+    for unit, length, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
+        if seconds < most * length:
+            return f"{max(1, round(seconds / length))} {unit}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def study(
+    tasks: Sequence[Settings],
+    datasets: Sequence[Path | None],
+    grid: Grid,
+    blocks: Sequence[Sequence[int]],
+    cache: Path | None,
+) -> Estimate:
+    """Estimates of all tasks, and a line that sums them up.
+
+    datasets: dataset.nc of each task, used if it is there. grid: method -> strengths. blocks: of each task, how many
+    seeds its jobs train. cache: folder where estimates of unchanged tasks are found again.
+
+    Returns ``tasks``, in their order: ``seconds`` of all trainings, and ``jobs``: method -> ``seconds``, ``megabytes``
+    of the largest block; or the ``reason`` why there are none. And ``summary``: the line.
+    """
+    found = []
+    for task, dataset, sizes in zip(tasks, datasets, blocks, strict=True):
+        try:
+            found.append(_cached(task, dataset, grid, sizes, cache))
+        except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
+            found.append({"reason": str(error).partition("\n")[0]})
+    titles = [task.get("title", task["module"]) for task in tasks]
+    return {"tasks": found, "summary": _summary(titles, found, grid, blocks)}
+
+
+def _summary(titles: Sequence[str], found: Sequence[Estimate], grid: Grid, blocks: Sequence[Sequence[int]]) -> str:
+    settings = sum(map(len, grid.values()))
+    runs, jobs = settings * sum(map(sum, blocks)), settings * sum(map(len, blocks))
+    known = [estimate["seconds"] for estimate in found if "seconds" in estimate]
+    said = [f"Training: {runs} runs in {jobs} jobs"]
+    if known:
+        seconds, workers = sum(known), min(_cores(), jobs)
+        parallel = f" ({in_words(seconds / workers)} with {workers} cores)" if workers > 1 else ""
+        said.append(f"about {in_words(seconds)} of CPU time on this machine{parallel}")
+    named = zip(titles, found, strict=True)
+    missing = [f"{title} ({estimate['reason']})" for title, estimate in named if "reason" in estimate]
+    said += [f"{'without' if known else 'no estimate of the time for'} {', '.join(missing)}"] if missing else []
+    return ", ".join(said) + ("; estimate by docs/performance.md" if known else "")
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[int], cache: Path | None) -> Estimate:
+    numbers = {method: len(strengths) for method, strengths in grid.items()}
+    law = Path(__file__).with_name("cost.py").read_text(encoding="utf-8")
+    known_by: list = [task, numbers, list(blocks), platform.node(), law]
+    if "table" in task and (table := Path(task["table"]["file"])).is_file():  # which may have grown
+        known_by += [table.stat().st_size, table.stat().st_mtime_ns]
+    file = cache and cache / f"{digest(known_by)}.json"
+    if file and file.exists():
+        return json.loads(file.read_text())
+    estimate = of_task(task, dataset, numbers, blocks)
+    if file:
+        from hybridsam.core.files import write_whole
+
+        write_whole(file, lambda part: part.write_text(json.dumps(estimate)))
+    return estimate
+
+
+def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], blocks: Sequence[int]) -> Estimate:
+    """Estimate of one task; raises UserError if it is not known what its data look like."""
+    import torch
+
+    from hybridsam.core import modules
+    from hybridsam.core.methods import get_method
+    from hybridsam.core.settings import build
+    from hybridsam.training.compiled import accelerate
+    from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
+    from hybridsam.training.loop import Training
+
+    torch.set_num_threads(1)
+    model = modules.load(task["module"]).build(task["model"])
+    training = build(Training, task["training"], "training")
+    few, sizes = few_data(task, dataset)
+    data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
+    accelerate(model, data)
+    methods = {name: get_method(name) for name in strengths}
+    # Methods with the same penalty differ in how many gradients they take, not in what one takes.
+    gradients = {m.penalty: gradient_of(model, m, data) for m in {m.penalty: m for m in methods.values()}.values()}
+    rate = multiplication_rate(data.targets.dtype)
+    costs = {
+        name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
+        for name, method in methods.items()
+    }
+
+    def seconds(name: str, members: int) -> float:
+        return START_SECONDS + training.iterations * costs[name].iteration(members, rate)
+
+    data_megabytes = COPIES * few.nbytes / few.sizes["sample"] * sum(sizes[split] for split in SPLITS) / 1e6
+    jobs = {
+        name: {"seconds": seconds(name, max(blocks)), "megabytes": data_megabytes + cost.megabytes(max(blocks))}
+        for name, cost in costs.items()
+    }
+    total = sum(strengths[name] * times * seconds(name, n) for name in costs for n, times in Counter(blocks).items())
+    return {"seconds": total, "jobs": jobs}
+
+
+def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping[str, int]]":
+    """A dataset with the shapes of the task's, but few samples; and how many samples the splits really have.
+
+    Two for training, as one alone cannot be standardised.
+    """
+    from hybridsam.core import modules
+
+    if "table" in task:
+        return _beginning(read(task["table"]))
+    if dataset and dataset.exists() and (found := _beginning_of(dataset, task)):
+        return found
+    module, data = modules.load(task["module"]), constants(task["data"])
+    few = data | {"train": 2, "validation": 1, "test": 1}
+    if "archive" not in task:
+        return module.simulate(few), data
+    if "twin_module" not in task:
+        raise UserError("its data are measured and not here yet")
+    twin = constants(task["twin"])
+    if "images" in twin:
+        few["images"] = twin["images"] = MOST_IMAGES
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / task["archive"]
+        modules.load(task["twin_module"]).simulate(twin, archive)
+        return module.convert(archive, few), data
+
+
+def _beginning_of(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":
+    """As :func:`few_data`, from dataset.nc; None if that was made with other constants."""
+    import xarray as xr
+
+    with xr.open_dataset(path, engine="netcdf4") as whole:
+        return _beginning(whole) if whole.attrs.get("constants") == json.dumps(task["data"]) else None
+
+
+def _beginning(whole: "xr.Dataset") -> "tuple[xr.Dataset, Mapping[str, int]]":
+    import numpy as np
+
+    split = whole["split"].values
+    sizes = {name: int((split == name).sum()) for name in SPLITS}
+    return whole.isel(sample=np.flatnonzero(split == "train")[:2]).load(), sizes

@@ -1,0 +1,31 @@
+"""The folder of a synthetic twin: written whole, marked, and never in the place of measurements."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hybridsam.core.errors import UserError
+from hybridsam.data.chambers import MARK
+
+
+def write_twin(folder: Path, what: str, constants: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
+    """Let ``fill`` write a twin's files into a folder, which appears whole, with its mark, or not at all.
+
+    An older twin is replaced; measurements are not: UserError.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise UserError(f"{folder}: is there and no synthetic twin (no {MARK} in it); not replaced by one")
+    part = folder.with_name(f".{folder.name}.part")  # one name: what a killed simulation left is replaced, not joined
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        fill(part)
+        mark = {"synthetic": True, "what": f"SYNTHETIC TWIN, not measured: {what}", "constants": dict(constants)}
+        (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
