@@ -10,7 +10,7 @@ from problems import LEARNING_RATE, RHO, Problem
 
 from hybridsam.core import modules
 from hybridsam.core.methods import get_method
-from hybridsam.core.settings import build
+from hybridsam.core.settings import typed
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
@@ -61,7 +61,7 @@ class Ours:
             accelerate(self.model, self.data)
         self.compile_seconds = time.perf_counter() - started
         self.members, self.seeds, self.device = members, range(members), device
-        task_training = build(Training, problem.settings["training"], "training")
+        task_training = typed(Training, problem.settings["training"], "training")
         self.training = replace(task_training, iterations=NEVER, record_every=NEVER)
         self.pacer = Pacer(initial_state(self.model, self.seeds, self.training, device))
 

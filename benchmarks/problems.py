@@ -127,14 +127,14 @@ def write(task: str, settings, dataset, members: int, folder: Path) -> Problem:
     import torch
 
     from hybridsam.core import modules
-    from hybridsam.core.settings import build
+    from hybridsam.core.settings import typed
     from hybridsam.training.loop import BatchOrder, Training, initial_state
 
     model = modules.load(settings["module"]).build(settings["model"])
     if task == "duffing":  # the row that is used; the other belongs to the other choice of known_term
         settings["model"]["theta"] = {name: settings["model"]["theta"][name] for name in model.parameters.names}
     data = model.data(dataset, "train", torch.float32, "cpu")
-    training = build(Training, settings["training"], "training")
+    training = typed(Training, settings["training"], "training")
     seeds = range(members)
     w = initial_state(model, seeds, training).w
     arrays = {f"inputs.{name}": values[0] for name, values in data.inputs.items()} | {
@@ -164,10 +164,10 @@ def _dataset(settings):
     from hybridsam.core import settings as hybridsam_settings
 
     module = modules.load(settings["module"])
-    constants = hybridsam_settings.constants(settings["data"]) | {"validation": 1, "test": 1}
+    constants = hybridsam_settings.values_of(settings["data"]) | {"validation": 1, "test": 1}
     if "twin_module" not in settings:
         return module.simulate(constants)
-    twin = hybridsam_settings.constants(settings["twin"])
+    twin = hybridsam_settings.values_of(settings["twin"])
     if "images" in constants:
         constants |= {"images": SAMPLES + 2, "train": SAMPLES}
         twin["images"] = SAMPLES + 2

@@ -29,7 +29,7 @@ from scipy.optimize import least_squares
 
 from hybridsam.core import modules, settings
 from hybridsam.core.methods import get_method
-from hybridsam.core.settings import build, merge
+from hybridsam.core.settings import merge, typed
 from hybridsam.figures import style
 from hybridsam.models.samples import Samples
 from hybridsam.training import cost
@@ -77,7 +77,7 @@ def pendulum(point: dict):
     model = modules.load(task["module"]).build(task["model"] | {"hidden": [point["width"]] * 2})
     states = torch.randn(1, point["samples"], point["horizon"] + 1, 2)
     times = tuple(0.5 * i for i in range(point["horizon"] + 1))
-    return model, Samples({"states": states}, states[:, :, 1:], times), build(Training, task["training"], "training")
+    return model, Samples({"states": states}, states[:, :, 1:], times), typed(Training, task["training"], "training")
 
 
 def task(point: dict):
@@ -88,7 +88,7 @@ def task(point: dict):
         chosen = merge(chosen, settings.numbers(overrides.get(name, {})))
     chosen = settings.Settings(chosen, "settings")
     model = modules.load(chosen["module"]).build(chosen["model"])
-    training = build(Training, chosen["training"], "training")
+    training = typed(Training, chosen["training"], "training")
     dataset, sizes = few_data(chosen, None)
     two = model.data(dataset, "train", torch.float32, "cpu")
     samples = min(sizes["train"], 2 * training.batch_size or sizes["train"])  # more would not be seen at once

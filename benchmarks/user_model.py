@@ -14,7 +14,7 @@ import torch
 
 from hybridsam.core import modules
 from hybridsam.core.methods import get_method
-from hybridsam.core.settings import build, load
+from hybridsam.core.settings import load, typed
 from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
@@ -74,7 +74,7 @@ def iterations_per_second(model: HybridODE, data: Samples, state, how: Training,
 def main() -> None:
     """Measure both models on both paths and print the gains."""
     torch.set_num_threads(1)
-    how = build(Training, load("config/tasks/pendulum.yaml")["training"], "training")
+    how = typed(Training, load("config/tasks/pendulum.yaml")["training"], "training")
     gains = {}
     with arithmetic(tf32=False), without_old_garbage():
         for name, make in (("pendulum", pendulum), ("chemostat", chemostat)):

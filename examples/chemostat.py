@@ -9,13 +9,7 @@ conserved whatever it learns; g = 0 is the science.
 import numpy as np
 import torch
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver, simulate_ode, values_of
 
 
 def simulate(constants):
@@ -55,5 +49,5 @@ class Chemostat(HybridODE):
 def build(model):
     """The hybrid model from the ``model`` section of the task file."""
     known, parameters = values_of(model["constants"]), Parameters.from_settings(model["theta"])
-    solver = build_settings(Solver, model["solver"], "model.solver")
+    solver = Solver.from_settings(model["solver"])
     return Chemostat(known, parameters, MLP((2, *model["hidden"], 1)), solver)

@@ -10,10 +10,7 @@ import json
 import numpy as np
 import xarray as xr
 
-from hybridsam.data import splits
-from hybridsam.models.hybrid import HybridSum
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
+from hybridsam import MLP, HybridSum, Parameters, splits
 
 R = 0.08314  # l bar mol-1 K-1
 
@@ -46,7 +43,9 @@ def ideal_gas(theta, u):
 
 def build(model):
     """The hybrid model from the ``model`` section of the task file."""
-    beside = {"temperature": 1 / 300, "volume": 1.0}
+    network_inputs = {"temperature": 1 / 300, "volume": 1.0}
     network = MLP((2, *model["hidden"], 1))
     parameters = Parameters.from_settings(model["theta"])
-    return HybridSum(ideal_gas, parameters, network, "pressure", tuple(beside), beside, standardise=True)
+    return HybridSum(
+        ideal_gas, parameters, network, "pressure", tuple(network_inputs), network_inputs, standardise=True
+    )

@@ -8,13 +8,7 @@ Taken away: the handling time h, after which a predator hunts again. The network
 import numpy as np
 import torch
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver, simulate_ode, values_of
 
 COMPONENTS = {"prey": "1000 animals", "predators": "1000 animals"}
 
@@ -48,5 +42,5 @@ def build(model):
         science,
         Parameters.from_settings(model["theta"]),
         MLP((2, *model["hidden"], 2)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

@@ -11,10 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from hybridsam.data import splits
-from hybridsam.models.hybrid import HybridEncoder
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
+from hybridsam import MLP, HybridEncoder, Parameters, splits
 
 
 def simulate(constants):
@@ -54,5 +51,7 @@ def science(theta, u):
 def build(model):
     """The hybrid model from the ``model`` section of the task file."""
     parameters, network = Parameters.from_settings(model["theta"]), MLP((2, *model["hidden"], 1))
-    inputs, beside = ("dose", "hours", "patient"), {"patient": 1.0}
-    return HybridEncoder(science, parameters, network, "concentration", inputs, beside, True, unmeasured=("log_rate",))
+    inputs, network_inputs = ("dose", "hours", "patient"), {"patient": 1.0}
+    return HybridEncoder(
+        science, parameters, network, "concentration", inputs, network_inputs, True, unmeasured=("log_rate",)
+    )

@@ -11,11 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data import splits
-from hybridsam.models.hybrid import HybridMap
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
+from hybridsam import MLP, HybridMap, Parameters, splits, values_of
 
 
 def simulate(constants):
@@ -48,5 +44,5 @@ def build(model):
         return torch.exp(-theta["epsilon"].unsqueeze(-1) * u["concentration"] * length)
 
     parameters, network = Parameters.from_settings(model["theta"]), MLP((2, *model["hidden"], 1))
-    inputs, beside = ("concentration", "warmth"), {"warmth": 0.1}
-    return HybridMap(science, parameters, network, "reading", inputs, beside, standardise=True)
+    inputs, network_inputs = ("concentration", "warmth"), {"warmth": 0.1}
+    return HybridMap(science, parameters, network, "reading", inputs, network_inputs, standardise=True)

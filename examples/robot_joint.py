@@ -10,12 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
-from hybridsam.models.torch_module import TorchModule
+from hybridsam import HybridODE, Parameters, Solver, TorchModule, simulate_ode
 
 COMPONENTS = {"angle": "rad", "velocity": "rad s-1"}
 
@@ -54,4 +49,4 @@ def science(theta, state):
 def build(model):
     """The hybrid model from the ``model`` section of the task file."""
     parameters, network = Parameters.from_settings(model["theta"]), TorchModule(lambda: Brake(model["width"]))
-    return HybridODE(science, parameters, network, build_settings(Solver, model["solver"], "model.solver"))
+    return HybridODE(science, parameters, network, Solver.from_settings(model["solver"]))

@@ -9,13 +9,7 @@ on one side comes back on the other.
 import numpy as np
 import torch
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import ConvNet
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import ConvNet, HybridODE, Parameters, Solver, simulate_ode, values_of
 
 
 def transport(c, u, v, d, spacing):
@@ -49,5 +43,5 @@ def build(model):
         science,
         Parameters.from_settings(model["theta"]),
         ConvNet((1, *model["channels"], 1)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

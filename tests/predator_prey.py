@@ -9,11 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver
 
 
 def science(theta: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -28,5 +24,5 @@ def build(model: Mapping) -> HybridODE:
         science,
         Parameters.from_settings(model["theta"]),
         MLP((2, *model["hidden"], 2)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

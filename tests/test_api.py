@@ -109,7 +109,7 @@ def test_runs_that_were_written_predict_in_a_new_process(model, dataset, runs, s
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     code = """
 import json, hybridsam, xarray as xr
-from hybridsam import tasks
+from hybridsam.core import modules
 settings = json.load(open("settings.json"))
 model = modules.load(settings["module"]).build(settings["model"])
 runs, dataset = xr.load_dataset("runs.nc"), xr.load_dataset("dataset.nc")

@@ -306,7 +306,7 @@ def test_a_damaged_member_is_refused_with_its_name_and_the_others_are_read(folde
 READ = """
 import sys
 from pathlib import Path
-from hybridsam.chambers import read_images
+from hybridsam.data.chambers import read_images
 images = read_images(Path(sys.argv[1]), [f"{i}.jpg" for i in range(10000)], 64)
 assert images.shape == (10000, 64, 64, 3) and (images == images[0]).all()
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -11,7 +11,7 @@ import torch
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
-from hybridsam.core.settings import build as build_settings
+from hybridsam.core.settings import typed
 from hybridsam.training import cost, estimate
 from hybridsam.training.compiled import accelerate
 from hybridsam.training.loop import Training
@@ -99,7 +99,7 @@ def test_what_a_pass_keeps_is_extrapolated_to_all_samples(task, compiled, tmp_pa
 
 def test_more_members_need_more_memory_until_they_take_turns(tmp_path):
     work, model = gradient_of("reaction_diffusion", tmp_path)
-    training = build_settings(Training, small.settings_of("reaction_diffusion")["training"], "training")
+    training = typed(Training, small.settings_of("reaction_diffusion")["training"], "training")
     many = cost.cost_of(model, get_method("erm"), work, training, 2000, 25)
     needs = [many.megabytes(members) for members in (1, 4, 1000, 2000)]
     assert needs == sorted(needs)
@@ -113,13 +113,13 @@ def test_more_members_need_more_memory_until_they_take_turns(tmp_path):
 
 def test_an_iteration_takes_longer_with_more_of_everything(tmp_path):
     work, model = gradient_of("pendulum", tmp_path)
-    training = build_settings(Training, small.settings_of("pendulum")["training"], "training")
+    training = typed(Training, small.settings_of("pendulum")["training"], "training")
     erm, sam = (cost.cost_of(model, get_method(method), work, training, 25, 25) for method in ("erm", "sam"))
     batches = cost.cost_of(
         model,
         get_method("erm"),
         work,
-        build_settings(Training, small.settings_of("pendulum", training={"batch_size": 5})["training"], "training"),
+        typed(Training, small.settings_of("pendulum", training={"batch_size": 5})["training"], "training"),
         25,
         25,
     )
@@ -144,7 +144,7 @@ def test_the_log_says_how_long_training_takes(caplog, tmp_path):
     model = small.build("pendulum")
     dataset = small.dataset_of("pendulum", tmp_path)
     splits = [model.data(dataset, split, torch.float32, "cpu") for split in ("train", "validation")]
-    training = build_settings(Training, small.settings_of("pendulum")["training"], "training")
+    training = typed(Training, small.settings_of("pendulum")["training"], "training")
     with caplog.at_level("INFO"):
         estimate.log_training(model, get_method("sam"), *splits, training, 2)
         model.network = None

@@ -93,7 +93,7 @@ def map_of(standardise=True, **beside):
         MLP((3 + 3 * len(beside), 5, 3)),
         target="y",
         inputs=("u",),
-        beside=beside,
+        network_inputs=beside,
         standardise=standardise,
     )
 

@@ -17,7 +17,7 @@ from hybridsam.analysis.identifiability import (
 )
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
-from hybridsam.core.settings import constants, load, merge
+from hybridsam.core.settings import load, merge, values_of
 from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
@@ -34,7 +34,7 @@ def shipped(task, **changes):
     only_training = {"data": {"validation": {"value": 1}, "test": {"value": 1}}}
     settings = merge(merge(load(str(ROOT / f"config/tasks/{task}.yaml")), only_training), changes)
     module = {"pendulum": pendulum, "duffing": duffing}[task]
-    return module.build(settings["model"]), module.simulate(constants(settings["data"]))
+    return module.build(settings["model"]), module.simulate(values_of(settings["data"]))
 
 
 def training_states(dataset: xr.Dataset) -> np.ndarray:

@@ -29,7 +29,7 @@ NUMBERS = itertools.count()
 DOWNLOAD = """
 import json, sys
 from pathlib import Path
-from hybridsam import chambers
+from hybridsam.data import chambers
 chambers.BACKOFF_SECONDS = 0
 chambers.download(chambers.Archive(**json.loads(sys.argv[1])), Path(sys.argv[2]))
 """

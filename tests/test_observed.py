@@ -631,7 +631,7 @@ def test_tables_and_pages_say_that_theta_is_not_known(without_truth):
     assert "No task has a known θ" in index_page.theta_summary(table, cubes)
     assert index_page.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
     assert list(task_page.theta_metrics(cubes["sites"], table, "validation")) == []
-    assert list(task_page.paired(table))[-1] == "y-error (test MSE) − erm"
+    assert list(task_page.paired(table))[-1] == "y-error − erm"
     assert task_page.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
     assert task_page.heading(cubes["sites"]).startswith("<h1>untitled task</h1><p>Data: measured.")
 

@@ -165,7 +165,7 @@ def test_the_notebook_needs_only_task_and_experiment(experiment, tmp_path):
     assert [link["href"] for link in page.nav.find_all("a")] == [f"#{heading}" for heading in headings]
     assert len(headings) > 5
     silent, *others = [folded.pre.get_text() for folded in page.find_all("details", class_="code")]
-    assert 'experiment = "made_up"' in silent and "from hybridsam import" in silent
+    assert 'experiment = "made_up"' in silent and "from hybridsam.report import" in silent
     assert "HTML(task_page.runs(cube))" in others
 
 
@@ -330,7 +330,7 @@ def test_the_benchmark_has_the_runs_that_it_says_and_each_differs(experiment):
 
 
 def test_the_benchmark_runs_nothing_but_what_it_measures():
-    rules = set(re.findall(r"(?m)^rule (\w+):", (small.ROOT / "workflow/rules/fragments.smk").read_text()))
+    rules = set(re.findall(r"(?m)^rule (\w+):", (small.ROOT / "workflow/rules/report.smk").read_text()))
     assert {"page", "index"} <= rules & set(benchmark.MEASURED)
     chosen = benchmark.experiment()
     assert chosen["seeds"] == [0] and set(benchmark.TASKS) == set(chosen["tasks"])

@@ -15,7 +15,7 @@ from test_plots import CASES, TRUTH, make_results
 from hybridsam.core import records
 from hybridsam.report import index_page, markdown_page, table_one
 
-NOTEBOOK = ROOT / "notebooks/index_page.ipynb"
+NOTEBOOK = ROOT / "notebooks/overview.ipynb"
 CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
 
 

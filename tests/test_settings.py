@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import digest
-from hybridsam.core.settings import build, constants, load, merge, without_sources
+from hybridsam.core.settings import load, merge, typed, values_of, without_sources
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Car:
 
 
 def test_build_makes_the_values_typed():
-    assert build(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none")
-    assert isinstance(build(Car, {"wheels": 4, "weight": 1}, "car").weight, float)
+    assert typed(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none")
+    assert isinstance(typed(Car, {"wheels": 4, "weight": 1}, "car").weight, float)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_build_makes_the_values_typed():
 )
 def test_build_refuses_unknown_and_missing_keys_and_wrong_types(values, message):
     with pytest.raises(UserError, match=message):
-        build(Car, values, "car")
+        typed(Car, values, "car")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_sources_and_notes_are_left_out_at_every_depth():
 
 
 def test_constants_are_the_values_of_their_entries():
-    assert constants({"omega": {"value": 1.0, "unit": "s-1"}, "seed": {"value": 0}}) == {"omega": 1.0, "seed": 0}
+    assert values_of({"omega": {"value": 1.0, "unit": "s-1"}, "seed": {"value": 0}}) == {"omega": 1.0, "seed": 0}
 
 
 def test_missing_key_is_named_with_its_place():

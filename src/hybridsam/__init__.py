@@ -23,40 +23,85 @@ The workflow (`snakemake`) does the same for whole studies, and selects strength
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
+    from hybridsam.api import fit as fit
+    from hybridsam.api import load_runs as load_runs
+    from hybridsam.api import predict as predict
+    from hybridsam.core.errors import UserError as UserError
+    from hybridsam.core.settings import values_of as values_of
+    from hybridsam.data import chambers as chambers
+    from hybridsam.data import splits as splits
+    from hybridsam.data.simulate import simulate_ode as simulate_ode
+    from hybridsam.data.table import dataset_of as dataset_of
+    from hybridsam.export import HybridModule as HybridModule
+    from hybridsam.export import load_module as load_module
+    from hybridsam.export import parameter_table as parameter_table
+    from hybridsam.export import to_module as to_module
+    from hybridsam.models import samples as samples
+    from hybridsam.models.hybrid import HybridEncoder as HybridEncoder
+    from hybridsam.models.hybrid import HybridMap as HybridMap
+    from hybridsam.models.hybrid import HybridModel as HybridModel
+    from hybridsam.models.hybrid import HybridODE as HybridODE
+    from hybridsam.models.hybrid import HybridSum as HybridSum
+    from hybridsam.models.networks import MLP as MLP
+    from hybridsam.models.networks import ConvNet as ConvNet
+    from hybridsam.models.networks import Decoder as Decoder
+    from hybridsam.models.networks import Network as Network
+    from hybridsam.models.networks import Networks as Networks
+    from hybridsam.models.networks import RunningStatistics as RunningStatistics
+    from hybridsam.models.networks import UNet as UNet
+    from hybridsam.models.parameters import Parameter as Parameter
+    from hybridsam.models.parameters import Parameters as Parameters
+    from hybridsam.models.samples import Samples as Samples
+    from hybridsam.models.solver import Solver as Solver
+    from hybridsam.models.torch_module import TorchModule as TorchModule
 
 __version__ = "0.1.0"
 
-_HOMES = {  # imported when asked for: the command line, and each of its jobs, needs few of them
+PUBLIC = {  # name -> module; imported when asked for: the command line, and each of its jobs, needs few of them
     "fit": "api",
-    "predict": "api",
     "load_runs": "api",
-    "to_module": "export",
+    "predict": "api",
+    "HybridModule": "export",
     "load_module": "export",
     "parameter_table": "export",
-    "HybridModule": "export",
-    "dataset_of": "data.table",
-    "simulate_ode": "data.simulate",
-    "HybridODE": "models.hybrid",
-    "HybridMap": "models.hybrid",
-    "HybridSum": "models.hybrid",
+    "to_module": "export",
     "HybridEncoder": "models.hybrid",
+    "HybridMap": "models.hybrid",
+    "HybridModel": "models.hybrid",
+    "HybridODE": "models.hybrid",
+    "HybridSum": "models.hybrid",
+    "ConvNet": "models.networks",
+    "Decoder": "models.networks",
+    "MLP": "models.networks",
+    "Network": "models.networks",
+    "Networks": "models.networks",
+    "RunningStatistics": "models.networks",
+    "UNet": "models.networks",
     "Parameter": "models.parameters",
     "Parameters": "models.parameters",
-    "MLP": "models.networks",
-    "ConvNet": "models.networks",
-    "TorchModule": "models.torch_module",
+    "Samples": "models.samples",
+    "samples": "models.samples",
     "Solver": "models.solver",
+    "TorchModule": "models.torch_module",
+    "chambers": "data.chambers",
+    "simulate_ode": "data.simulate",
+    "splits": "data.splits",
+    "dataset_of": "data.table",
     "UserError": "core.errors",
+    "values_of": "core.settings",
 }
-__all__ = list(_HOMES)
+__all__ = list(PUBLIC)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"hybridsam.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'hybridsam' has no attribute {name!r}")
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'hybridsam' has no attribute {name!r}")
+    module = import_module(f"hybridsam.{PUBLIC[name]}")
+    return module if PUBLIC[name].endswith(f".{name}") else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *PUBLIC})

@@ -12,19 +12,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hybridsam.analysis.cube import collect
+from hybridsam.analysis.cube import combine
 from hybridsam.core import modules, records
-from hybridsam.core.blocks import canonical
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
-from hybridsam.core.settings import Settings, build
+from hybridsam.core.settings import Settings, typed
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.training.block import train_block
 from hybridsam.training.loop import State, Training
 
-METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
+DEFAULT_METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
 TRAINING = {
     "iterations": 2000,
     "learning_rate": 1e-3,
@@ -41,7 +41,7 @@ TRAINING = {
 def fit(
     model: HybridModel,
     dataset: xr.Dataset,
-    methods: Mapping[str, Sequence[float]] = METHODS,
+    methods: Mapping[str, Sequence[float]] = DEFAULT_METHODS,
     seeds: int | Sequence[int] = 5,
     device: str = "auto",
     progress: bool = True,
@@ -59,27 +59,26 @@ def fit(
     run at a strength), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`.
     Write it with ``to_netcdf``. Raises UserError, in one line, for a model, data or settings that make no sense.
     """
-    how = build(Training, TRAINING | training, "training")
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    grid = [(method, float(canonical(rho))) for method, strengths in methods.items() for rho in strengths]
-    if not grid:
+    how = typed(Training, TRAINING | training, "training")
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    study = [Block(method, rho, tuple(numbers)) for method, rhos in methods.items() for rho in rhos]
+    if not study:
         raise UserError("methods: empty; allowed is a mapping such as {'erm': [0], 'sam': [0.05]}")
     made_by = {"git_commit": git_commit(), "versions": json.dumps(versions())}
-    blocks = {}
-    with tqdm(total=len(grid) * how.iterations, disable=not progress, unit="step") as bar:
-        for method, rho in grid:
-            bar.set_description(f"{method}, rho = {canonical(rho)}")
+    made_by |= {"configuration": json.dumps(asdict(how)), "configuration_hash": ""}
+    trained = []
+    with tqdm(total=len(study) * how.iterations, disable=not progress, unit="step") as bar:
+        for block in study:
+            bar.set_description(str(block))
             done = bar.n
 
             def advance(state: State, done: int = done) -> None:
                 bar.update(done + state.step - bar.n)
 
-            block, weights = train_block(model, how, dataset, method, rho, numbers, device, each_step=advance)
-            block.attrs |= made_by | {"configuration": json.dumps(asdict(how)), "configuration_hash": ""}
-            blocks[Path(method, canonical(rho))] = _with_network(block, model, weights)
+            runs, weights = train_block(model, how, dataset, block, device, each_step=advance)
+            trained.append(_with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
-    like = next(iter(blocks.values()))
-    return collect(blocks.items(), dict.fromkeys(blocks, ""), like, dataset, Path()).drop_vars("file")
+    return combine(trained, trained[0], dataset)
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -90,9 +89,9 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
     path = Path(path)
     runs = records.read(path, "runs")
     model = model_of(json.loads(runs.attrs["configuration"]))
-    if not (beside := path.with_suffix(".safetensors")).is_file():
-        raise UserError(f"{beside}: no such file; the trained weights lie beside the run file")
-    return model, _with_network(runs, model, load_file(beside))
+    if not (weights := path.with_suffix(".safetensors")).is_file():
+        raise UserError(f"{weights}: no such file; the trained weights lie beside the run file")
+    return model, _with_network(runs, model, load_file(weights))
 
 
 def model_of(configuration: Mapping) -> HybridModel:

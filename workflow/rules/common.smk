@@ -1,22 +1,24 @@
-"""What all files here share: the checked configuration, the list of runs, the code that a result depends on."""
+"""What all files here share: the checked configuration, the list of runs, settings of tasks as files."""
 
-import ast
 import json
 import re
 import shlex
 import subprocess
 import sys
 from functools import cache
-from importlib.util import find_spec
 from os.path import relpath
 from pathlib import Path
 
 import jsonschema
 import yaml
 
+from hybridsam.core.blocks import blocks_of, canonical, seed_ranges
 from hybridsam.core.errors import UserError
-from hybridsam.core.blocks import blocks_of, canonical
-from hybridsam.core.settings import differences, merge, numbers, parse_yaml, without_sources
+from hybridsam.core.files import write_whole
+from hybridsam.core.methods import BASELINE
+from hybridsam.core.modules import source
+from hybridsam.core.provenance import closure
+from hybridsam.core.settings import differences, digest, merge, numbers, parse_yaml, without_sources
 from hybridsam.data.chambers import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
@@ -71,6 +73,8 @@ def explain(error):
 
 for file in workflow.configfiles:  # of a key that stands twice, Snakemake itself takes the last
     read_yaml(file)
+if "strengths" in config:
+    sys.exit("experiment configuration: strengths: this key is called rho now")
 experiment = check(config, "experiment", "experiment configuration")
 METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
@@ -116,9 +120,20 @@ def task_settings(task):
     return settings
 
 
+def written(content):
+    """A file with this content, as JSON. Its name says what is in it, so that a change reruns what has it in params.
+
+    Settings reach jobs as files: a table of thousands of columns is longer than an argument may be.
+    """
+    path = Path(f".snakemake/settings/{digest(content)}.json")
+    if not path.exists():
+        write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+    return str(path)
+
+
 def settings(*sections):
-    """A params function: these sections of the task's settings as JSON, so that a change reruns what depends on it."""
-    return lambda wildcards: json.dumps({key: task_settings(wildcards.task)[key] for key in ("module", *sections)})
+    """A params function: a file with these sections of the task's settings."""
+    return lambda wildcards: written({key: task_settings(wildcards.task)[key] for key in ("module", *sections)})
 
 
 def settings_and_changes(*sections):
@@ -128,7 +143,7 @@ def settings_and_changes(*sections):
         chosen = task_settings(wildcards.task)
         file = numbers(without_sources(yaml.safe_load(TASK_FILES[wildcards.task].read_text())))
         sizes = {section: file[section] for section in ("data", "table", "model", "training") if section in file}
-        return json.dumps({key: chosen[key] for key in ("module", *sections)} | {"changes": differences(sizes, chosen)})
+        return written({key: chosen[key] for key in ("module", *sections)} | {"changes": differences(sizes, chosen)})
 
     return both
 
@@ -174,8 +189,8 @@ def archive_of(wildcards):
 
 
 def archive_entry(archive):
-    """The archive's entry in the table of archives, as JSON."""
-    return json.dumps({archive: ARCHIVES[archive]})
+    """A file with the archive's entry in the table of archives."""
+    return written({archive: ARCHIVES[archive]})
 
 
 def left_out(task):
@@ -186,16 +201,16 @@ def left_out(task):
     return not (archive_at_hand(archive) or Path(f"resources/{archive}.zip").exists())
 
 
-def strengths_of(method):
-    """The canonical strengths of a method; erm has the one strength 0."""
-    if method == "erm":
+def rhos_of(method):
+    """The values of rho of a method, as they stand in paths; erm has the one value 0."""
+    if method == BASELINE:
         return ["0"]
-    if method not in experiment["strengths"]:
-        sys.exit(f"experiment configuration: strengths.{method}: missing, though methods lists {method}")
+    if method not in experiment["rho"]:
+        sys.exit(f"experiment configuration: rho.{method}: missing, though methods lists {method}")
     try:
-        return [canonical(rho) for rho in experiment["strengths"][method]]
+        return [canonical(rho) for rho in experiment["rho"][method]]
     except UserError as error:
-        sys.exit(f"experiment configuration: strengths.{method}: {error}")
+        sys.exit(f"experiment configuration: rho.{method}: {error}")
 
 
 def seeds_per_job(task):
@@ -205,15 +220,15 @@ def seeds_per_job(task):
 
 
 def runs_of(wildcards):
-    """All run files of a task."""
+    """All run files of a task; where there is a wildcard for the method, those of that method."""
     folder = f"results/{wildcards.experiment}/{wildcards.task}/runs"
-    blocks = blocks_of(experiment["seeds"], seeds_per_job(wildcards.task))
-    strengths = [f"{folder}/{method}/rho={rho}" for method, rhos in GRID.items() for rho in rhos]
-    return [f"{strength}/seeds={block}.nc" for strength in strengths for block in blocks]
+    methods = [wildcards.method] if "method" in wildcards.keys() else METHODS
+    grid = {method: GRID[method] for method in methods}
+    return [f"{folder}/{block.path}" for block in blocks_of(grid, experiment["seeds"], seeds_per_job(wildcards.task))]
 
 
-GRID = {method: strengths_of(method) for method in METHODS}
-SEEDS = blocks_of(experiment["seeds"], len(experiment["seeds"]))  # <first>-<last>, as few as can be
+GRID = {method: rhos_of(method) for method in METHODS}
+SEEDS = seed_ranges(experiment["seeds"], len(experiment["seeds"]))  # <first>-<last>, as few as can be
 
 
 def results(*patterns, **wildcards):
@@ -222,52 +237,24 @@ def results(*patterns, **wildcards):
 
 
 @cache
-def imports(file):
-    """Files inside the hybridsam package that a Python file imports, directly."""
-    package = Path(find_spec("hybridsam").origin).parent
-    names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    found = [source(name) for name in names]
-    # The __init__ files hold a version, lead to others, or say what lives there: no result depends on them.
-    return {file for file in found if file and package in file.parents and file.name != "__init__.py"}
-
-
-def source(module):
-    """File of a module of hybridsam, by its dotted name, or of a user's own, by its path; None for anything else."""
-    if module.endswith(".py"):
-        return Path(module)
-    top, *names = module.split(".")
-    if top != "hybridsam":
-        return None
-    path = Path(find_spec("hybridsam").origin).parent.joinpath(*names)
-    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
-
-
-@cache
 def library(*modules):
-    """The files that these modules consist of, imports inside the library included: inputs of the rules that run them.
+    """The files that these modules consist of, imports included: inputs of the rules that run them.
 
     Snakemake does not see a change in an imported module; with its file as an input it does.
     """
-    found, waiting = set(), [source(module) for module in modules]
-    while waiting:
-        file = waiting.pop()
-        if file not in found:
-            found |= {file, *file.parent.glob(f"{file.stem}.cpp")}  # what a module compiles lies beside it
-            waiting += imports(file)
     here = Path.cwd()
-    files = {here / file for file in found}
+    try:
+        files = closure(*modules)
+    except UserError as error:
+        sys.exit(str(error))
+    files = [here / file for file in files]
     return sorted(str(file.relative_to(here) if ALONE and here in file.parents else file) for file in files)
 
 
 @cache
 def estimates(*tasks):
     """What the trainings of tasks take on this machine, and a line that says so; see `hybridsam estimate`."""
-    study = ["--settings", *(json.dumps(task_settings(task)) for task in tasks)]
+    study = ["--settings", *(written(task_settings(task)) for task in tasks)]
     study += ["--dataset", *results("{task}/dataset.nc", task=tasks)]
     study += ["--grid", json.dumps(GRID), "--seeds", *SEEDS, "--cache", ".snakemake/estimates"]
     study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in tasks)]

@@ -13,7 +13,7 @@ localrules:
 rule simulate:
     """Simulate the data of a task."""
     input:
-        code=lambda wc: library("hybridsam.core.records", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.data.simulate", "hybridsam.core.records", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/dataset.nc",
     log:
@@ -46,7 +46,7 @@ rule download:
 rule twin:
     """Simulate a SYNTHETIC TWIN of an archive."""
     input:
-        code=lambda wc: library("hybridsam.core.settings", task_settings(wc.task)["twin_module"]),
+        code=lambda wc: library("hybridsam.twins.archive", task_settings(wc.task)["twin_module"]),
     output:
         directory("results/{experiment}/{task}/twin/{archive}"),
     log:
@@ -65,7 +65,7 @@ rule convert:
     """Turn measured data, or their twin, into the data of a task."""
     input:
         archive=archive_of,
-        code=lambda wc: library("hybridsam.core.records", "hybridsam.data.chambers", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.data.chambers", "hybridsam.core.records", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/dataset.nc",
     log:
@@ -86,7 +86,7 @@ rule tabulate:
     """Turn a table of the user's own into the data of a task."""
     input:
         table=lambda wc: given(task_settings(wc.task)["table"]["file"]),
-        code=library("hybridsam.core.records", "hybridsam.data.table"),
+        code=library("hybridsam.data.table", "hybridsam.core.records"),
     output:
         "results/{experiment}/{task}/dataset.nc",
     log:

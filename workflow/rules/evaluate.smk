@@ -14,7 +14,7 @@ rule collect:
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
         runs=runs_of,
-        code=lambda wc: library("hybridsam.analysis.cube", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.analysis.collect", task_settings(wc.task)["module"]),
     output:
         "results/{experiment}/{task}/cube.nc",
     log:
@@ -39,7 +39,7 @@ rule select:
     """Choose each method's strength by every selection rule."""
     input:
         cube="results/{experiment}/{task}/cube.nc",
-        code=library("hybridsam.analysis.cube"),
+        code=library("hybridsam.analysis.selection"),
     output:
         report(
             "results/{experiment}/{task}/selection.csv",

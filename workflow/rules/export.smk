@@ -11,6 +11,8 @@ rule export_model:
         dataset="results/{experiment}/{task}/dataset.nc",
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
+        runs=runs_of,
+        weights=lambda wc: [str(Path(run).with_suffix(".safetensors")) for run in runs_of(wc)],
         code=lambda wc: library("hybridsam.export", task_settings(wc.task)["module"]),
     output:
         model="results/{experiment}/{task}/models/{method}/model.safetensors",

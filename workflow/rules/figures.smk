@@ -1,6 +1,7 @@
 """Needs dataset.nc, cube.nc, selection.csv. Makes figures/<figure>.pdf, .svg, .png and the .csv each was drawn from."""
 
 FIGURES = ["predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses"]
+OF_RUNS = ["predictions", "residuals"]  # figures of what lies in the run files alone
 
 
 localrules:
@@ -13,6 +14,7 @@ rule figure:
         dataset="results/{experiment}/{task}/dataset.nc",
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
+        runs=lambda wc: runs_of(wc) if wc.figure in OF_RUNS else [],
         code=library("hybridsam.figures.registry"),
     output:
         "results/{experiment}/{task}/figures/{figure}.pdf",

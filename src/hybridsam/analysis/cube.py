@@ -1,15 +1,14 @@
 """The cube of a task: all its runs on the axes (method, rho, seed), and their errors against the truth."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.core.errors import UserError
 from hybridsam.core.records import RUN, Numbers, is_of_runs
 
 METRICS = {  # errors of a run -> what tables and figures call them
@@ -24,89 +23,92 @@ PASSED_ON = ("constants", "attribution", "licence")  # attributes from the datas
 MADE_BY = ("git_commit", "device", "versions")  # attributes of run files of which the cube lists every value
 PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in UTC -> the one that the cube has
 
+MISSING = {"status": "missing", "file": ""}  # what stands where no run is; NaN for everything else
+
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
 Arrays = dict[str, np.ndarray]
 ThetaMetrics = Callable[[Arrays, dict[str, float]], dict[str, tuple[np.ndarray, str]]]
 
 
-def collect(
-    blocks: Iterable[tuple[Path, xr.Dataset | Numbers]],
-    expected: Mapping[Path, str],
+@dataclass(frozen=True)
+class _Part:
+    """What the cube keeps of a block of runs: its labels, values (seed, ...) by name, and attributes."""
+
+    method: str
+    rho: float
+    seeds: Sequence[int]
+    values: Mapping[str, np.ndarray]
+    attrs: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, block: xr.Dataset | Numbers, names: Iterable[str]) -> "_Part":
+        [method], [rho], seeds = (np.asarray(block.variables[name]).tolist() for name in RUN)
+        values = {name: np.asarray(block.variables[name])[0, 0] for name in names}
+        values["seconds"] = np.full(len(seeds), block.attrs["seconds"] / len(seeds))
+        kept = {name: block.attrs[name] for name in (*MADE_BY, *PERIOD) if name in block.attrs}
+        return cls(method, rho, seeds, values, kept)
+
+
+def combine(
+    blocks: Iterable[xr.Dataset | Numbers],
     like: xr.Dataset,
     dataset: xr.Dataset,
-    folder: Path,
     theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
     """All blocks of a task on the axes (method, rho, seed); combinations that were not run have status ``missing``.
 
-    blocks: path and block of runs, one after the other; of none is more kept than what goes into the cube. expected:
-    path -> hash of the configuration that the path stands for; a block with another hash is refused. like: one of the
-    blocks, whole, for the units and what all have in common. folder: where the cube will lie. Predictions stay in the
-    run files, to which the variable ``file`` holds the path from there. theta_metrics: see :func:`add_errors`.
+    blocks: one after the other; of none is more kept than what goes into the cube, so predictions are not. like: one of
+    the blocks, whole, for the units and what all have in common. theta_metrics: see :func:`add_errors`.
     """
     per_run = {str(name): variable for name, variable in like.data_vars.items() if is_of_runs(variable.dims)}
-    labels: list[tuple[str, float, list[int]]] = []
-    values: dict[str, list] = {name: [] for name in (*per_run, "file", "seconds")}  # name -> of each block
-    made_by: dict[str, set[str]] = {name: set() for name in MADE_BY}
-    period: dict[str, list[str]] = {name: [] for name in PERIOD}
-    for path, block in blocks:
-        found = block.attrs.get("configuration_hash")
-        if found != expected[path]:
-            raise UserError(
-                f"{path}: this run file was made with another configuration (it has {found}, "
-                f"expected {expected[path]}); delete it and run again"
-            )
-        [method], [rho], seeds = (np.asarray(block.variables[name]).tolist() for name in RUN)
-        labels.append((method, rho, seeds))
-        for name in per_run:
-            values[name].append(np.asarray(block.variables[name])[0, 0])
-        values["file"].append(os.path.relpath(path, folder))
-        values["seconds"].append(block.attrs["seconds"] / len(seeds))
-        for name in made_by:
-            made_by[name].add(str(block.attrs[name]))
-        for name in period.keys() & block.attrs:  # older versions did not write them
-            period[name].append(block.attrs[name])
-
-    methods, rhos, seeds_of = zip(*labels, strict=True)
+    parts = [_Part.of(block, per_run) for block in blocks]
     axes: dict[str, list] = {
-        "method": list(dict.fromkeys(methods)),
-        "rho": sorted(set(rhos)),
-        "seed": sorted({seed for seeds in seeds_of for seed in seeds}),
+        "method": list(dict.fromkeys(part.method for part in parts)),
+        "rho": sorted({part.rho for part in parts}),
+        "seed": sorted({seed for part in parts for seed in part.seeds}),
     }
-    position = {name: {label: i for i, label in enumerate(axis)} for name, axis in axes.items()}
-    places = [
-        (position["method"][method], position["rho"][rho], [position["seed"][seed] for seed in seeds])
-        for method, rho, seeds in labels
-    ]
-    shape = tuple(map(len, axes.values()))
-
-    def on_axes(name: str, missing: float | str = np.nan, of_a_run: tuple[int, ...] = ()) -> np.ndarray:
-        whole = np.full((*shape, *of_a_run), missing, dtype=object if isinstance(missing, str) else float)
-        for place, part in zip(places, values.pop(name), strict=True):
-            whole[place] = part
-        return whole
-
     shared = ("parameter", "parameter_units", "split", "step")
-    missing = {"status": "missing"}
     cube = xr.Dataset(
         {
-            name: (variable.dims, on_axes(name, missing.get(name, np.nan), variable.shape[3:]), variable.attrs)
+            name: (variable.dims, _on_axes(parts, axes, name, variable.shape[3:]), variable.attrs)
             for name, variable in per_run.items()
         },
         coords=axes | {name: like[name].variable for name in shared},
         attrs={name: like.attrs[name] for name in ("synthetic", "source", "configuration")}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
-        | {f"runs_{name}": " | ".join(sorted(found)) for name, found in made_by.items()}
-        | {f"runs_{name}": PERIOD[name](found) for name, found in period.items() if len(found) == len(labels)},
+        | _made_by(parts),
     )
-    cube["file"] = (RUN, on_axes("file", ""), {"long_name": "file of the run, seen from the folder of this file"})
     about = {"long_name": "training time, a run's share of its block's", "units": "s"}
-    cube["seconds"] = (RUN, on_axes("seconds"), about)
+    cube["seconds"] = (RUN, _on_axes(parts, axes, "seconds"), about)
     cube["learning_rate"] = like["learning_rate"]
     samples = [int((dataset["split"] == split).sum()) for split in cube["split"].values]
     cube["samples"] = ("split", samples, {"long_name": "number of samples", "units": "1"})
     return add_errors(cube, dataset, theta_metrics)
+
+
+def _on_axes(
+    parts: Iterable[_Part], axes: Mapping[str, Sequence], name: str, of_a_run: tuple[int, ...] = ()
+) -> np.ndarray:
+    """Values (method, rho, seed, *of_a_run) of one name from all parts; where there are none, what ``MISSING`` says."""
+    position = {axis: {label: i for i, label in enumerate(labels)} for axis, labels in axes.items()}
+    missing = MISSING.get(name, np.nan)
+    kind = object if isinstance(missing, str) else float
+    whole = np.full((*map(len, axes.values()), *of_a_run), missing, dtype=kind)
+    for part in parts:
+        seeds = [position["seed"][seed] for seed in part.seeds]
+        whole[position["method"][part.method], position["rho"][part.rho], seeds] = part.values[name]
+    return whole
+
+
+def _made_by(parts: Sequence[_Part]) -> dict[str, str]:
+    """What made the runs: every value of ``MADE_BY``, and the time from the first start to the last end."""
+    values = {name: sorted({str(part.attrs[name]) for part in parts}) for name in MADE_BY}
+    found = {f"runs_{name}": " | ".join(of_all) for name, of_all in values.items()}
+    for name, choose in PERIOD.items():
+        if all(name in part.attrs for part in parts):  # older versions did not write them
+            found[f"runs_{name}"] = choose(part.attrs[name] for part in parts)
+    return found
 
 
 def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetrics | None = None) -> xr.Dataset:

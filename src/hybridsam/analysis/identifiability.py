@@ -12,7 +12,7 @@ from scipy.optimize import least_squares
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import origin
-from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE
+from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE, HybridSum
 from hybridsam.models.samples import Samples, in_split
 
 STATES = ("state_true", "rate_true")
@@ -67,7 +67,7 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
     data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
     least_norm = least_norm_theta(model, dataset) if isinstance(model, HybridODE) and "rate_true" in dataset else None
     science_only = fit_science_only(model, data, least_norm)
-    if isinstance(model, HybridMap):
+    if isinstance(model, HybridMap | HybridSum):
         least_norm = science_only  # a network that fits the data changes least where the science alone fits best
     _, singular_values, directions = np.linalg.svd(science_jacobian(model, science_only, data), full_matrices=False)
     return Identifiability(least_norm, science_only, singular_values, directions)

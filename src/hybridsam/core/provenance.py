@@ -1,23 +1,28 @@
-"""Where results come from: commit, package versions, hashes of data and configuration."""
+"""Where results come from: commit, package versions, hashes of data and settings, and the code that they depend on."""
 
+import ast
 import hashlib
 import importlib.metadata
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
-from hybridsam.core.blocks import canonical
+import hybridsam
+from hybridsam.core.errors import UserError
+from hybridsam.core.modules import PACKAGE, moved, source
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
 
 
-def fingerprint(dataset: xr.Dataset) -> str:
+def fingerprint(dataset: "xr.Dataset") -> str:
     """A hash of the numbers and labels, whatever the attributes say (they hold timestamps)."""
     state = hashlib.sha256()
     for name in sorted(map(str, dataset.variables)):
@@ -37,7 +42,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str:
     """Commit of the source tree, marked when it has local changes; 'unknown' outside a repository."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "-C", str(PACKAGE)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
@@ -46,21 +51,82 @@ def git_commit() -> str:
     return commit + (" with local changes" if changed else "")
 
 
-def configuration_hash(
-    settings: Mapping, dataset: xr.Dataset, method: str, rho: float | str, seeds: Sequence[int]
-) -> str:
-    """Hash of what a block of runs stands for: model, training, data, method, strength and seeds."""
-    return configuration_hashes(settings, dataset)(method, rho, seeds)
+# Code
 
 
-def configuration_hashes(settings: Mapping, dataset: xr.Dataset) -> Callable[[str, float | str, Sequence[int]], str]:
-    """(method, rho, seeds) -> :func:`configuration_hash`, for many blocks: it goes through the data once."""
-    relevant = {key: settings[key] for key in ("module", "model", "training")}
-    data = fingerprint(dataset)
-    return lambda method, rho, seeds: digest([relevant, data, method, canonical(rho), list(seeds)])
+def closure(*modules: str) -> list[Path]:
+    """The files that these modules consist of: their own, and all that they import, directly or not, in turn.
+
+    modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
+    file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
+    the folder of the file or in the present one. The __init__ files of hybridsam hold no code that a result depends on.
+    Raises UserError for an import of what hybridsam does not have.
+    """
+    found: set[Path] = set()
+    waiting = [file for module in modules if (file := source(module))]
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found |= {file, *file.parent.glob(f"{file.stem}.cpp")}  # what a module compiles lies beside it
+            waiting += imported(file)
+    return sorted(found)
 
 
-def digest(settings: Any) -> str:
-    """A short hash of JSON-like settings; equal for equal content."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def code_hash(*modules: str) -> str:
+    """Hash of the text of their :func:`closure`."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in closure(*modules))).hexdigest()[:16]
+
+
+@cache
+def imported(file: Path) -> frozenset[Path]:
+    """The files that a Python file imports directly, but for those of other packages; see :func:`closure`."""
+    found: set[Path | None] = set()
+    for name in _names(file):
+        if name.split(".")[0] == "hybridsam":
+            found.add(_of_hybridsam(name, file))
+        elif PACKAGE not in file.parents:  # a package runs its __init__ files too
+            parts = name.split(".")
+            found |= {source(".".join(parts[:n]), Path.cwd()) for n in range(1, len(parts) + 1)}
+    return frozenset(path for path in found if path and not (path.name == "__init__.py" and PACKAGE in path.parents))
+
+
+def _names(file: Path) -> Iterator[str]:
+    """Dotted names that a file's ``import`` statements name, and its uses of what hybridsam has: ``hybridsam.MLP``."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    package = {"hybridsam"}  # what it is called in this file
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            package |= {alias.asname for alias in node.names if alias.name == "hybridsam" and alias.asname}
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*_package(file, node.level), *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield base
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
+            yield f"hybridsam.{node.attr}"
+
+
+def _package(file: Path, level: int) -> tuple[str, ...]:
+    """The package from which so many dots lead, of a file of hybridsam or of a user's package in the present folder."""
+    root = PACKAGE.parent if PACKAGE in file.parents else Path.cwd()
+    within = level and root in file.absolute().parents
+    return file.absolute().relative_to(root).parts[:-level] if within else ()
+
+
+def _of_hybridsam(name: str, file: Path) -> Path | None:
+    """The file of a module of hybridsam, or of that which a public name is in; None for a name in a module."""
+    below = name.removeprefix("hybridsam").lstrip(".")
+    if below == "*":
+        raise UserError(
+            f"{file}: from hybridsam import *: name what is imported, so that it is known what depends on it"
+        )
+    if found := source(f"hybridsam.{hybridsam.PUBLIC.get(below, below)}".rstrip(".")):
+        return found
+    parent = name
+    while not (there := source(parent)):
+        parent = parent.rpartition(".")[0]
+    if there.name == "__init__.py" and not hasattr(hybridsam, below):
+        advice = moved(below)
+        raise UserError(f"{file}: hybridsam has no {below}{advice and f'; {advice}'}")
+    return None

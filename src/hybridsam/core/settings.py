@@ -1,5 +1,7 @@
 """Settings: read from YAML or JSON, stripped of their sources, turned into typed values with clear errors."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -41,22 +43,19 @@ def parse_yaml(text: str | bytes) -> Any:
     return yaml.load(text, _EachKeyOnce)
 
 
-def load(text_or_path: str) -> Settings:
-    """Settings from a YAML or JSON file, or from JSON text itself."""
-    text: str | bytes
-    if text_or_path.lstrip().startswith("{"):
-        text, where = text_or_path, "settings"
-    else:
-        path, where = Path(text_or_path), text_or_path
-        if not path.is_file():
-            raise UserError(f"{where}: no such file")
-        text = path.read_bytes()
+def load(path: Path | str) -> Settings:
+    """Settings from a YAML file or, by its ending, a JSON file; raises UserError naming it for anything else."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     try:
-        settings = parse_yaml(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not valid YAML: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        settings = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:  # a mistake in JSON, or in UTF-8, is a ValueError
+        kind = "JSON" if path.suffix == ".json" else "YAML"
+        raise UserError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(settings, dict):
-        raise UserError(f"{where}: expected a mapping of keys to values")
+        raise UserError(f"{path}: expected a mapping of keys to values")
     return Settings(numbers(without_sources(settings)), "settings")
 
 
@@ -99,12 +98,12 @@ def differences(base: Mapping, changed: Mapping, where: str = "") -> dict[str, l
     return found
 
 
-def constants(table: Mapping[str, Mapping]) -> dict[str, Any]:
+def values_of(table: Mapping[str, Mapping]) -> dict[str, Any]:
     """name -> value, from the {value, unit} entries of a task file."""
     return {name: entry["value"] for name, entry in table.items()}
 
 
-def build(cls: type, values: Mapping[str, Any], where: str) -> Any:
+def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
     """A dataclass from a mapping, refusing unknown and missing keys and values of the wrong type."""
     if not isinstance(values, Mapping):
         raise UserError(f"{where}: {values!r} is not a mapping of keys to values")
@@ -129,3 +128,9 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     except (TypeError, ValueError):
         raise UserError(f"{where}: {value!r} is not of type {kind.__name__}") from None
     return value
+
+
+def digest(settings: Any) -> str:
+    """A short hash of JSON-like settings; equal for equal content."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

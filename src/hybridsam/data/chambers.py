@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import logging
 import os
 import re
@@ -18,12 +19,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import requests
+import xarray as xr
 from PIL import Image
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from hybridsam.core import modules
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import build
+from hybridsam.core.records import TWIN
+from hybridsam.core.settings import typed, values_of
 
 Location = Path | zipfile.Path  # of a file or folder, on disk or inside an archive
 
@@ -67,7 +71,30 @@ class Archive:
 
 def archives(settings: Mapping[str, Mapping]) -> dict[str, Archive]:
     """name -> archive, from the content of config/archives.yaml."""
-    return {name: build(Archive, {"name": name, **entry}, f"archives.{name}") for name, entry in settings.items()}
+    return {name: typed(Archive, {"name": name, **entry}, f"archives.{name}") for name, entry in settings.items()}
+
+
+def archive(settings: Mapping[str, Mapping], name: str) -> Archive:
+    """One archive of that table; raises UserError if there is none of this name."""
+    known = archives(settings)
+    if name not in known:
+        raise UserError(f"archive: {name!r} is not one of {', '.join(known)}")
+    return known[name]
+
+
+def converted(task: Mapping, table: Mapping[str, Mapping], path: Path) -> xr.Dataset:
+    """The dataset of a task whose data are in an archive, or in its twin, at ``path``; table: of all archives."""
+    own = archive(table, task["archive"])
+    folder = open_archive(path, own)
+    dataset = modules.load(task["module"]).convert(folder, values_of(task["data"]))
+    synthetic = is_twin(folder)
+    return dataset.assign_attrs(
+        source=f"{TWIN} of {own.name}, simulated" if synthetic else f"measured, {own.url}",
+        synthetic="twin" if synthetic else "no",
+        attribution=own.attribution,
+        licence=own.licence,
+        constants=json.dumps(task["data"]),
+    )
 
 
 # Download

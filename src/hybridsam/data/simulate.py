@@ -7,9 +7,17 @@ import numpy as np
 import xarray as xr
 from scipy.integrate import solve_ivp
 
+from hybridsam.core import modules
+from hybridsam.core.settings import values_of
 from hybridsam.data import splits
 
 VectorField = Callable[[float, np.ndarray], np.ndarray]
+
+
+def simulated(task: Mapping) -> xr.Dataset:
+    """The dataset of a task whose module simulates it, from the constants in the section ``data`` of its settings."""
+    dataset = modules.load(task["module"]).simulate(values_of(task["data"]))
+    return dataset.assign_attrs(constants=json.dumps(task["data"]))
 
 
 def simulate_ode(

@@ -4,6 +4,7 @@ The section ``table`` of a task file says what the columns mean: :class:`Table`.
 splits, a target, units, and of time series the times that all samples share. There is no truth, so no error of theta.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,18 @@ class Sample:
     values: np.ndarray
 
 
-def read(settings: Mapping) -> xr.Dataset:
+def read_dataset(settings: Mapping) -> xr.Dataset:
     """The dataset of the section ``table`` of a task file, whose ``file`` is read; see :func:`dataset_of`."""
     table = Table.from_settings(settings)
     if not table.file:
         raise UserError("table.file: missing")
     return dataset_of(columns.read(Path(table.file)), settings)
+
+
+def tabulated(task: Mapping) -> xr.Dataset:
+    """The dataset of a task with a section ``table``, which it names as its constants."""
+    constants = {key: {"value": value} for key, value in task["table"].items()}
+    return read_dataset(task["table"]).assign_attrs(constants=json.dumps(constants))
 
 
 def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import build
+from hybridsam.core.settings import typed
 
 TAKEN = ("sample", "split", "series", "target", "component", "component_units")  # names in every dataset
 
@@ -59,9 +59,9 @@ class Table:
     @classmethod
     def from_settings(cls, settings: Mapping) -> "Table":
         """From the section ``table`` of a task file; raises UserError for what makes no sense."""
-        raw: Any = build(cls, settings, "table")
-        time = None if raw.time is None else build(Time, raw.time, "table.time")
-        table = replace(raw, time=time, split=build(Split, raw.split, "table.split"))
+        raw: Any = typed(cls, settings, "table")
+        time = None if raw.time is None else typed(Time, raw.time, "table.time")
+        table = replace(raw, time=time, split=typed(Split, raw.split, "table.split"))
         table._check_columns()
         table._check_samples()
         return table

@@ -49,10 +49,10 @@ def draw_fields(table: pd.DataFrame, title: str) -> Figure:
 def _field_rows(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, methods: Sequence[str]) -> None:
     """Full model, science part and difference of one component."""
     differs, of_model = rows["series"].str.contains("−"), rows["method"].notna()
-    measured, values = (values_of(rows[~differs & which]) for which in (~of_model, True))
+    measured, values = (pixels_of(rows[~differs & which]) for which in (~of_model, True))
     reach, middle = np.ptp(measured), (measured.min() + measured.max()) / 2
     low, high = max(np.nanmin(values), middle - reach), min(np.nanmax(values), middle + reach)
-    most = min(np.nanmax(np.abs(values_of(rows[differs])), initial=0), reach)
+    most = min(np.nanmax(np.abs(pixels_of(rows[differs])), initial=0), reach)
     scales: list[Scale] = [{"cmap": FIELDS, "norm": Normalize(low, high)}] * 2
     scales.append({"cmap": DIFFERENCES, "norm": Normalize(-most, most)})
     known = [name for name in ("truth", "data", "data − truth") if name in set(rows["series"])]
@@ -67,7 +67,7 @@ def _field_rows(figure: Figure, axes: np.ndarray, rows: pd.DataFrame, methods: S
             picture(axis, rows[(rows["series"] == series) & (rows["method"] == method)], scales[i])
     name, unit = rows["component"].iloc[0], rows["unit"].iloc[0]
     colour_bar(figure, axes[:2], scales[0], with_unit(name, unit), values)
-    colour_bar(figure, axes[2:], scales[2], with_unit(f"difference\nof {name}", unit), values_of(rows[differs]))
+    colour_bar(figure, axes[2:], scales[2], with_unit(f"difference\nof {name}", unit), pixels_of(rows[differs]))
 
 
 @styled
@@ -81,7 +81,7 @@ def draw_frames(table: pd.DataFrame, title: str) -> Figure:
     for axis in grid[:, len(times)]:
         axis.set_visible(False)
     data = table[table["series"] == "data"]
-    scale: Scale = {"cmap": IMAGES, "norm": Normalize(values_of(data).min(), values_of(data).max())}
+    scale: Scale = {"cmap": IMAGES, "norm": Normalize(pixels_of(data).min(), pixels_of(data).max())}
     for block, series in ((grid[:, : len(times)], "full model"), (grid[:, -len(times) :], "science part")):
         place = {"xycoords": "axes fraction", "textcoords": "offset points", "in_layout": False}
         block[0, 0].annotate(series, (0, 1), (0, 18), **place)  # the titles' empty lines leave room for it
@@ -96,7 +96,7 @@ def draw_frames(table: pd.DataFrame, title: str) -> Figure:
     grid[0, 0].set_ylabel("data", **BESIDE)
     if data["channel"].nunique() == 1:
         label = with_unit(data["channel"].iloc[0], data["unit"].iloc[0])
-        colour_bar(figure, grid, scale, label, values_of(table), location="bottom", aspect=30, shrink=0.3)
+        colour_bar(figure, grid, scale, label, pixels_of(table), location="bottom", aspect=30, shrink=0.3)
     return figure
 
 
@@ -139,7 +139,7 @@ def picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.text(0.5, 0.5, "none", ha="center", va="center")
         return
-    pixels = values_of(rows)
+    pixels = pixels_of(rows)
     image = pixels.reshape(channels, -1, pixels.shape[-1])
     if channels == 1:
         axis.imshow(image[0], interpolation="nearest", **scale)
@@ -147,7 +147,7 @@ def picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
         axis.imshow(np.clip(np.moveaxis(image, 0, -1), 0, 1), interpolation="nearest")
 
 
-def values_of(rows: pd.DataFrame) -> np.ndarray:
+def pixels_of(rows: pd.DataFrame) -> np.ndarray:
     return rows.filter(regex="^x=").to_numpy()
 
 

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from hybridsam.core.methods import in_order
-from hybridsam.figures.images import Scale, colour_bar, image_grid, picture, values_of
+from hybridsam.figures.images import Scale, colour_bar, image_grid, picture, pixels_of
 from hybridsam.figures.style import (
     FIELDS,
     MANY,
@@ -103,7 +103,7 @@ def draw_residual_maps(table: pd.DataFrame, title: str) -> Figure:
     grid = image_grid(figure, len(components), len(methods))
     for i, component in enumerate(components):
         rows = table[table["component"] == component]
-        most = [np.nanmax(values_of(of_method)) for _, of_method in rows.dropna(subset="rms").groupby("method")]
+        most = [np.nanmax(pixels_of(of_method)) for _, of_method in rows.dropna(subset="rms").groupby("method")]
         scale: Scale = {"cmap": FIELDS, "norm": Normalize(0, min(max(most), FAR * min(most)) if most else 1)}
         for axis, method in zip(grid[i], methods, strict=True):
             panel = rows[rows["method"] == method]
@@ -111,7 +111,7 @@ def draw_residual_maps(table: pd.DataFrame, title: str) -> Figure:
             above = f"{run_heading(panel)}\n" * (i == 0)
             axis.set_title(above + f"RMS {_short(panel['rms'].iloc[0])}" * bool(panel["rms"].notna().any()))
         label = with_unit(f"{fill(f'RMS residual of {component}', 22)}\n", rows["unit"].iloc[0])
-        colour_bar(figure, grid[i : i + 1], scale, label, values_of(rows))
+        colour_bar(figure, grid[i : i + 1], scale, label, pixels_of(rows))
     return figure
 
 

@@ -2,7 +2,8 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,13 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.errors import UserError
-from hybridsam.models.hybrid import HybridEncoder, HybridLaw, HybridMap, HybridModel, HybridODE, HybridSum, Theta
+from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples, in_split
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
 MOST = 10_000  # numbers that the science alone is tried on, to find those that are not finite
 ADVICE = "sizes in the model section must be those of the data"
-
-# Models that call f and g in the known way; what has a way of its own is tried as a whole only.
-SCIENCES = (HybridODE.predict_science, HybridMap.predict_science, HybridEncoder.predict_science)
-WHOLES = (HybridODE.predict, HybridSum.predict, HybridEncoder.predict)
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +45,12 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         failure = error
 
     of_science: Mapping[str, Tensor | None] = {}
-    if isinstance(model, HybridODE | HybridLaw) and type(model).predict_science in SCIENCES:
-        of_science = _check_science(model, dataset, few, start)
-        _check_finite(model, dataset, data, start)
-    if isinstance(model, HybridODE | HybridLaw) and type(model).predict in WHOLES:
-        _check_network(model, phi, few)
+    if science := model.science_trial(few, MEMBERS):
+        of_science = _check_science(model, science, dataset, start)
+        more = next(data.chunks(max(FEW, MOST // prod(science.shape[2:]))))
+        _check_finite(model, model.science_trial(more, 1) or science, dataset, start)
+    if network := model.network_trial(few):
+        _check_network(network, phi)
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
     _check_influence(model, prediction, theta, of_science)
@@ -86,48 +84,43 @@ def _random_state(device: torch.device) -> Tensor:
 # The parts of models whose form is known
 
 
-def _try_science(model: HybridODE | HybridLaw, theta: Theta, data: Samples) -> tuple[Any, dict[str, Tensor], tuple]:
-    """f at theta, name -> (member, 1); what it was given beside theta; the shape that it must have."""
-    members = len(next(iter(theta.values())))
-    science: Callable[[Theta, Any], Any] = model.science
-    given: Any
-    if isinstance(model, HybridODE):
-        x = data.inputs["states"][:, :, 0]
-        given, shape = x.expand(members, *x.shape[1:]), (members, *x.shape[1:])
-    else:
-        unmeasured = model.unmeasured if isinstance(model, HybridEncoder) else ()
-        given = data.inputs | {name: data.targets.new_zeros(members, len(data)) for name in unmeasured}
-        shape = (members, *data.targets.shape[1:])
-    tried = {"state": given} if isinstance(given, Tensor) else given
+def _named(trial: ScienceTrial) -> Inputs:
+    """What f is given beside theta, by name."""
+    return {"state": trial.given} if isinstance(trial.given, Tensor) else trial.given
+
+
+def _try_science(model: HybridModel, trial: ScienceTrial, theta: Theta) -> Any:
+    """f at theta, name -> (member, 1)."""
+    given = trial.given
     try:
-        return science(theta, given), tried, shape
+        return model.science(theta, given)
     except KeyError as error:
         known = f"theta has {', '.join(theta)}" + ("" if isinstance(given, Tensor) else f"; u has {', '.join(given)}")
         raise UserError(
             f"model: the science {_place(model, error)} asks for {error}, which is not there: {known}"
         ) from error
     except Exception as error:
-        shapes = {"theta[name]": (members, 1)} | {name: tuple(values.shape) for name, values in tried.items()}
+        shapes = {"theta[name]": (trial.shape[0], 1)} | {n: tuple(values.shape) for n, values in _named(trial).items()}
         axes = f"on {', '.join(f'{name} {shape}' for name, shape in shapes.items())}: member, sample, ..."
         what = f"{type(error).__name__}: {_line(error)}"
         raise UserError(f"model: the science {_place(model, error)} fails {axes}; {what}") from error
 
 
 def _check_science(
-    model: HybridODE | HybridLaw, dataset: xr.Dataset, few: Samples, start: Tensor
+    model: HybridModel, trial: ScienceTrial, dataset: xr.Dataset, start: Tensor
 ) -> dict[str, Tensor | None]:
     """Try f for several members; parameter -> gradient of f for it, None where nothing leads from it to f."""
     leaves = [values.clone().requires_grad_() for values in start.unbind(1)]
     names = model.parameters.names
-    f, _, shape = _try_science(model, {n: v.expand(MEMBERS, 1) for n, v in zip(names, leaves, strict=True)}, few)
+    f = _try_science(model, trial, {n: v.expand(MEMBERS, 1) for n, v in zip(names, leaves, strict=True)})
+    shape = trial.shape
     what = f"model: the science {_place(model)} returns"
     if not isinstance(f, Tensor):
         raise UserError(f"{what} {type(f).__name__}, not a tensor")
     if f.shape[1:] != shape[1:] or len(f) not in (1, MEMBERS):
-        wanted = "the state" if isinstance(model, HybridODE) else "the targets"
         raise UserError(
             f"{what} shape {tuple(f.shape)}, not {shape}: {shape[0]} members, {shape[1]} samples, "
-            f"and {wanted} ({', '.join(_dims(model, dataset))}) = {shape[2:]}"
+            f"and {trial.returns} ({', '.join(_dims(model, trial, dataset))}) = {shape[2:]}"
         )
     if f.dtype != start.dtype:
         constants = "constants in it must be plain numbers, or tensors of the type of what it is given"
@@ -139,47 +132,33 @@ def _check_science(
 
 
 @torch.no_grad()
-def _check_finite(model: HybridODE | HybridLaw, dataset: xr.Dataset, data: Samples, start: Tensor) -> None:
-    """Try f on as many training samples as MOST allows, a vector field at their initial states."""
-    size = (data.targets[0, 0, 0] if isinstance(model, HybridODE) else data.targets[0, 0]).numel()
-    f, given, _ = _try_science(model, model.parameters.named(start), next(data.chunks(max(FEW, MOST // size))))
+def _check_finite(model: HybridModel, trial: ScienceTrial, dataset: xr.Dataset, start: Tensor) -> None:
+    """Try f on many training samples, a vector field at their initial states."""
+    f = _try_science(model, trial, model.parameters.named(start))
     bad = (~f[0].isfinite()).nonzero()
     if not len(bad):
         return
     sample, *index = bad[0].tolist()
     coordinates = in_split(dataset, "train").coords
     where = [f"training sample {sample}"]
-    for dim, i in zip(_dims(model, dataset), index, strict=True):
+    for dim, i in zip(_dims(model, trial, dataset), index, strict=True):
         where.append(f"{dim} {coordinates[dim].values[i] if dim in coordinates else i}")
     value = f[0, sample, *index].item()
-    too = [name for name, values in given.items() if not values[0, sample].isfinite().all()]
+    too = [name for name, values in _named(trial).items() if not values[0, sample].isfinite().all()]
     cause = f"; the data are not finite there either: {', '.join(too)}" if too else ""
     theta = ", ".join(f"{row.name} = {row.start:g}" for row in model.parameters.rows)
     raise UserError(f"model: the science {_place(model)} gives {value} at {', '.join(where)}, with {theta}{cause}")
 
 
-def _check_network(model: HybridODE | HybridLaw, phi: Tensor, few: Samples) -> None:
-    """Try g where its output is added to f, or is what f needs: another shape might fit by accident."""
-    if isinstance(model, HybridODE):
-        x = few.inputs["states"][:1, :, 0]
-        shape = tuple(x.shape)
-        if type(model).field is not HybridODE.field:
-            return
-    elif isinstance(model, HybridEncoder):
-        shape = (1, len(few), len(model.unmeasured))
-    else:
-        shape = tuple(few.targets[:1].shape)
+def _check_network(trial: NetworkTrial, phi: Tensor) -> None:
+    """Try g where another shape than the right one might fit by accident."""
     try:
-        if isinstance(model, HybridODE):
-            g = model.network(model.network.unflatten(phi), x)
-        else:
-            g = model.through_network(phi, few)
+        g = trial.g(phi)
     except Exception as error:
-        on = f"a state of shape {shape[2:]}" if isinstance(model, HybridODE) else f"inputs: {', '.join(model.beside)}"
-        raise UserError(f"model: the network fails on {on}; {ADVICE} ({_line(error)})") from error
-    if not isinstance(g, Tensor) or g.shape != shape:
-        found = f"shape {tuple(g.shape[2:])}" if isinstance(g, Tensor) else type(g).__name__
-        raise UserError(f"model: the network returns {found} for a sample where it must be shape {shape[2:]}; {ADVICE}")
+        raise UserError(f"model: the network fails on {trial.sees}; {ADVICE} ({_line(error)})") from error
+    if not isinstance(g, Tensor) or g.shape != trial.shape:
+        found, wanted = f"shape {tuple(g.shape[2:])}" if isinstance(g, Tensor) else type(g).__name__, trial.shape[2:]
+        raise UserError(f"model: the network returns {found} for a sample where it must be shape {wanted}; {ADVICE}")
 
 
 def _check_influence(
@@ -195,10 +174,9 @@ def _check_influence(
     for name, value in zip(model.parameters.names, gradient[0].tolist(), strict=True):
         own = of_science.get(name, torch.zeros(()))
         if value == 0 and own is None:
-            place = _place(model) if isinstance(model, HybridODE | HybridLaw) else ""
             raise UserError(
-                f"theta.{name}: has no influence on the prediction; the science {place} must use theta[{name!r}], "
-                "or the model section must leave the parameter out"
+                f"theta.{name}: has no influence on the prediction; the science {_place(model)} must use "
+                f"theta[{name!r}], or the model section must leave the parameter out"
             )
         if value == 0 and own == 0:
             logger.warning(f"theta.{name}: a small change of its start changes no prediction of the first samples")
@@ -209,13 +187,12 @@ def _uneven_sum(values: Tensor) -> Tensor:
     return (values.flatten() * torch.linspace(1, 2, values.numel()).to(values)).sum()
 
 
-def _dims(model: HybridODE | HybridLaw, dataset: xr.Dataset) -> list[str]:
+def _dims(model: HybridModel, trial: ScienceTrial, dataset: xr.Dataset) -> list[str]:
     """Names of the axes of f after (member, sample)."""
-    dims = [str(dim) for dim in dataset[model.target].dims[1:]]
-    return [dim for dim in dims if not (dim == "time" and isinstance(model, HybridODE))]
+    return [str(dim) for dim in dataset[model.target].dims[1:] if dim not in trial.lacks]
 
 
-def _place(model: HybridODE | HybridLaw, error: Exception | None = None) -> str:
+def _place(model: HybridModel, error: Exception | None = None) -> str:
     """Where the science is written, and where in it an error arose."""
     if not (code := getattr(model.science, "__code__", None)):
         return "f"

@@ -108,11 +108,7 @@ class ConvNet(Network):
 
     Input and output are (member, sample, y, x, channel). BatchNorm uses the statistics of the batch at hand and keeps
     none, as is usual inside a vector field (Yin et al. 2021).
-
-    fast: another way to the same output of a member, see hybridsam.training.compiled.
     """
-
-    fast: Callable[[Layers, Tensor], Tensor] | None = None
 
     def __init__(self, channels: Sequence[int]) -> None:
         self.channels = tuple(channels)
@@ -124,7 +120,7 @@ class ConvNet(Network):
         super().__init__(shapes)
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        return each_member(self.fast or self.one, layers, x)
+        return each_member(self.one, layers, x)
 
     def one(self, layers: Layers, x: Tensor) -> Tensor:
         """One member: (sample, y, x, channel); channels stay last in memory, in which convolutions are faster."""

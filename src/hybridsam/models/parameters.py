@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import build
+from hybridsam.core.settings import typed
 
 TRANSFORMS = ("none", "softplus", "sigmoid")
 
@@ -76,7 +76,7 @@ class Parameters:
         for name, row in table.items():
             if not isinstance(row, Mapping):
                 raise UserError(f"theta.{name}: {row!r} is not a mapping with unit, start, …")
-        return cls([build(Parameter, {"name": name, **row}, f"theta.{name}") for name, row in table.items()])
+        return cls([typed(Parameter, {"name": name, **row}, f"theta.{name}") for name, row in table.items()])
 
     def __len__(self) -> int:
         return len(self.rows)

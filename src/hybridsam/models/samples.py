@@ -49,10 +49,6 @@ class Samples:
         inputs = {name: values[:, :, :n] for name, values in self.inputs.items()}
         return replace(self, inputs=inputs, targets=self.targets[:, :, : n - 1], times=self.times[:n])
 
-    def of_member(self, i: int) -> "Samples":
-        """What one member learns from, with a member axis of length one."""
-        return self if len(self.targets) == 1 else self._each(lambda values: values[i : i + 1])
-
     def in_units(self, prediction: Tensor) -> Tensor:
         """A prediction (member, sample, ...) in the units of the dataset."""
         return prediction * self.scale + self.mean

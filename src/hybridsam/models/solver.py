@@ -1,6 +1,6 @@
 """Rollouts of a vector field: the classical Runge-Kutta method at fixed steps, others through torchdiffeq."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.settings import typed
 
 VectorField = Callable[[float, Tensor], Tensor]
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
@@ -48,6 +49,11 @@ class Solver:
             if not getattr(self, key) > 0:
                 raise UserError(f"solver.{key}: {getattr(self, key)!r} is not a positive number")
 
+    @classmethod
+    def from_settings(cls, values: Mapping) -> "Solver":
+        """From the section ``solver`` of a task file's ``model``; raises UserError naming the key."""
+        return typed(cls, values, "model.solver")
+
     @property
     def adaptive(self) -> bool:
         return self.method in ADAPTIVE
@@ -72,6 +78,17 @@ class Solver:
                 x, *seen = _advance(field, x, own)
             states += seen
         return torch.stack(states, 2)
+
+    def rollouts(self, field_of: Callable[[slice], VectorField], initial: Tensor, times: Sequence[float]) -> Tensor:
+        """As :meth:`rollout`, of members that do not mix; field_of: some members -> their vector field.
+
+        An adaptive method has one error estimate for all that it integrates, so there each member goes alone.
+        """
+        members = len(initial)
+        if not self.adaptive or members == 1:
+            return self.rollout(field_of(slice(members)), initial, times)
+        each = [slice(i, i + 1) for i in range(members)]
+        return torch.cat([self.rollout(field_of(own), initial[own], times) for own in each])
 
     def steps(self, times: Sequence[float]) -> list[Step]:
         """The steps of a rollout: between two times equal ones, no longer than ``step``."""

@@ -12,13 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.errors import UserError
-from hybridsam.core.settings import build as build_settings
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver, UserError, simulate_ode
 
 COMPONENTS = {"position": "m", "velocity": "m s-1"}
 
@@ -59,5 +53,5 @@ def build(model: Mapping) -> HybridODE:
         science,
         Parameters.from_settings({name: model["theta"][name]}),
         MLP((2, *model["hidden"], 2)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

@@ -14,11 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data import chambers, splits
-from hybridsam.models.hybrid import HybridMap
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
+from hybridsam import MLP, HybridMap, Parameters, chambers, splits, values_of
 
 EXPERIMENT = "uniform_reference"
 COLOURS = ("red", "green", "blue")
@@ -88,13 +84,12 @@ def build(model: Mapping) -> HybridMap:
         """Readings of the sensors, (member, sample, 6)."""
         return sensor_readings(theta, u, distances)
 
-    beside = {"brightness": 1 / 255, "auxiliary": 1 / 255}
     return HybridMap(
         science,
         Parameters.from_settings(model["theta"]),
         MLP((len(SENSORS) + len(COLOURS) + len(AUXILIARY), *model["hidden"], len(SENSORS))),
         target="reading",
         inputs=("brightness", *POLARISERS, "auxiliary", "gain"),
-        beside=beside,
+        network_inputs={"brightness": 1 / 255, "auxiliary": 1 / 255},
         standardise=True,
     )

@@ -18,12 +18,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.errors import UserError
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data import chambers, splits
-from hybridsam.models.hybrid import HybridMap
-from hybridsam.models.networks import UNet
-from hybridsam.models.parameters import Parameters
+from hybridsam import HybridMap, Parameters, UNet, UserError, chambers, splits, values_of
 
 EXPERIMENT = "uniform_ap_1.8_iso_500.0_ss_0.005"
 COLOURS = ("red", "green", "blue")
@@ -105,7 +100,7 @@ def build(model: Mapping) -> HybridMap:
         UNet(3, model["channels"], 3),
         target="image",
         inputs=("brightness", *POLARISERS),
-        beside={},
+        network_inputs={},
         standardise=False,
     )
 

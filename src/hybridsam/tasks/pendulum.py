@@ -11,12 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver, simulate_ode
 
 COMPONENTS = {"angle": "rad", "angular velocity": "rad s-1"}
 
@@ -45,5 +40,5 @@ def build(model: Mapping) -> HybridODE:
         science,
         Parameters.from_settings(model["theta"]),
         MLP((2, *model["hidden"], 2)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

@@ -15,12 +15,19 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP, Decoder, Layers, Network, Networks, RunningStatistics
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.samples import Samples, in_split, tensor, times_of
-from hybridsam.models.solver import Solver
+from hybridsam import (
+    MLP,
+    Decoder,
+    HybridModel,
+    HybridODE,
+    Network,
+    Networks,
+    Parameters,
+    RunningStatistics,
+    Samples,
+    Solver,
+    samples,
+)
 from hybridsam.tasks import pendulum
 
 
@@ -45,7 +52,7 @@ def render(angle: np.ndarray, centres: np.ndarray, arm: float, width: float) -> 
     return np.exp(-(y[..., :, None] ** 2 + x[..., None, :] ** 2) / (2 * width**2))
 
 
-class EncodedODE:
+class EncodedODE(HybridModel):
     """A hybrid vector field whose states are seen through images only.
 
     motion, latent: encoders of the first ``seen`` frames. field: g. reduction: an affine map from the angle to an
@@ -53,7 +60,6 @@ class EncodedODE:
     """
 
     target = "image"
-    fast = None
 
     def __init__(
         self,
@@ -77,8 +83,8 @@ class EncodedODE:
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
         """The first frames as inputs, all frames as targets, (1, sample, time, y, x, 1)."""
-        frames = tensor(in_split(dataset, split)["image"], dtype, device)
-        return Samples({"frames": frames[:, :, : self.seen]}, frames, times_of(dataset))
+        frames = samples.tensor(samples.in_split(dataset, split)["image"], dtype, device)
+        return Samples({"frames": frames[:, :, : self.seen]}, frames, samples.times_of(dataset))
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """All frames, (member, sample, time, y, x, 1)."""
@@ -101,29 +107,26 @@ class EncodedODE:
         images = self.reduction(self._part("reduction", layers), angle.flatten(1, 2))
         return (prediction - images.view(prediction.shape)).square().flatten(1).mean(1)
 
-    def _encode(self, encoder: Network, layers: Layers, data: Samples) -> Tensor:
+    def _encode(self, encoder: Network, layers: dict[str, Tensor], data: Samples) -> Tensor:
         frames = data.inputs["frames"].flatten(2)
         return encoder(layers, frames.expand(len(layers["0.weight"]), *frames.shape[1:]))
 
-    def _states(self, theta: Tensor, layers: Layers, data: Samples, latent: Tensor | None = None) -> Tensor:
+    def _states(self, theta: Tensor, layers: dict[str, Tensor], data: Samples, latent: Tensor | None = None) -> Tensor:
         """States (member, sample, time, 2), the first as the encoder sees it; with g if ``latent`` is there for it."""
-        if self.hidden.solver.adaptive and len(theta) > 1:  # one error estimate for all members would couple them
-            parts = []
-            for i in range(len(theta)):
-                own = {name: values[[i]] for name, values in layers.items()}
-                code = None if latent is None else latent[[i]]
-                parts.append(self._states(theta[[i]], own, data.of_member(i), code))
-            return torch.cat(parts)
-        named, field = self.parameters.named(theta), self._part("field", layers)
 
-        def rate(t: float, x: Tensor) -> Tensor:
-            known = self.hidden.science(named, x)
-            return known if latent is None else known + self.field(field, torch.cat([x, latent], -1))
+        def of(own: slice) -> Callable[[float, Tensor], Tensor]:
+            named = self.parameters.named(theta[own])
+            if latent is None:
+                return lambda t, x: self.hidden.science(named, x)
+            field, code = {name: w[own] for name, w in self._part("field", layers).items()}, latent[own]
+            return lambda t, x: self.hidden.science(named, x) + self.field(field, torch.cat([x, code], -1))
 
         initial = self._encode(self.motion, self._part("motion", layers), data)
-        return torch.cat([initial.unsqueeze(2), self.hidden.solver.rollout(rate, initial, data.times)], 2)
+        return torch.cat([initial.unsqueeze(2), self.hidden.solver.rollouts(of, initial, data.times)], 2)
 
-    def _decode(self, layers: Layers, states: Tensor, latent: Tensor, running: RunningStatistics | None) -> Tensor:
+    def _decode(
+        self, layers: dict[str, Tensor], states: Tensor, latent: Tensor, running: RunningStatistics | None
+    ) -> Tensor:
         seen = torch.cat([states, latent.unsqueeze(2).expand(-1, -1, states.shape[2], -1)], -1)
         if running and not running.training:
             layers = layers | self.network.unflatten_running(running.values)
@@ -145,6 +148,6 @@ def build(model: Mapping) -> EncodedODE:
         field=MLP((2 + model["latent"], *model["hidden"], 2)),
         decoder=decoder,
         reduction=MLP((1, pixels)),
-        solver=build_settings(Solver, model["solver"], "model.solver"),
+        solver=Solver.from_settings(model["solver"]),
         seen=model["seen"],
     )

@@ -14,14 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.errors import UserError
-from hybridsam.core.settings import build as build_settings
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import ConvNet, Network
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.samples import Samples
-from hybridsam.models.solver import Solver
+from hybridsam import ConvNet, HybridODE, Network, Parameters, Samples, Solver, UserError, simulate_ode
 
 COMPONENTS = {"u": "1", "v": "1"}
 
@@ -80,5 +73,5 @@ def build(model: Mapping) -> Diffusion:
         model["side"],
         Parameters.from_settings(model["theta"]),
         ConvNet((2, *model["channels"], 2)),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

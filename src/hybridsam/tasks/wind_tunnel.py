@@ -15,13 +15,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.errors import UserError
-from hybridsam.core.settings import constants as values_of
-from hybridsam.data import chambers, splits
-from hybridsam.models.hybrid import HybridMap
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.samples import Samples
+from hybridsam import MLP, HybridMap, Parameters, Samples, UserError, chambers, splits, values_of
 
 EXPERIMENT = "loads_hatch_mix_fast_run_{}"
 INPUTS = {"load_in": "1", "load_out": "1", "hatch": "degree"}
@@ -86,8 +80,8 @@ class SteadyPressure(HybridMap):
     """The law of two fans, of which the part without r is computed once: as input ``still``, pressure in still air."""
 
     def __init__(self, law: Mapping, parameters: Parameters, network: MLP) -> None:
-        beside = {"load_in": 1.0, "load_out": 1.0, "hatch": 1 / 45}
-        super().__init__(self.pressure, parameters, network, "pressure", tuple(INPUTS), beside, standardise=True)
+        network_inputs = {"load_in": 1.0, "load_out": 1.0, "hatch": 1 / 45}
+        super().__init__(self.pressure, parameters, network, "pressure", tuple(INPUTS), network_inputs, True)
         self.law = law
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:

@@ -11,12 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.settings import build as build_settings
-from hybridsam.data.simulate import simulate_ode
-from hybridsam.models.hybrid import HybridODE
-from hybridsam.models.networks import MLP
-from hybridsam.models.parameters import Parameters
-from hybridsam.models.solver import Solver
+from hybridsam import MLP, HybridODE, Parameters, Solver, simulate_ode
 
 COMPONENTS = {"population": "1"}  # of the state: name -> unit
 
@@ -44,5 +39,5 @@ def build(model: Mapping) -> HybridODE:
         science,
         Parameters.from_settings(model["theta"]),
         MLP((len(COMPONENTS), *model["hidden"], len(COMPONENTS))),
-        build_settings(Solver, model["solver"], "model.solver"),
+        Solver.from_settings(model["solver"]),
     )

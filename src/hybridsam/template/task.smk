@@ -10,7 +10,7 @@ ruleorder: NAME_data > simulate
 rule NAME_data:
     """Make the data of NAME."""
     input:
-        code=library("hybridsam.core.records", task_settings("NAME")["module"]),
+        code=library("hybridsam.data.simulate", "hybridsam.core.records", task_settings("NAME")["module"]),
     output:
         "results/{experiment}/NAME/dataset.nc",
     log:
@@ -18,6 +18,6 @@ rule NAME_data:
     conda:
         "../../../envs/environment.yaml"
     params:
-        settings=lambda wc: json.dumps({key: task_settings("NAME")[key] for key in ("module", "data")}),
+        settings=lambda wc: written({key: task_settings("NAME")[key] for key in ("module", "data")}),
     shell:
         "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"

@@ -14,19 +14,21 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE
-from hybridsam.models.networks import MLP, ConvNet, Layers
+from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE, is_of
+from hybridsam.models.networks import MLP, ConvNet, Layers, Network, RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.models.symbolic import TYPES, NotFollowedError, c_code, record
-from hybridsam.training.methods import gradient, loss
+from hybridsam.training.loss import Loss
+from hybridsam.training.methods import gradient
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp-simd", "-fPIC", "-shared", "-pthread")
@@ -40,32 +42,41 @@ class NotCompiledError(Exception):
     """There is no compiler, or it fails."""
 
 
-def accelerate(model: HybridModel, data: Samples) -> bool:
-    """Let the model use the fast path if there is one for it; one line in the log says which path is taken, and why."""
-    part: Any
-    kind: type
-    if isinstance(model.network, ConvNet):
-        part, kind = model.network, FusedConvNet
-    elif isinstance(model.network, MLP) and type(model).predict in KINDS:
-        part, kind = model, KINDS[type(model).predict]
-    else:
-        return False
+def faster_loss(model: HybridModel, data: Samples) -> Loss | None:
+    """A faster way to the loss of a model, None where there is none; a line in the log says which is taken, and why.
+
+    data: samples of the kind that it is for; on a few of them it has to agree with PyTorch before it is trusted.
+    """
     if data.targets.device.type != "cpu":
-        return False
+        return None
     try:
-        fast = kind(part, data.targets.dtype)
-        expected = _gradient(model, data)
-        part.fast = fast
-        if not all(
-            (a - b).norm() <= AGREEMENT * a.norm() for a, b in zip(expected, _gradient(model, data), strict=True)
-        ):
-            part.fast = None
+        faster = _compiled(model, data.targets.dtype)
+        if faster and not _agree(_gradient(Loss(model), data), _gradient(faster, data)):
             raise NotFollowedError("what was compiled from the science does not agree with it")
     except (NotCompiledError, NotFollowedError) as reason:
         logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
-        return False
-    logger.info("training with C++ compiled for this CPU")
-    return True
+        return None
+    if faster:
+        logger.info("training with C++ compiled for this CPU")
+    return faster
+
+
+def _compiled(model: HybridModel, dtype: torch.dtype) -> Loss | None:
+    """The compiled loss of a model of a known form, else None."""
+    if isinstance(model.network, ConvNet):
+        return Loss(_with_network(model, CompiledConvNet(model.network, dtype)))
+    if isinstance(model.network, MLP) and isinstance(model, HybridODE) and is_of(model, HybridODE, "predict"):
+        return CompiledODE(model, dtype)
+    if isinstance(model.network, MLP) and isinstance(model, HybridMap) and is_of(model, HybridMap, "predict"):
+        return CompiledMap(model, dtype)
+    return None
+
+
+def _with_network(model: HybridModel, network: Network) -> HybridModel:
+    """The model with another network in the place of its own."""
+    model = copy(model)
+    model.network = network
+    return model
 
 
 @cache
@@ -117,21 +128,28 @@ def compiled(source: str, command: Sequence[str], folder: Path) -> Path:
     return built
 
 
-class FusedODE:
-    """Loss of a HybridODE whose network is an MLP and whose solver takes fixed steps."""
+class CompiledODE(Loss):
+    """Of a HybridODE whose network is an MLP and whose solver takes fixed steps."""
 
     def __init__(self, model: HybridODE, dtype: torch.dtype) -> None:
         if model.solver.adaptive:
             raise NotFollowedError(f"the solver {model.solver.method} chooses its steps")
-        self.model = model
+        self.model: HybridODE = model
         self.sizes = _integers(cast(MLP, model.network).sizes)
         formulas = record(model.field, model.parameters.names, self.sizes[0], self.sizes[-1])
         self.rollout_error = library(c_code(formulas, dtype)).rollout_error
 
-    def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
-        """(member,) mean squared error, plus weight times the penalty where one is given."""
+    def __call__(
+        self,
+        theta: Tensor,
+        phi: Tensor,
+        data: Samples,
+        running: RunningStatistics | None = None,
+        rho: Tensor | None = None,
+    ) -> Tensor:
+        """As :class:`Loss`."""
         error = _Error.apply(self._error, data, theta, phi)
-        return error if weight is None else error + weight * self.model.penalty(theta, phi, data)
+        return error if rho is None else error + rho * self.model.penalty(theta, phi, data)
 
     def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
@@ -150,53 +168,63 @@ class FusedODE:
         return error, g_theta, g_phi
 
 
-class FusedMap:
-    """Loss of a HybridMap whose network is an MLP on vectors."""
+class CompiledMap(Loss):
+    """Of a HybridMap whose network is an MLP on vectors."""
 
     def __init__(self, model: HybridMap, dtype: torch.dtype) -> None:
-        self.model = model
+        self.model: HybridMap = model
         self.sizes = _integers(cast(MLP, model.network).sizes)
-        self.seen_beside = lru_cache(maxsize=1)(model.seen_beside)  # the same in every pass, without mini-batches
+        self.seen_by_network = lru_cache(maxsize=1)(
+            model.seen_by_network
+        )  # the same in every pass, without mini-batches
         self.map_error = library(f"#define MAP\ntypedef {TYPES[dtype][0]} Real;\n").map_error
 
-    def __call__(self, theta: Tensor, phi: Tensor, data: Samples, weight: Tensor | None = None) -> Tensor:
-        """(member,) mean squared error, plus weight times the penalty where one is given."""
-        science, beside = self.model.predict_science(theta, None, data), self.seen_beside(data)
-        error = _Error.apply(self._error, beside, phi, science, data.targets)
-        return error if weight is None else error + weight * _Error.apply(self._error, beside, phi, science, science)
+    def __call__(
+        self,
+        theta: Tensor,
+        phi: Tensor,
+        data: Samples,
+        running: RunningStatistics | None = None,
+        rho: Tensor | None = None,
+    ) -> Tensor:
+        """As :class:`Loss`."""
+        science, seen = self.model.predict_science(theta, None, data), self.seen_by_network(data)
+        error = _Error.apply(self._error, seen, phi, science, data.targets)
+        return error if rho is None else error + rho * _Error.apply(self._error, seen, phi, science, science)
 
-    def _error(self, beside: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
+    def _error(self, seen: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
         members, samples, n_x = x.shape
-        x, y, beside = (values.contiguous() for values in (x, y, beside))
+        x, y, seen = (values.contiguous() for values in (x, y, seen))
         error = phi.new_empty(members)
         gradients = zip((phi, x, y), backward, strict=True)
         g_phi, g_x, g_y = (torch.zeros_like(values) if wanted else None for values, wanted in gradients)
         self.map_error(
             members, samples, len(self.sizes) - 1, self.sizes, n_x,
-            _pointer(x), _pointer(beside), _stride(beside), _pointer(y), _stride(y), _pointer(phi),
+            _pointer(x), _pointer(seen), _stride(seen), _pointer(y), _stride(y), _pointer(phi),
             _pointer(error), _pointer(g_phi), _pointer(g_x), _pointer(g_y), torch.get_num_threads(),
         )  # fmt: skip
         return error, g_phi, g_x, g_y
 
 
-class FusedConvNet:
-    """A ConvNet of one member, on fields (sample, y, x, channel)."""
+class CompiledConvNet(ConvNet):
+    """A ConvNet whose members are computed by compiled functions."""
 
     def __init__(self, network: ConvNet, dtype: torch.dtype) -> None:
-        self.channels = _integers(network.channels)
+        super().__init__(network.channels)
+        self.c_channels = _integers(self.channels)
         self.functions = library(f"#define GRID\ntypedef {TYPES[dtype][0]} Real;\n")
 
-    def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        """As ConvNet.one."""
+    def one(self, layers: Layers, x: Tensor) -> Tensor:
+        """One member: (sample, y, x, channel)."""
         return _ConvNet.apply(self, torch.cat([values.flatten() for values in layers.values()]), x)
 
     def about(self, x: Tensor) -> tuple:
         """The first arguments of all functions: sizes of x and of the network."""
-        return *x.shape[:3], len(self.channels) - 1, self.channels
+        return *x.shape[:3], len(self.channels) - 1, self.c_channels
 
 
 class _ConvNet(torch.autograd.Function):
-    """(sample, y, x, channel) of one member through a FusedConvNet with parameters phi (n,)."""
+    """(sample, y, x, channel) of one member through a CompiledConvNet with parameters phi (n,)."""
 
     @staticmethod
     def forward(ctx, network, phi, x):
@@ -218,9 +246,6 @@ class _ConvNet(torch.autograd.Function):
         pointers = map(_pointer, (x, phi, z, moments, upstream.contiguous(), g_phi, g_x))
         ctx.network.functions.convnet_backward(*ctx.network.about(x), *pointers, torch.get_num_threads())
         return None, g_phi, g_x
-
-
-KINDS = {HybridODE.predict: FusedODE, HybridMap.predict: FusedMap}  # a model that predicts in its own way has none
 
 
 class _Error(torch.autograd.Function):
@@ -253,9 +278,14 @@ def _stride(values: Tensor) -> ctypes.c_long:
     return ctypes.c_long(values.stride(0) if len(values) > 1 else 0)
 
 
-def _gradient(model: HybridModel, data: Samples) -> tuple[Tensor, ...]:
+def _agree(expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
+    return all((a - b).norm() <= AGREEMENT * a.norm() for a, b in zip(expected, found, strict=True))
+
+
+def _gradient(loss: Loss, data: Samples) -> tuple[Tensor, ...]:
     """Loss of a member and its gradients, on a few samples and times."""
+    model = loss.model
     few = next(data.chunks(3)).until(3)
     raw = model.parameters.initial(1).to(few.targets)
     phi = model.network.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)
-    return gradient(lambda raw, phi: loss(model, model.parameters.constrain(raw), phi, few), raw, phi)
+    return gradient(lambda raw, phi: loss(model.parameters.constrain(raw), phi, few), raw, phi)

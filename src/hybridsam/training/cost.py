@@ -6,8 +6,6 @@ shows the law beside measurements.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
@@ -20,10 +18,11 @@ from hybridsam.core.methods import Method
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
-from hybridsam.training.compiled import FusedMap
+from hybridsam.training.compiled import CompiledMap
 from hybridsam.training.devices import members_at_once, saved_bytes
 from hybridsam.training.loop import Training, generator
-from hybridsam.training.methods import Objective, gradient, objective
+from hybridsam.training.loss import Loss, Objective, objective
+from hybridsam.training.methods import gradient
 
 SQUARE, SECONDS = 1024, 0.1  # of the matrices that are multiplied to find this CPU's rate, and for how long
 
@@ -147,67 +146,49 @@ class Gradient:
         return PYTORCH.seconds(by_pytorch, rate) + COMPILED.seconds(compiled, rate)
 
 
-def gradient_of(model: HybridModel, method: Method, data: Samples) -> Gradient:
-    """The work of a gradient of what a method minimizes, on samples like the first one of data."""
-    few, member, sample = _count(model, method, data)
+def gradient_of(model: HybridModel, faster: Loss | None, method: Method, data: Samples) -> Gradient:
+    """The work of a gradient of what a method minimizes, on samples like the first one of data.
+
+    faster: of :func:`hybridsam.training.compiled.faster_loss`.
+    """
+    loss = faster or Loss(model)
+    few, member, sample = _count(loss, method, data)
     compiled = Work()
-    if _fast_parts(model):
-        with by_pytorch(model):
-            compiled = _count(model, method, data)[2] - sample  # what PyTorch would have to do besides
-        if isinstance(model.fast, FusedMap) and method.penalty == "network":
+    if faster:
+        compiled = _count(Loss(model), method, data)[2] - sample  # what PyTorch would have to do besides
+        if isinstance(faster, CompiledMap) and method.penalty == "network":
             compiled = compiled * 2  # the penalty, of the same prediction, is computed anew
-    kept = _kept(model, method, data, FEW)
-    return Gradient(few, sample, member, compiled, kept, _kept(model, method, data, FEW + 1) - kept)
+    kept = _kept(loss, method, data, FEW)
+    return Gradient(few, sample, member, compiled, kept, _kept(loss, method, data, FEW + 1) - kept)
 
 
-def _count(model: HybridModel, method: Method, data: Samples) -> tuple[Work, Work, Work]:
+def _count(loss: Loss, method: Method, data: Samples) -> tuple[Work, Work, Work]:
     """The work of PyTorch for FEW members on FEW samples, and what another member and, for a member, sample adds."""
     sizes = ((FEW, FEW), (FEW + 1, FEW), (FEW, FEW + 1))
-    few, members, samples = (_seen(model, method, data, *n) for n in sizes)
+    few, members, samples = (_seen(loss, method, data, *n) for n in sizes)
     return few, members - few, replace((samples - few) * (1 / FEW), calls=0.0, convolution_calls=0.0)
 
 
-def _seen(model: HybridModel, method: Method, data: Samples, members: int, samples: int) -> Work:
-    losses, raw, phi = _losses(model, method, data, members, samples)
+def _seen(loss: Loss, method: Method, data: Samples, members: int, samples: int) -> Work:
+    minimized, raw, phi = _losses(loss, method, data, members, samples)
     with Counter() as counter:
-        gradient(losses, raw, phi)
+        gradient(minimized, raw, phi)
     return counter.work
 
 
-def _losses(
-    model: HybridModel, method: Method, data: Samples, members: int, samples: int
-) -> tuple[Objective, Tensor, Tensor]:
+def _losses(loss: Loss, method: Method, data: Samples, members: int, samples: int) -> tuple[Objective, Tensor, Tensor]:
     """What a method minimizes, on copies of the first sample, and theta and phi of members that are alike."""
-    few = data.batch(torch.zeros(1, samples, dtype=torch.long))
+    model, few = loss.model, data.batch(torch.zeros(1, samples, dtype=torch.long))
     raw = model.parameters.initial(members).to(data.targets)
     phi = model.network.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
     running = RunningStatistics(model.network.initial_running().to(raw).expand(members, -1), training=True)
-    return objective(model, method, raw.new_zeros(members), few, running), raw, phi
+    return objective(loss, method, raw.new_zeros(members), few, running), raw, phi
 
 
-def _kept(model: HybridModel, method: Method, data: Samples, samples: int) -> int:
+def _kept(loss: Loss, method: Method, data: Samples, samples: int) -> int:
     """Bytes that the forward pass of a member keeps for the way back."""
-    losses, raw, phi = _losses(model, method, data, 1, samples)
-    return saved_bytes(lambda: losses(raw.requires_grad_(), phi.detach().requires_grad_()))
-
-
-def _fast_parts(model: HybridModel) -> list[Any]:
-    """What of model and network has a fast path."""
-    return [part for part in (model, model.network) if getattr(part, "fast", None)]
-
-
-@contextmanager
-def by_pytorch(model: HybridModel) -> Iterator[None]:
-    """The model without its fast path, and its network without its own."""
-    parts = _fast_parts(model)
-    fast = [part.fast for part in parts]
-    for part in parts:
-        part.fast = None
-    try:
-        yield
-    finally:
-        for part, own in zip(parts, fast, strict=True):
-            part.fast = own
+    minimized, raw, phi = _losses(loss, method, data, 1, samples)
+    return saved_bytes(lambda: minimized(raw.requires_grad_(), phi.detach().requires_grad_()))
 
 
 def multiplication_rate(dtype: torch.dtype) -> float:

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import logging
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -12,11 +13,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hybridsam.core.errors import UserError
+
 BYTES_ON_CPU = 512 * 2**20  # for the activations of a pass; more members at once are hardly faster there
 SHARE_OF_GPU = 0.6  # of its memory, for the same; gradients and what kernels need come on top
 WARM_UP = 3  # passes before a graph is captured, as PyTorch recommends
 
 logger = logging.getLogger(__name__)
+
+
+def chosen_device(name: str) -> str:
+    """``auto``, a GPU where there is one, as a name for PyTorch; raises UserError for a device that is not there."""
+    gpu = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if gpu else "cpu"
+    if name != "cpu" and not (gpu and re.fullmatch(r"cuda(:\d+)?", name)):
+        raise UserError(
+            f"device: {name!r} is not one of auto, cpu" + (", cuda, cuda:<number>" if gpu else "; no GPU here")
+        )
+    return name
 
 
 def saved_bytes(forward: Callable[[], Tensor]) -> int:

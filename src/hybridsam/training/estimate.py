@@ -13,18 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
-from hybridsam.core.provenance import digest
-from hybridsam.core.settings import Settings, constants
+from hybridsam.core.settings import Settings, digest, values_of
 from hybridsam.data.splits import SPLITS
-from hybridsam.data.table import read
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from hybridsam.core.methods import Method
-    from hybridsam.models.hybrid import HybridModel
-    from hybridsam.models.samples import Samples
+    from hybridsam.training.cost import Cost
     from hybridsam.training.loop import Training
 
 START_SECONDS = 3.0  # of a job: to start Python, to read the data, to write the runs
@@ -37,20 +34,16 @@ Estimate = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
-def log_training(
-    model: "HybridModel", method: "Method", data: "Samples", validation: "Samples", training: "Training", members: int
-) -> None:
-    """Say in the log how long a training takes on this CPU; nothing where it is on a GPU."""
-    from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
-
-    if data.targets.device.type != "cpu":
-        return
+def log_training(task: Settings, dataset: "xr.Dataset", block: Block) -> None:
+    """Say in the log how long a block of runs trains on this CPU."""
     try:
-        cost = cost_of(model, method, gradient_of(model, method, data), training, len(data), len(validation))
-        seconds = training.iterations * cost.iteration(members, multiplication_rate(data.targets.dtype))
-        logger.info(f"about {in_words(seconds)} in all (estimated)")
-    except Exception as error:  # such as of a model for which a few copies of a sample are no data
+        few, sizes = _beginning(dataset)
+        training, costs, rate = _costs(task, few, sizes, [block.method])
+    except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
         logger.info(f"no estimate of the time: {error}")
+        return
+    seconds = training.iterations * costs[block.method].iteration(len(block.seeds), rate)
+    logger.info(f"about {in_words(seconds)} in all (estimated)")
 
 
 def in_words(seconds: float) -> str:
@@ -70,8 +63,8 @@ def study(
 ) -> Estimate:
     """Estimates of all tasks, and a line that sums them up.
 
-    datasets: dataset.nc of each task, used if it is there. grid: method -> strengths. blocks: of each task, how many
-    seeds its jobs train. cache: folder where estimates of unchanged tasks are found again.
+    datasets: dataset.nc of each task, used if it is there. grid: method -> values of rho. blocks: of each task, how
+    many seeds its jobs train. cache: folder where estimates of unchanged tasks are found again.
 
     Returns ``tasks``, in their order: ``seconds`` of all trainings, and ``jobs``: method -> ``seconds``, ``megabytes``
     of the largest block; or the ``reason`` why there are none. And ``summary``: the line.
@@ -107,7 +100,7 @@ def _cores() -> int:
 
 
 def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[int], cache: Path | None) -> Estimate:
-    numbers = {method: len(strengths) for method, strengths in grid.items()}
+    numbers = {method: len(rhos) for method, rhos in grid.items()}
     law = Path(__file__).with_name("cost.py").read_text(encoding="utf-8")
     known_by: list = [task, numbers, list(blocks), platform.node(), law]
     if "table" in task and (table := Path(task["table"]["file"])).is_file():  # which may have grown
@@ -123,31 +116,13 @@ def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[i
     return estimate
 
 
-def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], blocks: Sequence[int]) -> Estimate:
+def of_task(task: Settings, dataset: Path | None, rhos: Mapping[str, int], blocks: Sequence[int]) -> Estimate:
     """Estimate of one task; raises UserError if it is not known what its data look like."""
     import torch
 
-    from hybridsam.core import modules
-    from hybridsam.core.methods import get_method
-    from hybridsam.core.settings import build
-    from hybridsam.training.compiled import accelerate
-    from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
-    from hybridsam.training.loop import Training
-
     torch.set_num_threads(1)
-    model = modules.load(task["module"]).build(task["model"])
-    training = build(Training, task["training"], "training")
     few, sizes = few_data(task, dataset)
-    data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
-    accelerate(model, data)
-    methods = {name: get_method(name) for name in strengths}
-    # Methods with the same penalty differ in how many gradients they take, not in what one takes.
-    gradients = {m.penalty: gradient_of(model, m, data) for m in {m.penalty: m for m in methods.values()}.values()}
-    rate = multiplication_rate(data.targets.dtype)
-    costs = {
-        name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
-        for name, method in methods.items()
-    }
+    training, costs, rate = _costs(task, few, sizes, list(rhos))
 
     def seconds(name: str, members: int) -> float:
         return START_SECONDS + training.iterations * costs[name].iteration(members, rate)
@@ -157,8 +132,39 @@ def of_task(task: Settings, dataset: Path | None, strengths: Mapping[str, int], 
         name: {"seconds": seconds(name, max(blocks)), "megabytes": data_megabytes + cost.megabytes(max(blocks))}
         for name, cost in costs.items()
     }
-    total = sum(strengths[name] * times * seconds(name, n) for name in costs for n, times in Counter(blocks).items())
+    total = sum(rhos[name] * times * seconds(name, n) for name in costs for n, times in Counter(blocks).items())
     return {"seconds": total, "jobs": jobs}
+
+
+def _costs(
+    task: Settings, few: "xr.Dataset", sizes: Mapping[str, int], methods: Sequence[str]
+) -> "tuple[Training, dict[str, Cost], float]":
+    """How to train, method -> what it costs, and the floating-point operations a second of this CPU.
+
+    few, sizes: as of :func:`few_data`.
+    """
+    import torch
+
+    from hybridsam.core import modules
+    from hybridsam.core.methods import get_method
+    from hybridsam.core.settings import typed
+    from hybridsam.training.compiled import faster_loss
+    from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
+    from hybridsam.training.loop import Training
+
+    model = modules.load(task["module"]).build(task["model"])
+    training = typed(Training, task["training"], "training")
+    data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
+    faster = faster_loss(model, data)
+    chosen = {name: get_method(name) for name in methods}
+    # Methods with the same penalty differ in how many gradients they take, not in what one takes.
+    by_penalty = {method.penalty: method for method in chosen.values()}
+    gradients = {penalty: gradient_of(model, faster, method, data) for penalty, method in by_penalty.items()}
+    costs = {
+        name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
+        for name, method in chosen.items()
+    }
+    return training, costs, multiplication_rate(data.targets.dtype)
 
 
 def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping[str, int]]":
@@ -169,16 +175,18 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
     from hybridsam.core import modules
 
     if "table" in task:
-        return _beginning(read(task["table"]))
+        from hybridsam.data.table import read_dataset
+
+        return _beginning(read_dataset(task["table"]))
     if dataset and dataset.exists() and (found := _beginning_of(dataset, task)):
         return found
-    module, data = modules.load(task["module"]), constants(task["data"])
+    module, data = modules.load(task["module"]), values_of(task["data"])
     few = data | {"train": 2, "validation": 1, "test": 1}
     if "archive" not in task:
         return module.simulate(few), data
     if "twin_module" not in task:
         raise UserError("its data are measured and not here yet")
-    twin = constants(task["twin"])
+    twin = values_of(task["twin"])
     if "images" in twin:
         few["images"] = twin["images"] = MOST_IMAGES
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,8 @@ from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import Checkpoint, State
 from hybridsam.training.devices import captured, members_at_once, saved_bytes
-from hybridsam.training.methods import PERTURBATIONS, PERTURBED, hybrid_gradient, mean_squared_error, objective
+from hybridsam.training.loss import Loss, mean_squared_error, objective
+from hybridsam.training.methods import PERTURBATIONS, PERTURBED, hybrid_gradient
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba 2015)
 PURPOSES = ("initialisation", "batch order")
@@ -123,7 +124,7 @@ def initial_state(
 
 
 def train(
-    model: HybridModel,
+    loss: Loss,
     method: Method,
     rho: Sequence[float],
     seeds: Sequence[int],
@@ -138,14 +139,15 @@ def train(
     A member equals the same run alone, and a member whose losses or gradients are not finite disturbs no other.
     """
     device = data.targets.device
+    model = loss.model
     state = (checkpoint and checkpoint.load(device)) or initial_state(model, seeds, training, device)
     n_theta = len(model.parameters)
-    strength = torch.as_tensor(rho, dtype=state.w.dtype, device=device)
+    rhos = torch.as_tensor(rho, dtype=state.w.dtype, device=device)
     relative_rate = torch.ones_like(state.w[0])
     relative_rate[:n_theta] = training.theta_rate_factor
     order = BatchOrder(seeds, len(data), training.batch_size) if training.batch_size else None
     index = order.at(state.step).to(device) if order else None
-    gradients = captured(block_gradients(model, method, strength, data, index, state, training), device)
+    gradients = captured(block_gradients(loss, method, rhos, data, index, state, training), device)
     records = {step: i for i, step in enumerate(training.recorded_steps)}
     progress = Progress(state, training, model.parameters.names)
 
@@ -155,7 +157,7 @@ def train(
         values, g_theta, g_phi, running = gradients()
         if state.step in records:
             batch = data if index is None else data.batch(index)
-            record(state, records[state.step], model, batch, validation, g_theta, g_phi)
+            record(state, records[state.step], loss, batch, validation, g_theta, g_phi)
             progress.show(state, records[state.step])
             if state.step == training.iterations or bool((state.skipped >= training.diverged_after).all()):
                 if checkpoint:  # should the result be lost before it is safe, nothing is trained twice
@@ -172,9 +174,9 @@ def train(
 
 
 def block_gradients(
-    model: HybridModel,
+    loss: Loss,
     method: Method,
-    strength: Tensor,
+    rho: Tensor,
     data: Samples,
     index: Tensor | None,
     state: State,
@@ -185,15 +187,15 @@ def block_gradients(
     It returns losses, gradients for theta and phi (see :func:`hybrid_gradient`) and running statistics after the step,
     (member, ...). As many members are treated at once as the memory has room for.
     """
-    n_theta, is_weight = len(model.parameters), model.network.is_weight().to(state.w.device)
+    n_theta, is_weight = len(loss.model.parameters), loss.model.network.is_weight().to(state.w.device)
 
     def of_members(own: slice) -> tuple[Tensor, ...]:
         batch = data if index is None else data.batch(index[own])
         running = RunningStatistics(state.running[own], training=True)
-        loss = objective(model, method, strength[own], batch, running)
+        minimized = objective(loss, method, rho[own], batch, running)
         theta, phi = state.w[own, :n_theta], state.w[own, n_theta:]
         found = hybrid_gradient(
-            loss, theta, phi, PERTURBATIONS[method.perturbation], strength[own], is_weight, training.perturb
+            minimized, theta, phi, PERTURBATIONS[method.perturbation], rho[own], is_weight, training.perturb
         )
         return *found, running.moved()
 
@@ -201,7 +203,7 @@ def block_gradients(
         batch = data if index is None else data.batch(index[:1])
         theta, phi = (values.detach().requires_grad_() for values in (state.w[:1, :n_theta], state.w[:1, n_theta:]))
         running = RunningStatistics(state.running[:1], training=True)
-        return objective(model, method, strength[:1], batch, running)(theta, phi)
+        return objective(loss, method, rho[:1], batch, running)(theta, phi)
 
     members = len(state.w)
     size = members_at_once(saved_bytes(one_forward), state.w.device) if members > 1 else 1
@@ -219,9 +221,9 @@ def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relat
     """
     norm = g.norm(dim=1)
     finite = values.isfinite() & norm.isfinite()
-    running = state.skipped < training.diverged_after
-    state.skipped += running & ~finite
-    active = running & finite
+    going_on = state.skipped < training.diverged_after
+    state.skipped += going_on & ~finite
+    active = going_on & finite
     state.updates += active
 
     # In place, in half the time of new tensors. A factor of zero or one keeps a member that takes no step as it is.
@@ -240,18 +242,18 @@ def adam_step(state: State, values: Tensor, g: Tensor, training: Training, relat
 def record(
     state: State,
     row: int,
-    model: HybridModel,
+    loss: Loss,
     batch: Samples,
     validation: Samples,
     g_theta: Tensor,
     g_phi: Tensor,
 ) -> None:
     """Keep the losses (mean squared errors), theta and the norms of the applied gradients at this step."""
-    theta, phi = constrained(model, state)
+    theta, phi = constrained(loss.model, state)
     running = RunningStatistics(state.running)
     now = {
-        "train_loss": mean_squared_error(model, theta, phi, batch, running),
-        "validation_loss": mean_squared_error(model, theta, phi, validation, running, at_once=len(batch)),
+        "train_loss": mean_squared_error(loss, theta, phi, batch, running),
+        "validation_loss": mean_squared_error(loss, theta, phi, validation, running, at_once=len(batch)),
         "theta": theta,
         "grad_norm_theta": g_theta.norm(dim=1),
         "grad_norm_phi": g_phi.norm(dim=1),

@@ -9,12 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hybridsam.core.methods import Method
-from hybridsam.models.hybrid import HybridModel
-from hybridsam.models.networks import RunningStatistics
-from hybridsam.models.samples import Samples
+from hybridsam.training.loss import Objective
 
-Objective = Callable[[Tensor, Tensor], Tensor]
 Perturbation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 ETA_ASAM = 0.01  # Kwon et al. 2021, Sec. 4: keeps weights near zero perturbable
@@ -98,48 +94,3 @@ def hybrid_gradient(
 
     perturbed_values, g_theta, g_phi = gradient(objective, perturbed_theta, perturbed_phi)
     return torch.where(perturbed_values.isfinite(), values, perturbed_values), g_theta, g_phi
-
-
-def objective(
-    model: HybridModel, method: Method, rho: Tensor, data: Samples, running: RunningStatistics | None = None
-) -> Objective:
-    """What a method minimizes, (theta unconstrained, phi) -> (member,): mean squared error plus its penalty."""
-
-    def values(raw: Tensor, phi: Tensor) -> Tensor:
-        theta = model.parameters.constrain(raw)
-        value = loss(model, theta, phi, data, running, rho if method.penalty == "network" else None)
-        return value + rho * phi.square().sum(1) if method.penalty == "phi" else value
-
-    return values
-
-
-def loss(
-    model: HybridModel,
-    theta: Tensor,
-    phi: Tensor,
-    data: Samples,
-    running: RunningStatistics | None = None,
-    weight: Tensor | None = None,
-) -> Tensor:
-    """(member,) mean squared error, plus weight times the model's penalty R where a weight is given."""
-    if model.fast:
-        return model.fast(theta, phi, data, weight)
-    prediction = model.predict(theta, phi, data, running)
-    error = (prediction - data.targets).square().flatten(1).mean(1)
-    return error if weight is None else error + weight * model.penalty(theta, phi, data, prediction)
-
-
-def mean_squared_error(
-    model: HybridModel,
-    theta: Tensor,
-    phi: Tensor,
-    data: Samples,
-    running: RunningStatistics | None = None,
-    at_once: int = 0,
-) -> Tensor:
-    """(member,) mean over samples, times and components; theta in natural units.
-
-    at_once: how many samples are predicted together, to bound memory; 0: all.
-    """
-    parts = list(data.chunks(at_once or len(data)))
-    return torch.stack([loss(model, theta, phi, part, running) * len(part) for part in parts]).sum(0) / len(data)

@@ -6,8 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hybridsam.core import modules
 from hybridsam.core.errors import UserError
+from hybridsam.core.settings import values_of
 from hybridsam.data.chambers import MARK
+
+
+def simulate_twin(task: Mapping, folder: Path) -> None:
+    """Let a task's ``twin_module`` simulate its archive; raises UserError unless the folder has the archive's name."""
+    if folder.name != task["archive"]:
+        raise UserError(f"output: {folder} must be called {task['archive']}, as the archive that it stands for")
+    modules.load(task["twin_module"]).simulate(values_of(task["twin"]), folder)
 
 
 def write_twin(folder: Path, what: str, constants: Mapping[str, Any], fill: Callable[[Path], None]) -> None:

@@ -1,0 +1,80 @@
+"""Commands that put runs together, choose among them and export what was chosen."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from hybridsam.cli.command import DATASET_OF_RUNS, RULE, SETTINGS, command, option, output
+
+CUBE = option("cube", "cube.nc; it leads to the run files", type=Path)
+SELECTION = option("--selection", "selection.csv", type=Path)
+
+
+@command(
+    "put all runs of a task on labelled axes",
+    option("runs", "folder of the run files, <method>/rho=<rho>/seeds=<first>-<last>.nc", type=Path),
+    DATASET_OF_RUNS,
+    SETTINGS,
+    option("--grid", "JSON, method -> values of rho; without it every file found", default=""),
+    option("--seeds", "with --grid: first-last, several where some are left out", nargs="+", default=[]),
+    option("--seeds-per-job", "with --grid: the most seeds in a file", type=int, default=1),
+    option("--threads", "processes that read at once", type=int, default=1),
+    output("cube.nc to write"),
+)
+def collect(
+    runs: Path,
+    dataset: Path,
+    settings: Path,
+    grid: str,
+    seeds: Sequence[str],
+    seeds_per_job: int,
+    threads: int,
+    output: Path,
+) -> None:
+    from hybridsam.analysis import collect as from_files
+    from hybridsam.core import records
+    from hybridsam.core.blocks import blocks_of, parse_seeds
+    from hybridsam.core.settings import load
+
+    if grid:
+        every = [seed for part in seeds for seed in parse_seeds(part)]
+        paths = [runs / block.path for block in blocks_of(json.loads(grid), every, seeds_per_job)]
+    else:
+        paths = sorted(runs.glob("*/rho=*/seeds=*.nc"))
+    cube = from_files.collect(load(settings), records.read(dataset, "dataset"), paths, output.parent, threads)
+    records.write(cube, output, "cube", f"{cube.attrs['task_title']}: all runs")
+
+
+@command("choose each method's rho by every rule", CUBE, output("selection.csv to write"))
+def select(cube: Path, output: Path) -> None:
+    from hybridsam.analysis import selection
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+
+    table = selection.select(records.read(cube, "cube"))
+    write_whole(output, lambda part: table.to_csv(part, index=False))
+
+
+@command(
+    "a selected model as a PyTorch module without members, and theta as a PEtab parameter table",
+    CUBE,
+    DATASET_OF_RUNS,
+    SELECTION,
+    option("--method", "at whose selected rho the best seed is exported"),
+    RULE,
+    output("safetensors file to write"),
+    option("--parameters", "parameters.tsv to write", type=Path),
+)
+def export(cube: Path, dataset: Path, selection: Path, method: str, rule: str, output: Path, parameters: Path) -> None:
+    from safetensors.torch import save_file
+
+    from hybridsam.analysis.selection import read_selection
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+    from hybridsam.export import parameter_table, selected, selected_module
+
+    runs = selected(records.read(cube, "cube"), read_selection(selection), method, rule)
+    module, about = selected_module(cube.parent, runs, records.read(dataset, "dataset"))
+    table, weights = parameter_table(module.model, runs), module.state_dict()
+    write_whole(parameters, lambda part: table.to_csv(part, sep="\t", index=False))
+    write_whole(output, lambda part: save_file(weights, part, about))

@@ -1,0 +1,106 @@
+"""Commands that train, and that say beforehand what it takes and what can be known of theta."""
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
+
+
+@command(
+    "train one block of runs: a method, a rho, some seeds",
+    DATASET,
+    SETTINGS,
+    option("--method", "erm, l2reg, freg, sam, asam or fsam"),
+    option("--rho", "radius of the perturbation or weight of the penalty; 0 for erm"),
+    option("--seeds", "first-last, such as 0-4"),
+    output("run file to write; the weights go beside it"),
+    option("--device", "auto (a GPU when there is one), cpu, cuda, cuda:1 …", default="auto"),
+    option("--threads", "CPU threads of this process", type=int, default=1),
+    option(
+        "--checkpoints",
+        "folder for checkpoints and locks; a killed training resumes from there",
+        type=Path,
+        default=None,
+    ),
+    option("--checkpoint-seconds", "time between checkpoints", type=float, default=60.0),
+)
+def train(
+    dataset: Path,
+    settings: Path,
+    method: str,
+    rho: str,
+    seeds: str,
+    output: Path,
+    device: str,
+    threads: int,
+    checkpoints: Path | None,
+    checkpoint_seconds: float,
+) -> None:
+    import torch
+
+    from hybridsam.core import records
+    from hybridsam.core.blocks import Block, canonical, parse_seeds
+    from hybridsam.core.settings import digest, load
+    from hybridsam.training.block import checkpoint_for, train_task, write_runs
+    from hybridsam.training.checkpoint import locked
+    from hybridsam.training.devices import chosen_device
+    from hybridsam.training.estimate import log_training
+
+    torch.set_num_threads(threads)
+    task, data = load(settings), records.read(dataset, "dataset")
+    block = Block(method, float(canonical(rho)), parse_seeds(seeds))
+    checkpoint = None
+    alone: AbstractContextManager = nullcontext()
+    if checkpoints:
+        checkpoint = checkpoint_for(task, data, block, device, checkpoints, checkpoint_seconds)
+        alone = locked(checkpoints / f"{digest(str(output.resolve()))}.lock")
+    with alone:
+        if chosen_device(device) == "cpu":
+            log_training(task, data, block)
+        write_runs(*train_task(task, data, block, device, checkpoint), output)
+
+
+@command(
+    "how long all trainings of some tasks take on this machine, as JSON",
+    option("--settings", "of each task, a YAML or JSON file", type=Path, nargs="+"),
+    option("--dataset", "dataset.nc of each task, used if it is there", type=Path, nargs="+", default=None),
+    option("--grid", "JSON, method -> values of rho"),
+    option("--seeds", "first-last, several where some are left out", nargs="+"),
+    option("--seeds-per-job", "of each task: how many one job trains", type=int, nargs="+"),
+    option("--cache", "folder where estimates of unchanged tasks are found again", type=Path, default=None),
+)
+def estimate(
+    settings: Sequence[Path],
+    dataset: Sequence[Path] | None,
+    grid: str,
+    seeds: Sequence[str],
+    seeds_per_job: Sequence[int],
+    cache: Path | None,
+) -> None:
+    from hybridsam.core.blocks import parse_seeds, seed_ranges
+    from hybridsam.core.errors import UserError
+    from hybridsam.core.settings import load
+    from hybridsam.training.estimate import study
+
+    datasets: Sequence[Path | None] = dataset or [None] * len(settings)
+    for name, what, given in (("dataset", "files", datasets), ("seeds-per-job", "numbers", seeds_per_job)):
+        if len(given) != len(settings):
+            raise UserError(f"{name}: {len(given)} {what} for {len(settings)} tasks")
+    every = [seed for part in seeds for seed in parse_seeds(part)]
+    sizes = [[len(parse_seeds(part)) for part in seed_ranges(every, size)] for size in seeds_per_job]
+    print(json.dumps(study([load(path) for path in settings], datasets, json.loads(grid), sizes, cache)))
+
+
+@command("what can be known about theta before training", DATASET, SETTINGS, output("identifiability.csv to write"))
+def diagnose(dataset: Path, settings: Path, output: Path) -> None:
+    from hybridsam.analysis.identifiability import as_table
+    from hybridsam.core import modules, records
+    from hybridsam.core.files import write_whole
+    from hybridsam.core.settings import load
+
+    task = load(settings)
+    model = modules.load(task["module"]).build(task["model"])
+    table = as_table(model, records.read(dataset, "dataset"))
+    write_whole(output, lambda part: table.to_csv(part, index=False))

@@ -1,0 +1,125 @@
+"""A trained block as a Dataset: the final iterate, its errors, histories, and predictions of a few test samples."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hybridsam.core.blocks import Block
+from hybridsam.core.records import EXAMPLES, RUN
+from hybridsam.data.splits import SPLITS
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.samples import Samples
+from hybridsam.training.checkpoint import State
+from hybridsam.training.loop import Training, constrained
+from hybridsam.training.loss import Loss, mean_squared_error
+
+LOSSES = {
+    "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
+    "validation_loss": "mean squared error on the validation data",
+}
+GRADIENTS = {
+    "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
+    "grad_norm_phi": "norm of the applied gradient of phi",
+}
+
+
+@torch.no_grad()
+def describe(
+    loss: Loss, state: State, training: Training, data: Mapping[str, Samples], dataset: xr.Dataset, block: Block
+) -> xr.Dataset:
+    """The final iterate and the history of a block on the axes (method, rho, seed, ...).
+
+    data: split -> samples, as they were made of ``dataset``.
+    """
+    model = loss.model
+    runs = xr.Dataset(
+        coords={
+            "method": [block.method],
+            "rho": [block.rho],
+            "seed": list(block.seeds),
+            "parameter": model.parameters.names,
+            "parameter_units": ("parameter", model.parameters.units),
+            "split": list(SPLITS),
+        }
+    )
+    errors_in = squared_units(dataset, model.target, data["train"])
+    runs = runs.assign(_final(loss, state, training, data, errors_in))
+    runs = runs.assign(_histories(state, training, errors_in))
+    return _with_examples(runs, model, state, data["test"], dataset)
+
+
+def _variable(values: Tensor | np.ndarray, dims: Sequence[str], long_name: str, units: str = "1") -> tuple:
+    """A variable of a Dataset on the axes of runs and ``dims``, from values (seed, *dims)."""
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    return (*RUN, *dims), array[None, None], {"long_name": long_name, "units": units}
+
+
+def _final(
+    loss: Loss, state: State, training: Training, data: Mapping[str, Samples], errors_in: str
+) -> dict[str, tuple]:
+    """theta and errors at the final iterate, and how each run ended."""
+    theta, phi = constrained(loss.model, state)
+    running, at_once = RunningStatistics(state.running), training.batch_size or len(data["train"])
+    errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
+    lost = ~errors[0].isfinite()  # however short the training was
+    diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
+    return {
+        "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
+        "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
+        "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
+        "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
+    }
+
+
+def _histories(state: State, training: Training, errors_in: str) -> dict[str, tuple]:
+    """What was recorded on the way, and the steps and learning rates there."""
+
+    def history(name: str, meaning: str, units: str, *dims: str) -> tuple:
+        return _variable(state.history[name].movedim(0, 1), ["step", *dims], meaning, units)
+
+    steps = np.array(training.recorded_steps)
+    return {
+        "step": ("step", steps, {"long_name": "gradient steps done", "units": "1"}),
+        "theta_history": history("theta", "theta", "see parameter_units", "parameter"),
+        **{name: history(name, meaning, errors_in) for name, meaning in LOSSES.items()},
+        **{name: history(name, meaning, "1") for name, meaning in GRADIENTS.items()},
+        "learning_rate": ("step", [training.rate(step) for step in steps], {"long_name": "learning rate of phi"}),
+    }
+
+
+def _with_examples(
+    runs: xr.Dataset, model: HybridModel, state: State, test: Samples, dataset: xr.Dataset
+) -> xr.Dataset:
+    """The runs with predictions of the first test samples, and the coordinates that these have in the dataset."""
+    theta, phi = constrained(model, state)
+    few, running, target = next(test.chunks(EXAMPLES)), RunningStatistics(state.running), dataset[model.target]
+    dims, units = [str(name) for name in target.dims[1:]], target.attrs.get("units", "1")
+    predictions = {
+        "prediction": ("prediction of the whole model", model.predict(theta, phi, few, running)),
+        "prediction_science": ("science part alone", model.predict_science(theta, phi, few, running)),
+    }
+    for name, (meaning, values) in predictions.items():
+        runs[name] = _variable(few.in_units(values), ["example", *dims], meaning, units)
+    numbers = np.flatnonzero(dataset["split"].values == "test")[:EXAMPLES]
+    runs["sample"] = ("example", numbers, {"long_name": "number of the sample in dataset.nc"})
+    for label, coordinate in target.coords.items():
+        if set(coordinate.dims) <= set(dims):  # a prediction of a time series leaves out the first time
+            last = {dim: slice(-runs.sizes[dim], None) for dim in coordinate.dims}
+            runs = runs.assign_coords({label: coordinate.isel(last)})
+    return runs
+
+
+def squared_units(dataset: xr.Dataset, target: str, data: Samples) -> str:
+    """The unit of a mean squared error, which may mix several: ``rad2, (rad s-1)2``; ``1`` for standard units."""
+    if data.standard:
+        return "1"
+    variable = dataset[target]
+    several = "component_units" in variable.coords
+    units = dict.fromkeys(
+        variable["component_units"].values.tolist() if several else [variable.attrs.get("units", "1")]
+    )
+    return ", ".join(f"({unit})2" if " " in unit else f"{unit}2" if unit != "1" else "1" for unit in units)
