@@ -8,10 +8,10 @@ from copy import copy
 
 import pytest
 import torch
-from cluster import Cluster, lacks
+from helpers.cluster import Cluster, lacks
+from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed
+from helpers.project import Project, copy_repository, copy_with_all_tasks
 from hypothesis import settings
-from on_cluster import CUBE, OnCluster, copy_undisturbed
-from project import Project, copy_repository, copy_with_all_tasks
 
 from hybridsam.core.methods import get_method
 from hybridsam.tasks import pendulum

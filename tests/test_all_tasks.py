@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from helpers.project import FIGURES, names, rules
 from PIL import Image
-from project import FIGURES, names, rules
 from safetensors import safe_open
 
 from hybridsam.core import records

@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-import small
 import xarray as xr
+from helpers import small
 from IPython.core.interactiveshell import InteractiveShell
 from safetensors.torch import save_file
 

@@ -1,9 +1,9 @@
 """The workflow as a module of another one, in a repository that holds only the user's own files."""
 
 import pytest
-import small
 import yaml
-from project import ROOT, Project
+from helpers import small
+from helpers.project import ROOT, Project
 
 pytestmark = pytest.mark.slow
 

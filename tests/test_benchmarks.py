@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import small
 import torch
+from helpers import small
 
 sys.path.insert(0, str(small.ROOT / "benchmarks"))
 

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from browser import NAMES, Browser, program
+from helpers.browser import NAMES, Browser, program
 
 WIDTHS = (1280, 400)
 CLEAN = '<!DOCTYPE html><title>clean</title><body><h2 id="a">A</h2><a href="#a">A</a> <a href="page.html">page</a>'

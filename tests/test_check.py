@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import small
 import torch
 import xarray as xr
+from helpers import small
 from torch import nn
 
 from hybridsam.core import modules

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import small
 import torch
+from helpers import small
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method

@@ -8,7 +8,7 @@ import time
 import netCDF4
 import psutil
 import pytest
-import small
+from helpers import small
 
 sys.path.insert(0, str(small.ROOT / "benchmarks"))
 

@@ -4,10 +4,10 @@ import json
 
 import pandas as pd
 import pytest
-import small
 import sympy as sp
 import xarray as xr
 from bs4 import BeautifulSoup
+from helpers import small
 
 from hybridsam.core import settings
 from hybridsam.report import equations, task_page

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import small
 import xarray as xr
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small import ROOT, SIZES
+from helpers.small import ROOT, SIZES
 
 import hybridsam
 from hybridsam.analysis.identifiability import identify

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import petab.v1 as petab
 import pytest
-import small
 import torch
 import xarray as xr
+from helpers import small
 from safetensors.torch import load_file, save_file
 from torch import nn
 

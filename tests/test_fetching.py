@@ -8,7 +8,7 @@ import threading
 
 import pytest
 import yaml
-from project import names, rules, write_light_sensors
+from helpers.project import names, rules, write_light_sensors
 
 from hybridsam.core import records
 from hybridsam.core.provenance import fingerprint

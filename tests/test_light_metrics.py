@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import small
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 

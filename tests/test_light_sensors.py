@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-import small
 import torch
 import xarray as xr
+from helpers import small
 
 from hybridsam.analysis.identifiability import identify
 from hybridsam.core import settings

@@ -7,9 +7,9 @@ import sys
 import netCDF4
 import numpy as np
 import pytest
-import small
 import torch
 import xarray as xr
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

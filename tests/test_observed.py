@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import small
 import torch
 import xarray as xr
 import yaml
+from helpers import small
+from helpers.project import Project, assert_refused, copy_repository, executed_by, names
 from hypothesis import given
 from hypothesis import strategies as st
-from project import Project, assert_refused, copy_repository, executed_by, names
 
 from hybridsam.analysis.cube import THETA_ERROR, collect, metrics_of
 from hybridsam.analysis.identifiability import as_table
@@ -463,7 +463,7 @@ def test_dates_of_a_dataset_are_refused():
 
 TASK = {
     "title": "Hares and lynx",
-    "module": str(small.ROOT / "tests/predator_prey.py"),
+    "module": str(small.ROOT / "tests/helpers/predator_prey.py"),
     "table": SITES,
     "model": {
         "theta": {
@@ -656,7 +656,7 @@ def with_table(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("own") / "a project")
     copy_repository(project.root)
     (project.root / "data").mkdir()
-    shutil.copy(small.ROOT / "tests/predator_prey.py", project.root / "predator_prey.py")
+    shutil.copy(small.ROOT / "tests/helpers/predator_prey.py", project.root / "predator_prey.py")
     table = changed(SITES, file="data/hare.csv", series=None, window=5, stride=1, split={"by": "time"} | HALVES)
     growth(np.arange(24) / 2, "a").to_csv(project.root / table["file"], index=False)
     task = TASK | {"module": "predator_prey.py", "table": table}

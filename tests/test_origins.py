@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import yaml
-from project import assert_refused, executed_by, names, rules
+from helpers.project import assert_refused, executed_by, names, rules
 
 from hybridsam.core import records
 

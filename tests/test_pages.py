@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
-import small
 import xarray as xr
 from bs4 import BeautifulSoup
+from helpers import small
 from nbconvert import HTMLExporter
 from PIL import Image
 from test_plots import CASES, GRID, TRUTH, make_results

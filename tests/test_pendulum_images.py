@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import small
 import torch
+from helpers import small
 from scipy.integrate import solve_ivp
 from torch import nn
 

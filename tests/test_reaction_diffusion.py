@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import small
 import torch
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp

@@ -7,7 +7,7 @@ import os
 import pytest
 import xarray as xr
 import yaml
-from project import TASKS, assert_refused
+from helpers.project import TASKS, assert_refused
 
 pytestmark = pytest.mark.slow
 

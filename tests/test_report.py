@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from small import ROOT
+from helpers.small import ROOT
 from test_plots import CASES, TRUTH, make_results
 
 from hybridsam.core import records

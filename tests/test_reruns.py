@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import yaml
-from project import FIGURES, TASKS, executed_by, names, rules, trainings
+from helpers.project import FIGURES, TASKS, executed_by, names, rules, trainings
 
 pytestmark = pytest.mark.slow
 

@@ -1,9 +1,9 @@
 """Running statistics of BatchNorm in training, on the small model of images: what moves them, what uses them."""
 
 import pytest
-import small
 import torch
-from killed import Killed, KilledAt
+from helpers import small
+from helpers.killed import Killed, KilledAt
 from torch import nn
 
 from hybridsam.core.methods import get_method

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from on_cluster import CUBE, ITERATIONS, WAIT_SECONDS, assert_same_runs, resumed_at, until
+from helpers.on_cluster import CUBE, ITERATIONS, WAIT_SECONDS, assert_same_runs, resumed_at, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

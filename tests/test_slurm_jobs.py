@@ -7,8 +7,8 @@ import time
 
 import pytest
 import yaml
-from cluster import child_of
-from on_cluster import CUBE, ITERATIONS, WAIT_SECONDS, assert_same_runs, resumed_at, until
+from helpers.cluster import child_of
+from helpers.on_cluster import CUBE, ITERATIONS, WAIT_SECONDS, assert_same_runs, resumed_at, until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

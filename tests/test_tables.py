@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from docutils.core import publish_string
+from helpers.project import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, StrictUndefined
-from project import ROOT
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.core.errors import UserError

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import small
 import torch
+from helpers import small
 
 from hybridsam.core import modules, records, settings
 from hybridsam.core.errors import UserError

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-import small
+from helpers import small
 
 from hybridsam.core.errors import UserError
 from hybridsam.template.lay_out import lay_out

@@ -6,9 +6,9 @@ from math import ceil
 
 import pytest
 import torch
+from helpers.killed import Killed, KilledAt
 from hypothesis import given
 from hypothesis import strategies as st
-from killed import Killed, KilledAt
 from torch.nn.utils import clip_grads_with_norm_
 from torch.optim.lr_scheduler import CosineAnnealingLR
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import small
+from helpers import small
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def blocks():
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """The project after the tutorial, and what its pieces of Python printed."""
-    from project import Project, copy_repository
+    from helpers.project import Project, copy_repository
 
     project = Project(tmp_path_factory.mktemp("tutorial") / "hybridsam")
     copy_repository(project.root)

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-import small
 import torch
+from helpers import small
 from hypothesis import given
 from hypothesis import strategies as st
 

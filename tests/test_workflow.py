@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 import pytest
 import xarray as xr
-from project import FIGURES, TASKS, TRAINED
+from helpers.project import FIGURES, TASKS, TRAINED
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "workflow", "config", "src", "envs", "notebooks", "slurm", "pyproject.toml")
 TASKS = ("pendulum", "duffing")
 TRAINED = ("erm 0", "l2reg 1e-4", "freg 0.1", "sam 0.05", "sam 0.1", "asam 0.1", "fsam 0.05")  # by config/test.yaml
@@ -147,7 +147,7 @@ def copy_repository(root):
 def copy_with_all_tasks(root):
     """As copy_repository, with all_tasks.yaml as config/test.yaml, and readings of the light sensors at hand."""
     copy_repository(root)
-    shutil.copy(ROOT / "tests/all_tasks.yaml", root / "config/test.yaml")
+    shutil.copy(ROOT / "tests/helpers/all_tasks.yaml", root / "config/test.yaml")
     write_light_sensors(root / "offline/lt_interventions_standard_v1")
 
 

@@ -1,7 +1,7 @@
 """A throw-away SLURM cluster on this machine: real slurmctld, slurmd and munged, several nodes, GPUs that are none.
 
-    python tests/cluster.py                                        a shell in which sbatch, squeue … work
-    python tests/cluster.py snakemake --profile slurm all          one command on the cluster
+    python tests/helpers/cluster.py                                        a shell in which sbatch, squeue … work
+    python tests/helpers/cluster.py snakemake --profile slurm all          one command on the cluster
 
 Everything runs in namespaces of its own (processes, network, mounts, host name), so that nothing else on the machine is
 touched, ports cannot collide, and all processes end with the cluster. Needs root on Linux, and Debian's packages munge,

@@ -9,7 +9,7 @@ from PIL import Image
 from hybridsam.core import modules, settings
 from hybridsam.tasks import light_sensors, light_tunnel, wind_tunnel
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"train": 6, "validation": 4, "test": 4}
 SIMULATED = {  # task -> changes of its constants, its model and its training
     "pendulum": ({"steps": 3}, {"hidden": [8, 8]}, {}),

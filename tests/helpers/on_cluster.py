@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
-from cluster import Cluster, Job
-from project import Project, copy_repository
 from safetensors import safe_open
+
+from helpers.cluster import Cluster, Job
+from helpers.project import Project, copy_repository
 
 ITERATIONS = 30000
 LONG = {  # one task, one method and a training for each seed, long enough to be disturbed
