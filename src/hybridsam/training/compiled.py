@@ -42,10 +42,11 @@ class NotCompiledError(Exception):
     """There is no compiler, or it fails."""
 
 
-def faster_loss(model: HybridModel, data: Samples) -> Loss | None:
+def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss | None:
     """A faster way to the loss of a model, None where there is none; a line in the log says which is taken, and why.
 
     data: samples of the kind that it is for; on a few of them it has to agree with PyTorch before it is trusted.
+    quiet: no line in the log, as nothing will be trained.
     """
     if data.targets.device.type != "cpu":
         return None
@@ -54,9 +55,10 @@ def faster_loss(model: HybridModel, data: Samples) -> Loss | None:
         if faster and not _agree(_gradient(Loss(model), data), _gradient(faster, data)):
             raise NotFollowedError("what was compiled from the science does not agree with it")
     except (NotCompiledError, NotFollowedError) as reason:
-        logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
+        if not quiet:
+            logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
         return None
-    if faster:
+    if faster and not quiet:
         logger.info("training with C++ compiled for this CPU")
     return faster
 
