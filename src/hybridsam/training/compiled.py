@@ -65,7 +65,7 @@ def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss 
 
 def _compiled(model: HybridModel, dtype: torch.dtype) -> Loss | None:
     """The compiled loss of a model of a known form, else None."""
-    if isinstance(model.network, ConvNet):
+    if type(model.network) is ConvNet:  # a class of one's own may begin, or compute, in another way
         return Loss(_with_network(model, CompiledConvNet(model.network, dtype)))
     if isinstance(model.network, MLP) and isinstance(model, HybridODE) and is_of(model, HybridODE, "predict"):
         return CompiledODE(model, dtype)
