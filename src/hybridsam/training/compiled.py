@@ -151,7 +151,11 @@ class CompiledODE(Loss):
     ) -> Tensor:
         """As :class:`Loss`."""
         error = _Error.apply(self._error, data, theta, phi)
-        return error if rho is None else error + rho * self.model.penalty(theta, phi, data)
+        if rho is None:
+            return error
+        simple = is_of(self.model, HybridODE, "penalty")  # it does not look at the prediction
+        prediction = None if simple else self.model.predict(theta, phi, data)
+        return error + rho * self.model.penalty(theta, phi, data, prediction)
 
     def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
@@ -192,7 +196,11 @@ class CompiledMap(Loss):
         """As :class:`Loss`."""
         science, seen = self.model.predict_science(theta, None, data), self.seen_by_network(data)
         error = _Error.apply(self._error, seen, phi, science, data.targets)
-        return error if rho is None else error + rho * _Error.apply(self._error, seen, phi, science, science)
+        if rho is None:
+            return error
+        if is_of(self.model, HybridMap, "penalty"):
+            return error + rho * _Error.apply(self._error, seen, phi, science, science)
+        return error + rho * self.model.penalty(theta, phi, data, self.model.predict(theta, phi, data))
 
     def _error(self, seen: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
         members, samples, n_x = x.shape
