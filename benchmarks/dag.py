@@ -33,8 +33,8 @@ import yaml
 from machine import processor, versions
 
 from hybridsam.core import records, settings
-from hybridsam.core.blocks import blocks_of
-from hybridsam.core.provenance import configuration_hashes
+from hybridsam.core.blocks import blocks_of, seed_ranges
+from hybridsam.core.provenance import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "workflow", "config", "src", "envs", "notebooks")
@@ -42,7 +42,8 @@ TASKS = ("pendulum", "reaction_diffusion", "duffing", "pendulum_images", "wind_t
 RUNS_PER_SEED = 50  # of these tasks, with ten strengths each
 PARTS = ("plan", "start", "collect")
 SEEDS_PER_JOB = (1, 20)  # the worst, and that of config/paper.yaml
-STRENGTHS = [f"0.{i:02}" for i in range(1, 11)]  # of the run files
+STRENGTHS = [f"{i / 100}" for i in range(1, 11)]  # of the run files
+SETTINGS = "task.json"  # of the run files
 CHOICE, FIRST = "Select jobs to execute", "rule train:"  # what Snakemake prints before it chooses, and of a training
 EVERY = 0.1  # seconds between two looks at a process's memory
 
@@ -119,7 +120,7 @@ def repeated(times: int, what: dict, once: Callable[[], dict]) -> dict:
 def experiment(runs: int, seeds_per_job: int) -> dict:
     """config/config.yaml with so many runs."""
     chosen = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
-    chosen["strengths"]["fsam"] = chosen["strengths"]["fsam"][:1]
+    chosen["rho"]["fsam"] = chosen["rho"]["fsam"][:1]
     chosen["overrides"] = {name: chosen["overrides"][name] for name in ("all", *TASKS)}
     seeds = list(range(runs // RUNS_PER_SEED))
     named = {"experiment": "many", "tasks": list(TASKS), "optional_tasks": []}
@@ -153,36 +154,35 @@ def start(folder: Path, runs: int, seeds_per_job: int) -> dict:
 # The cube
 
 
-def train_one(folder: Path) -> dict:
-    """Train a small network on the pendulum, recorded as often as by config/config.yaml; returns the settings."""
+def train_one(folder: Path) -> None:
+    """Train a small network on the pendulum, recorded as often as by config/config.yaml."""
     training = experiment(RUNS_PER_SEED, 1)["overrides"]["all"]["training"]
     task = settings.load(str(ROOT / "config/tasks/pendulum.yaml"))
     task = settings.merge(task, settings.numbers({"training": training, "model": {"hidden": [8, 8]}}))
-    hybridsam(folder, "simulate", "--settings", json.dumps(task), "--output", "dataset.nc")
+    (folder / SETTINGS).write_text(json.dumps(task), encoding="utf-8")
+    hybridsam(folder, "simulate", "--settings", SETTINGS, "--output", "dataset.nc")
     run = ["--method", "sam", "--rho", STRENGTHS[0], "--seeds", "0", "--output", "run.nc"]
-    hybridsam(folder, "train", "dataset.nc", "--settings", json.dumps(task), *run)
-    return task
+    hybridsam(folder, "train", "dataset.nc", "--settings", SETTINGS, *run)
 
 
-def copy_runs(folder: Path, task: dict, runs: int) -> None:
+def copy_runs(folder: Path, runs: int) -> None:
     """Make run files of one seed each out of run.nc, where they are not there yet."""
-    hash_of = configuration_hashes(task, records.read(folder / "dataset.nc", "dataset"))
-    for rho in STRENGTHS:
-        (folder / f"runs/sam/rho={rho}").mkdir(parents=True, exist_ok=True)
-        for seed in range(runs // len(STRENGTHS)):
-            path = folder / f"runs/sam/rho={rho}/seeds={seed}-{seed}.nc"
-            if path.exists():
-                continue
-            shutil.copyfile(folder / "run.nc", path)
-            with netCDF4.Dataset(path, "a") as file:
-                file["rho"][0], file["seed"][0] = float(rho), seed
-                file.setncattr("configuration_hash", hash_of("sam", rho, [seed]))
+    task, data = settings.load(folder / SETTINGS), fingerprint(records.read(folder / "dataset.nc", "dataset"))
+    for block in blocks_of({"sam": STRENGTHS}, range(runs // len(STRENGTHS)), 1):
+        path = folder / "runs" / block.path
+        if path.exists():
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "run.nc", path)
+        with netCDF4.Dataset(path, "a") as file:
+            file["rho"][0], file["seed"][0] = block.rho, block.seeds[0]
+            file.setncattr("configuration_hash", block.hash(task, data))
 
 
-def collect(folder: Path, task: dict, runs: int) -> dict:
+def collect(folder: Path, runs: int) -> dict:
     grid = ["--grid", json.dumps({"sam": STRENGTHS}), "--seeds", f"0-{runs // len(STRENGTHS) - 1}"]
     grid += ["--seeds-per-job", "1", "--threads", "2"]
-    files = ["runs", "--dataset", "dataset.nc", "--settings", json.dumps(task), *grid, "--output", "cube.nc"]
+    files = ["runs", "--dataset", "dataset.nc", "--settings", SETTINGS, *grid, "--output", "cube.nc"]
     found = hybridsam(folder, "collect", *files)
     completed = int((records.read(folder / "cube.nc", "cube")["status"] == "completed").sum())
     if completed != runs:
@@ -206,17 +206,17 @@ def measurements(parts: list[str], sizes: list[int], repeats: int, folder: Path)
         for part, once in {"plan": plan, "start": start}.items():
             for runs in sizes if part in parts else []:
                 for size in SEEDS_PER_JOB:
-                    jobs = len(TASKS) * len(STRENGTHS) * len(blocks_of(range(runs // RUNS_PER_SEED), size))
+                    jobs = len(TASKS) * len(STRENGTHS) * len(seed_ranges(range(runs // RUNS_PER_SEED), size))
                     what = {"part": part, "runs": runs, "seeds_per_job": size, "jobs": jobs}
                     yield repeated(repeats, what, lambda r=runs, s=size, once=once: once(workflow, r, s))
     if "collect" in parts:
         files = folder / "files"
         files.mkdir()
-        task = train_one(files)
+        train_one(files)
         for runs in sizes:
-            copy_runs(files, task, runs)
+            copy_runs(files, runs)
             what = {"part": "collect", "runs": runs, "seeds_per_job": 1, "jobs": runs}
-            yield repeated(repeats, what, lambda r=runs: collect(files, task, r))
+            yield repeated(repeats, what, lambda r=runs: collect(files, r))
 
 
 def table(found: list[dict]) -> str:

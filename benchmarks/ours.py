@@ -11,14 +11,14 @@ from problems import LEARNING_RATE, RHO, Problem
 from hybridsam.core import modules
 from hybridsam.core.methods import get_method
 from hybridsam.core.settings import typed
-from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
-from hybridsam.training.compiled import accelerate
+from hybridsam.training.compiled import faster_loss
 from hybridsam.training.devices import arithmetic, keep_freed_memory, without_old_garbage
 from hybridsam.training.loop import BatchOrder, Training, initial_state, train
-from hybridsam.training.methods import gradient, objective
+from hybridsam.training.loss import Loss, objective
+from hybridsam.training.methods import gradient
 
 NEVER = 10**9  # iterations: beyond any measurement, so that nothing is recorded after step 0
 
@@ -54,16 +54,15 @@ class Ours:
         self.context = ExitStack()
         self.context.enter_context(arithmetic(tf32=False))
         self.context.enter_context(without_old_garbage())
-        self.model: HybridModel = modules.load(problem.settings["module"]).build(problem.settings["model"])
+        model = modules.load(problem.settings["module"]).build(problem.settings["model"])
         self.data = samples(problem, device)
         started = time.perf_counter()
-        if compiled:
-            accelerate(self.model, self.data)
+        self.loss = (compiled and faster_loss(model, self.data)) or Loss(model)
         self.compile_seconds = time.perf_counter() - started
         self.members, self.seeds, self.device = members, range(members), device
         task_training = typed(Training, problem.settings["training"], "training")
         self.training = replace(task_training, iterations=NEVER, record_every=NEVER)
-        self.pacer = Pacer(initial_state(self.model, self.seeds, self.training, device))
+        self.pacer = Pacer(initial_state(model, self.seeds, self.training, device))
 
     def iterate(self, n: int) -> None:
         """Go on by n iterations."""
@@ -80,9 +79,9 @@ class Ours:
         if self.training.batch_size:
             batch = self.data.batch(BatchOrder(self.seeds, len(self.data), self.training.batch_size).at(0))
         running = RunningStatistics(state.running, training=True)
-        n = len(self.model.parameters)
-        loss = objective(self.model, get_method("sam"), torch.tensor([RHO]).to(state.w), batch, running)
-        values, *parts = gradient(loss, state.w[:, :n], state.w[:, n:])
+        n = len(self.loss.model.parameters)
+        minimized = objective(self.loss, get_method("sam"), torch.tensor([RHO]).to(state.w), batch, running)
+        values, *parts = gradient(minimized, state.w[:, :n], state.w[:, n:])
         return float(values[0]), torch.cat(parts, 1)[0].cpu().numpy()
 
     def losses(self, n: int) -> list[float]:
@@ -94,7 +93,7 @@ class Ours:
     def _train(self, training: Training, pacer: Pacer | None = None) -> State:
         validation = next(self.data.chunks(1))
         rho = [RHO] * self.members
-        return train(self.model, get_method("sam"), rho, self.seeds, self.data, validation, training, pacer)
+        return train(self.loss, get_method("sam"), rho, self.seeds, self.data, validation, training, pacer)
 
 
 def samples(problem: Problem, device: str) -> Samples:

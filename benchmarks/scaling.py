@@ -33,9 +33,10 @@ from hybridsam.core.settings import merge, typed
 from hybridsam.figures import style
 from hybridsam.models.samples import Samples
 from hybridsam.training import cost
-from hybridsam.training.compiled import accelerate
+from hybridsam.training.compiled import faster_loss
 from hybridsam.training.estimate import few_data
 from hybridsam.training.loop import Training, initial_state, train
+from hybridsam.training.loss import Loss
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGES = ROOT / "docs/images"
@@ -100,8 +101,10 @@ def measure(point: dict) -> dict:
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)  # as in training
     model, data, training = (task if "task" in point else pendulum)(point)
-    if point["path"] == "compiled" and not accelerate(model, data):
+    faster = faster_loss(model, data) if point["path"] == "compiled" else None
+    if point["path"] == "compiled" and not faster:
         return {"failed": "there is no compiled path"}
+    loss = faster or Loss(model)
     before = _megabytes()
     method, members, training = get_method(point["method"]), point["members"], replace(training, record_every=NEVER)
     pacer = Pacer(initial_state(model, range(members), training))
@@ -111,7 +114,7 @@ def measure(point: dict) -> dict:
         try:
             one = next(data.chunks(1))
             forever = replace(training, iterations=NEVER)
-            train(model, method, [0.01] * members, range(members), data, one, forever, pacer)
+            train(loss, method, [0.01] * members, range(members), data, one, forever, pacer)
         except Stop:
             return (time.process_time() - start) / n
         raise AssertionError
@@ -121,7 +124,7 @@ def measure(point: dict) -> dict:
     n = max(1, round(SECONDS / first))
     measured = {"seconds": [first] if first > LONG else [seconds(n) for _ in range(REPEATS)], "megabytes": _megabytes()}
 
-    work, batch = cost.gradient_of(model, method, data), min(training.batch_size or len(data), len(data))
+    work, batch = cost.gradient_of(model, faster, method, data), min(training.batch_size or len(data), len(data))
     passes = 2 if method.perturbation else 1
     done = [[passes * amount for amount in astuple(part)] for part in work.of(members, batch)]
     about = {

@@ -20,10 +20,11 @@ from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver
-from hybridsam.training.compiled import accelerate
+from hybridsam.training.compiled import faster_loss
 from hybridsam.training.devices import arithmetic, without_old_garbage
 from hybridsam.training.loop import Training, adam_step, initial_state
-from hybridsam.training.methods import PERTURBATIONS, hybrid_gradient, objective
+from hybridsam.training.loss import Loss, objective
+from hybridsam.training.methods import PERTURBATIONS, hybrid_gradient
 
 ROUNDS, SAMPLES, STEPS = 7, 25, 40
 GROWTH = [Parameter("mu", "h-1", 0.8, "softplus", lower=0.0), Parameter("k", "g l-1", 0.5, "softplus", lower=0.0)]
@@ -57,15 +58,15 @@ def pendulum() -> tuple[HybridODE, Samples]:
     return model, model.data(module.simulate(constants), "train")
 
 
-def iterations_per_second(model: HybridODE, data: Samples, state, how: Training, seconds: float = 1.0) -> float:
+def iterations_per_second(loss: Loss, data: Samples, state, how: Training, seconds: float = 1.0) -> float:
     """SAM iterations of the members in the state, for about so many seconds."""
-    n, method, rho = len(model.parameters), get_method("sam"), torch.full((len(state.w),), 0.05)
-    is_weight, rate = model.network.is_weight(), torch.ones_like(state.w[0])
-    loss = objective(model, method, rho, data)
+    n, method, rho = len(loss.model.parameters), get_method("sam"), torch.full((len(state.w),), 0.05)
+    is_weight, rate = loss.model.network.is_weight(), torch.ones_like(state.w[0])
+    minimized = objective(loss, method, rho, data)
     start, done = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds:
         theta, phi = state.w[:, :n], state.w[:, n:]
-        values, *g = hybrid_gradient(loss, theta, phi, PERTURBATIONS[method.perturbation], rho, is_weight)
+        values, *g = hybrid_gradient(minimized, theta, phi, PERTURBATIONS[method.perturbation], rho, is_weight)
         adam_step(state, values, torch.cat(g, 1), how, rate)
         done += 1
     return done / passed
@@ -79,14 +80,14 @@ def main() -> None:
     with arithmetic(tf32=False), without_old_garbage():
         for name, make in (("pendulum", pendulum), ("chemostat", chemostat)):
             model, data = make()
-            assert accelerate(model, data), "no compiled path"
-            paths = {"compiled": model.fast, "PyTorch": None}
+            faster = faster_loss(model, data)
+            assert faster, "no compiled path"
+            paths = {"compiled": faster, "PyTorch": Loss(model)}
             states = {path: initial_state(model, [0], how) for path in paths}
             rates: dict[str, list[float]] = {path: [] for path in paths}
             for _ in range(ROUNDS):
-                for path, fast in paths.items():
-                    model.fast = fast
-                    rates[path].append(iterations_per_second(model, data, states[path], how))
+                for path, loss in paths.items():
+                    rates[path].append(iterations_per_second(loss, data, states[path], how))
             ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
             gains[name] = {
                 "iterations_per_second": {path: round(statistics.median(values), 2) for path, values in rates.items()},

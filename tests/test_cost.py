@@ -9,22 +9,25 @@ import pytest
 import torch
 from helpers import small
 
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.core.settings import typed
 from hybridsam.training import cost, estimate
-from hybridsam.training.compiled import accelerate
+from hybridsam.training.compiled import faster_loss
 from hybridsam.training.loop import Training
+from hybridsam.training.loss import Loss
 
 GRID = {"erm": ["0"], "freg": ["0.1", "1"], "sam": ["0.05"]}
 
 
 def gradient_of(task, folder, method="erm", compiled=False, model=None, **data):
-    """The work of a gradient of a small task, and the model."""
+    """The work of a gradient of a small task, and the loss that it is of."""
     built = small.build(task, model)
     samples = built.data(small.dataset_of(task, folder, **data), "train", torch.float32, "cpu")
-    assert not compiled or accelerate(built, samples)
-    return cost.gradient_of(built, get_method(method), samples), built
+    faster = faster_loss(built, samples) if compiled else None
+    assert faster or not compiled
+    return cost.gradient_of(built, faster, get_method(method), samples), faster or Loss(built)
 
 
 # Work
@@ -73,15 +76,14 @@ def test_work_is_linear_in_samples_and_members(task, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["pendulum", "wind_tunnel", "reaction_diffusion"])
-def test_what_is_compiled_is_counted_apart_and_the_fast_path_stays(task, tmp_path):
+def test_what_is_compiled_is_counted_apart(task, tmp_path):
     slow, _ = gradient_of(task, tmp_path)
-    fast, model = gradient_of(task, tmp_path, compiled=True)
+    fast, _ = gradient_of(task, tmp_path, compiled=True)
     by_pytorch, compiled = fast.of(3, 4)
     (everything, nothing) = slow.of(3, 4)
     assert nothing == cost.Work()
     assert (by_pytorch.products, by_pytorch.convolutions) == (0, 0)
     assert (compiled.products, compiled.convolutions) == (everything.products, everything.convolutions)
-    assert model.fast or model.network.fast
     assert fast.seconds(3, 4, 1e11) < slow.seconds(3, 4, 1e11)
 
 
@@ -91,16 +93,16 @@ def test_what_is_compiled_is_counted_apart_and_the_fast_path_stays(task, tmp_pat
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("task", ["pendulum", "reaction_diffusion", "wind_tunnel"])
 def test_what_a_pass_keeps_is_extrapolated_to_all_samples(task, compiled, tmp_path):
-    work, model = gradient_of(task, tmp_path, compiled=compiled)
-    samples = model.data(small.dataset_of(task, tmp_path), "train", torch.float32, "cpu")
-    kept = cost._kept(model, get_method("erm"), samples, 40)
+    work, loss = gradient_of(task, tmp_path, compiled=compiled)
+    samples = loss.model.data(small.dataset_of(task, tmp_path), "train", torch.float32, "cpu")
+    kept = cost._kept(loss, get_method("erm"), samples, 40)
     assert work.bytes_few + (40 - cost.FEW) * work.bytes_sample == pytest.approx(kept, rel=0.02)
 
 
 def test_more_members_need_more_memory_until_they_take_turns(tmp_path):
-    work, model = gradient_of("reaction_diffusion", tmp_path)
+    work, loss = gradient_of("reaction_diffusion", tmp_path)
     training = typed(Training, small.settings_of("reaction_diffusion")["training"], "training")
-    many = cost.cost_of(model, get_method("erm"), work, training, 2000, 25)
+    many = cost.cost_of(loss.model, get_method("erm"), work, training, 2000, 25)
     needs = [many.megabytes(members) for members in (1, 4, 1000, 2000)]
     assert needs == sorted(needs)
     assert needs[0] > cost.LIBRARIES / 1e6
@@ -112,11 +114,11 @@ def test_more_members_need_more_memory_until_they_take_turns(tmp_path):
 
 
 def test_an_iteration_takes_longer_with_more_of_everything(tmp_path):
-    work, model = gradient_of("pendulum", tmp_path)
+    work, loss = gradient_of("pendulum", tmp_path)
     training = typed(Training, small.settings_of("pendulum")["training"], "training")
-    erm, sam = (cost.cost_of(model, get_method(method), work, training, 25, 25) for method in ("erm", "sam"))
+    erm, sam = (cost.cost_of(loss.model, get_method(method), work, training, 25, 25) for method in ("erm", "sam"))
     batches = cost.cost_of(
-        model,
+        loss.model,
         get_method("erm"),
         work,
         typed(Training, small.settings_of("pendulum", training={"batch_size": 5})["training"], "training"),
@@ -141,16 +143,18 @@ def test_times_in_words(seconds, words):
 
 
 def test_the_log_says_how_long_training_takes(caplog, tmp_path):
-    model = small.build("pendulum")
-    dataset = small.dataset_of("pendulum", tmp_path)
-    splits = [model.data(dataset, split, torch.float32, "cpu") for split in ("train", "validation")]
-    training = typed(Training, small.settings_of("pendulum")["training"], "training")
+    task, dataset, block = (
+        small.settings_of("pendulum"),
+        small.dataset_of("pendulum", tmp_path),
+        Block("sam", 0.1, (0, 1)),
+    )
     with caplog.at_level("INFO"):
-        estimate.log_training(model, get_method("sam"), *splits, training, 2)
-        model.network = None
-        estimate.log_training(model, get_method("sam"), *splits, training, 2)
-    assert caplog.messages[0] == "about 1 s in all (estimated)"
-    assert caplog.messages[1].startswith("no estimate of the time: ")
+        estimate.log_training(task, dataset, block)
+        estimate.log_training(task | {"module": "absent.py"}, dataset, block)
+    assert caplog.messages == [
+        "about 1 s in all (estimated)",
+        "no estimate of the time: module: absent.py: no such file",
+    ]
 
 
 # Studies
@@ -291,9 +295,10 @@ def test_the_law_of_memory_is_above_what_was_measured_but_not_by_much(scaling):
     ratios = []
     for point in points:
         model, data, training = (scaling.task if "task" in point else scaling.pendulum)(point)
-        assert point["path"] == "PyTorch" or accelerate(model, data)
+        faster = faster_loss(model, data) if point["path"] == "compiled" else None
+        assert faster or point["path"] == "PyTorch"
         method = get_method(point["method"])
-        work = cost.gradient_of(model, method, data)
+        work = cost.gradient_of(model, faster, method, data)
         law = cost.cost_of(model, method, work, training, len(data), len(data))
         ratios.append(point["megabytes"] / law.megabytes(point["members"]))
     assert len(ratios) > 12

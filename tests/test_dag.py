@@ -15,7 +15,7 @@ sys.path.insert(0, str(small.ROOT / "benchmarks"))
 import dag
 
 from hybridsam.core import records
-from hybridsam.core.blocks import blocks_of
+from hybridsam.core.blocks import seed_ranges
 
 ENDLESS = "import subprocess, sys; subprocess.Popen(['sleep', '31415']); print('rule train:'); sys.stdin.read()"
 
@@ -27,7 +27,7 @@ def python(code):
 @pytest.mark.parametrize("runs", [50, 1000])
 def test_an_experiment_has_the_runs_that_are_asked_for(runs):
     chosen = dag.experiment(runs, 20)
-    settings = sum(len(chosen["strengths"].get(method, [0])) for method in chosen["methods"])
+    settings = sum(len(chosen["rho"].get(method, [0])) for method in chosen["methods"])
     assert len(chosen["tasks"]) * settings * len(chosen["seeds"]) == runs
     assert len(dag.TASKS) * len(dag.STRENGTHS) == dag.RUNS_PER_SEED  # by which jobs are counted
 
@@ -68,13 +68,13 @@ def test_a_command_that_fails_is_no_measurement(tmp_path, until):
 
 @pytest.mark.slow
 def test_copies_of_a_run_are_runs_of_other_seeds_and_strengths(tmp_path):
-    task = small.settings_of("pendulum")
+    (tmp_path / dag.SETTINGS).write_text(json.dumps(small.settings_of("pendulum")))
     records.write(small.dataset_of("pendulum", tmp_path), tmp_path / "dataset.nc", "dataset", "Data")
     run = ["--method", "sam", "--rho", dag.STRENGTHS[0], "--seeds", "0", "--output", "run.nc"]
-    dag.hybridsam(tmp_path, "train", "dataset.nc", "--settings", json.dumps(task), *run)
+    dag.hybridsam(tmp_path, "train", "dataset.nc", "--settings", dag.SETTINGS, *run)
     for runs in (10, 30):
-        dag.copy_runs(tmp_path, task, runs)
-        dag.collect(tmp_path, task, runs)
+        dag.copy_runs(tmp_path, runs)
+        dag.collect(tmp_path, runs)
     cube = records.read(tmp_path / "cube.nc", "cube")
     assert cube["seed"].values.tolist() == [0, 1, 2]
     assert cube["rho"].values.tolist() == [float(rho) for rho in dag.STRENGTHS]
@@ -82,7 +82,7 @@ def test_copies_of_a_run_are_runs_of_other_seeds_and_strengths(tmp_path):
         assert (file["rho"][0], file["seed"][0]) == (float(dag.STRENGTHS[-1]), 2)
     (tmp_path / f"runs/sam/rho={dag.STRENGTHS[3]}/seeds=1-1.nc").unlink()
     with pytest.raises(SystemExit, match="no such file"):
-        dag.collect(tmp_path, task, 30)
+        dag.collect(tmp_path, 30)
 
 
 def test_measurements_are_written_with_their_spread_and_shown(tmp_path, monkeypatch, capsys):
@@ -100,7 +100,7 @@ def test_measurements_are_written_with_their_spread_and_shown(tmp_path, monkeypa
     dag.main()
     found = json.loads(output.read_text(encoding="utf-8"))
     assert [(one["part"], one["jobs"]) for one in found.values()] == [
-        *(("plan", 1000), ("plan", 50 * len(blocks_of(range(20), 20)))),
+        *(("plan", 1000), ("plan", 50 * len(seed_ranges(range(20), 20)))),
         *(("start", 1000), ("start", 50)),
     ]
     first = found["plan 1000 1"]

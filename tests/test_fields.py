@@ -11,7 +11,7 @@ import hybridsam
 from hybridsam.analysis import predictions
 from hybridsam.core import modules, settings
 from hybridsam.core.errors import UserError
-from hybridsam.data.table import dataset_of, read
+from hybridsam.data.table import dataset_of, read_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = {
@@ -75,7 +75,7 @@ def test_fields_from_a_file_train_as_those_that_were_simulated(tmp_path):
         "axes": ["y", "x"],
         "split": {"by": "series", "train": [0, 1, 2], "validation": [3, 4], "test": [5, 6]},
     }
-    own = read(table)
+    own = read_dataset(table)
     assert np.array_equal(own["state"], simulated["state"])
     model = module.build(task["model"] | {"channels": [3]})
     runs = [
