@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import hybridsam
 from hybridsam.core.errors import UserError
 from hybridsam.core.modules import PACKAGE, moved, source
 
@@ -121,12 +120,22 @@ def _of_hybridsam(name: str, file: Path) -> Path | None:
         raise UserError(
             f"{file}: from hybridsam import *: name what is imported, so that it is known what depends on it"
         )
-    if found := source(f"hybridsam.{hybridsam.PUBLIC.get(below, below)}".rstrip(".")):
+    if found := source(_public().get(name, name)):
         return found
     parent = name
     while not (there := source(parent)):
         parent = parent.rpartition(".")[0]
-    if there.name == "__init__.py" and not hasattr(hybridsam, below):
-        advice = moved(below)
-        raise UserError(f"{file}: hybridsam has no {below}{advice and f'; {advice}'}")
+    if there.name == "__init__.py" and not below.startswith("__"):
+        own = name.rpartition(".")[2]
+        advice = f"write: from hybridsam import {own}" if f"hybridsam.{own}" in _public() else moved(below)
+        raise UserError(f"{file}: there is no hybridsam.{below}{advice and f'; {advice}'}")
     return None
+
+
+@cache
+def _public() -> dict[str, str]:
+    """What can be imported from hybridsam itself, as its __init__ tells type checkers -> the module that it is in."""
+    imports = ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    pairs = [(alias.name, node.module) for node in imports if isinstance(node, ast.ImportFrom) for alias in node.names]
+    modules = {name: f"{module}.{name}" for name, module in pairs if source(f"{module}.{name}")}  # such as chambers
+    return {f"hybridsam.{name}": modules.get(name, module) for name, module in pairs if module}

@@ -86,7 +86,7 @@ class Solver:
         """
         members = len(initial)
         if not self.adaptive or members == 1:
-            return self.rollout(field_of(slice(members)), initial, times)
+            return self.rollout(field_of(slice(None)), initial, times)
         each = [slice(i, i + 1) for i in range(members)]
         return torch.cat([self.rollout(field_of(own), initial[own], times) for own in each])
 
