@@ -99,7 +99,18 @@ def differences(base: Mapping, changed: Mapping, where: str = "") -> dict[str, l
 
 
 def values_of(table: Mapping[str, Mapping]) -> dict[str, Any]:
-    """name -> value, from the {value, unit} entries of a task file."""
+    """The values of constants.
+
+    Parameters
+    ----------
+    table : mapping of str to mapping
+        name -> {value, unit}, as in a task file.
+
+    Returns
+    -------
+    dict of str to object
+        name -> value.
+    """
     return {name: entry["value"] for name, entry in table.items()}
 
 

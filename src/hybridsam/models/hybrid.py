@@ -39,9 +39,19 @@ class NetworkTrial(NamedTuple):
 class HybridModel:
     """What training, evaluation and diagnosis need of a model; a class of one's own extends this one or one below.
 
-    parameters: the table of theta. network: g. target: the variable of the dataset that is predicted. science: f, where
-    a model has one that can be called alone. theta (member, parameter) is in natural units, phi (member, n).
-    Predictions are (member, sample, ...), in the standard units of the data's targets.
+    theta (member, parameter) is in natural units, phi (member, n). Predictions are (member, sample, ...), in the
+    standard units of the data's targets.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        The table of theta.
+    network : Network
+        g.
+    target : str
+        The variable of the dataset that is predicted.
+    science : callable
+        f, where a model has one that can be called alone.
     """
 
     parameters: Parameters
@@ -50,29 +60,107 @@ class HybridModel:
     science: Callable[..., Tensor]
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
-        """The samples of one split."""
+        """The samples of one split.
+
+        Parameters
+        ----------
+        dataset : xarray.Dataset
+        split : str
+            ``train``, ``validation`` or ``test``.
+        dtype : torch.dtype
+        device : str
+
+        Returns
+        -------
+        Samples
+        """
         raise NotImplementedError
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
-        """The whole model."""
+        """The whole model.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (member, parameter)
+            In natural units.
+        phi : Tensor of shape (member, n)
+        data : Samples
+        running : RunningStatistics, optional
+            Of a network that has them.
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ...)
+            In the standard units of the data's targets.
+        """
         raise NotImplementedError
 
     def predict_science(
         self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None
     ) -> Tensor:
-        """The science part alone, as far as it can be seen in the units of the prediction."""
+        """The science part alone, as far as it can be seen in the units of the prediction.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (member, parameter)
+            In natural units.
+        phi : Tensor of shape (member, n)
+        data : Samples
+        running : RunningStatistics, optional
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ...)
+            In the standard units of the data's targets.
+        """
         raise NotImplementedError
 
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
-        """R of functional regularisation, (member,): how much the network does, given the model's prediction."""
+        """R of functional regularisation: how much the network does.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (member, parameter)
+            In natural units.
+        phi : Tensor of shape (member, n)
+        data : Samples
+        prediction : Tensor of shape (member, sample, ...)
+            That of the model.
+
+        Returns
+        -------
+        Tensor of shape (member,)
+        """
         raise NotImplementedError
 
     def science_trial(self, data: Samples, members: int) -> ScienceTrial | None:
-        """How f can be tried alone, before training; None for a model that can be tried as a whole only."""
+        """How f can be tried alone, before training.
+
+        Parameters
+        ----------
+        data : Samples
+        members : int
+            How many take part in the trial.
+
+        Returns
+        -------
+        ScienceTrial or None
+            None for a model that can be tried as a whole only.
+        """
         return None
 
     def network_trial(self, data: Samples) -> NetworkTrial | None:
-        """How g can be tried alone, where a wrong shape of it might fit by accident; None where it cannot be tried."""
+        """How g can be tried alone, where a wrong shape of it might fit by accident.
+
+        Parameters
+        ----------
+        data : Samples
+
+        Returns
+        -------
+        NetworkTrial or None
+            None where it cannot be tried.
+        """
         return None
 
 
@@ -82,16 +170,26 @@ def is_of(model: HybridModel, kind: type[HybridModel], *methods: str) -> bool:
 
 
 class HybridODE(HybridModel):
-    """A vector field that is the sum of a known and a learned part (Takeishi 2026, Eq. 6).
+    """A vector field that is the sum of a known and a learned part (Eq. 6 of [1]_).
 
         dx/dt = f(x; theta) + g(x; phi),   y = x(t_1), ..., x(t_T)
 
-    science: f, called as f(theta, x) with theta a mapping from name to (member, 1) and x (member, sample, component),
-        or (member, sample, y, x, component) for fields on a grid; it is plain PyTorch on ``x.unbind(-1)`` or
-        ``x[..., i]`` and returns the shape of x.
-    network: g, from x to the shape of x.
-
     Rollouts start from the observed initial state.
+
+    Parameters
+    ----------
+    science : callable
+        f, called as f(theta, x) with theta a mapping from name to (member, 1) and x (member, sample, component), or
+        (member, sample, y, x, component) for fields on a grid; it is plain PyTorch on ``x.unbind(-1)`` or ``x[..., i]``
+        and returns the shape of x.
+    parameters : Parameters
+    network : Network
+        g, from x to the shape of x.
+    solver : Solver
+
+    References
+    ----------
+    .. [1] N. Takeishi, Learning Deep Hybrid Models with Sharpness-Aware Minimization, 2026, arXiv:2602.06837.
     """
 
     target = "state"
@@ -105,7 +203,20 @@ class HybridODE(HybridModel):
         self.solver = solver
 
     def field(self, theta: Theta, x: Tensor, g: Tensor) -> Tensor:
-        """dx/dt from the state and what the network makes of it."""
+        """dx/dt from the state and what the network makes of it.
+
+        Parameters
+        ----------
+        theta : dict of str to Tensor
+            name -> (member, 1), in natural units.
+        x : Tensor of shape (member, sample, ..., component)
+        g : Tensor
+            What the network makes of ``x``.
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ..., component)
+        """
         return self.science(theta, x) + g
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
@@ -133,7 +244,13 @@ class HybridODE(HybridModel):
         return self.rollouts(of, len(theta), data)
 
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor | None = None) -> Tensor:
-        """Mean over all observed states of ||g(x)||^2 (Yin et al. 2021); over the pixels too where x is a field."""
+        """Mean over all observed states of ||g(x)||^2, as in [1]_; over the pixels too where x is a field.
+
+        References
+        ----------
+        .. [1] Y. Yin et al., Augmenting Physical Models with Deep Networks for Complex Dynamics Forecasting, ICLR 2021,
+               arXiv:2010.04456.
+        """
         states = data.inputs["states"].flatten(1, 2)
         states = states.expand(len(phi), *states.shape[1:])
         return self.network(self.network.unflatten(phi), states).square().sum(-1).flatten(1).mean(1)
@@ -155,7 +272,19 @@ class HybridODE(HybridModel):
         return NetworkTrial(lambda phi: self.network(self.network.unflatten(phi), x), tuple(x.shape), sees)
 
     def rollouts(self, field_of: Callable[[slice], VectorField], members: int, data: Samples) -> Tensor:
-        """From the observed initial states; see :meth:`Solver.rollouts`."""
+        """Rollouts from the observed initial states.
+
+        Parameters
+        ----------
+        field_of : callable
+            As of :meth:`Solver.rollouts`.
+        members : int
+        data : Samples
+
+        Returns
+        -------
+        Tensor of shape (member, sample, time - 1, ..., component)
+        """
         initial = data.inputs["states"][:, :, 0]
         initial = initial.expand(members, *initial.shape[1:])
         return self.solver.rollouts(field_of, initial, data.times)
@@ -164,13 +293,24 @@ class HybridODE(HybridModel):
 class HybridLaw(HybridModel):
     """What the models of a law, which need no rollout, have in common: inputs u, and a target.
 
-    science: f, called as f(theta, u) with theta a mapping from name to (member, 1) and u a mapping from the names of
-        the inputs to (member or 1, sample, ...); returns (member, sample, ...) in the units of the target.
-    inputs: names of the variables of the dataset that are u.
-    network_inputs: the inputs that the network g sees, numbers or vectors in the last axis, each with the factor that
-        brings it to order 1.
-    standardise: whether f and the target are standardised, both with the mean and standard deviation of the training
-        targets, for each component where there are several.
+    Parameters
+    ----------
+    science : callable
+        f, called as f(theta, u) with theta a mapping from name to (member, 1) and u a mapping from the names of the
+        inputs to (member or 1, sample, ...); returns (member, sample, ...) in the units of the target.
+    parameters : Parameters
+    network : Network
+        g.
+    target : str
+        Name of the variable of the dataset that is y.
+    inputs : tuple of str
+        Names of the variables of the dataset that are u.
+    network_inputs : mapping of str to float
+        The inputs that the network g sees, numbers or vectors in the last axis, each with the factor that brings it to
+        order 1.
+    standardise : bool
+        Whether f and the target are standardised, both with the mean and standard deviation of the training targets,
+        for each component where there are several.
     """
 
     def __init__(
@@ -210,7 +350,13 @@ class HybridLaw(HybridModel):
         return (self.science(self.parameters.named(theta), data.inputs) - data.mean) / data.scale
 
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
-        """Mean square of what the network changes, h - f (Takeishi & Kalousis 2023, the reduction being f itself)."""
+        """Mean square of what the network changes, h - f, as in [1]_, the reduction being f itself.
+
+        References
+        ----------
+        .. [1] N. Takeishi and A. Kalousis, Deep Grey-Box Modeling With Adaptive Data-Driven Models Toward Trustworthy
+               Estimation of Theory-Driven Models, AISTATS 2023, arXiv:2210.13103.
+        """
         return (prediction - self.predict_science(theta, phi, data)).square().flatten(1).mean(1)
 
     def science_trial(self, data: Samples, members: int) -> ScienceTrial | None:
@@ -220,13 +366,34 @@ class HybridLaw(HybridModel):
         return ScienceTrial(data.inputs, "the targets", (members, *data.targets.shape[1:]))
 
     def through_network(self, phi: Tensor, data: Samples, *first: Tensor) -> Tensor:
-        """g of what may come first, (member, sample, ..., n), and the inputs ``network_inputs``."""
+        """g of what may come first, and of the inputs ``network_inputs``.
+
+        Parameters
+        ----------
+        phi : Tensor of shape (member, n)
+        data : Samples
+        *first : Tensor of shape (member, sample, ..., n)
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ...)
+        """
         seen = [*first, *self._each_network_input(data)]
         seen = [values.expand(len(phi), *values.shape[1:]) for values in seen]
         return self.network(self.network.unflatten(phi), torch.cat(seen, -1) if len(seen) > 1 else seen[0])
 
     def seen_by_network(self, data: Samples) -> Tensor:
-        """The inputs that g sees, (member or 1, sample, ..., n); n may be 0."""
+        """The inputs that g sees.
+
+        Parameters
+        ----------
+        data : Samples
+
+        Returns
+        -------
+        Tensor of shape (member or 1, sample, ..., n)
+            n may be 0.
+        """
         return torch.cat([data.targets[..., :0], *self._each_network_input(data)], -1)
 
     def _each_network_input(self, data: Samples) -> list[Tensor]:
@@ -240,7 +407,22 @@ class HybridLaw(HybridModel):
 
 
 class HybridMap(HybridLaw):
-    """A law seen through a network: y = g(f(u; theta), u; phi), where g = f if the law said everything."""
+    """A law seen through a network: y = g(f(u; theta), u; phi), where g = f if the law said everything.
+
+    What is not explained here is as of :class:`hybridsam.models.hybrid.HybridLaw`.
+
+    Parameters
+    ----------
+    science : callable
+    parameters : Parameters
+    network : Network
+        g, from f in the standard units of the targets, with ``network_inputs`` beside it in the last axis, to the shape
+        of the targets.
+    target : str
+    inputs : tuple of str
+    network_inputs : mapping of str to float
+    standardise : bool
+    """
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""
@@ -248,7 +430,21 @@ class HybridMap(HybridLaw):
 
 
 class HybridSum(HybridLaw):
-    """A law that leaves something out: y = f(u; theta) + g(u; phi); g is shaped like the targets, in standard units."""
+    """A law that leaves something out: y = f(u; theta) + g(u; phi).
+
+    What is not explained here is as of :class:`hybridsam.models.hybrid.HybridLaw`.
+
+    Parameters
+    ----------
+    science : callable
+    parameters : Parameters
+    network : Network
+        g, from ``network_inputs`` to the shape of the targets, in standard units.
+    target : str
+    inputs : tuple of str
+    network_inputs : mapping of str to float
+    standardise : bool
+    """
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""
@@ -262,8 +458,21 @@ class HybridSum(HybridLaw):
 class HybridEncoder(HybridLaw):
     """A law of something that nobody measured: y = f(u, z; theta), of which a network finds z = g(u; phi) by sample.
 
-    unmeasured: names of z, under which f has them beside the inputs, each (member, sample). They are 0 for a usual
-        sample: f with zeros is the science alone.
+    What is not explained here is as of :class:`hybridsam.models.hybrid.HybridLaw`.
+
+    Parameters
+    ----------
+    science : callable
+    parameters : Parameters
+    network : Network
+        g, from ``network_inputs`` to (member, sample, n), n the number of ``unmeasured``.
+    target : str
+    inputs : tuple of str
+    network_inputs : mapping of str to float
+    standardise : bool
+    unmeasured : tuple of str
+        Names of z, under which f has them beside the inputs, each (member, sample). They are 0 for a usual sample: f
+        with zeros is the science alone.
     """
 
     def __init__(

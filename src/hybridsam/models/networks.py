@@ -33,7 +33,15 @@ def norm(name: str, channels: int) -> Shapes:
 
 
 class Network:
-    """Names and shapes of the parameters of one member, and of the running statistics of its BatchNorm layers."""
+    """Names and shapes of the parameters of one member, and of the running statistics of its BatchNorm layers.
+
+    Parameters
+    ----------
+    shapes : dict of str to tuple of int
+        name -> shape, of the parameters.
+    running : dict of str to tuple of int, optional
+        name -> shape, of the running statistics.
+    """
 
     shapes: Shapes
     running: Shapes
@@ -47,7 +55,16 @@ class Network:
         return sum(prod(shape) for shape in self.shapes.values())
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """(parameter,) of one member: uniform in +-1/sqrt(fan-in) as in torch.nn; BatchNorm starts as the identity."""
+        """Parameters of one member: uniform in +-1/sqrt(fan-in) as in torch.nn; BatchNorm starts as the identity.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+
+        Returns
+        -------
+        Tensor of shape (parameter,)
+        """
         parts = []
         for name, shape in self.shapes.items():
             weight = self.shapes[f"{name.rpartition('.')[0]}.weight"]
@@ -58,24 +75,66 @@ class Network:
         return torch.cat(parts)
 
     def initial_running(self) -> Tensor:
-        """(n,) of one member: means of zero, variances of one."""
+        """Running statistics of one member: means of zero, variances of one.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+        """
         parts = [torch.full(shape, float(name.endswith("variance"))) for name, shape in self.running.items()]
         return torch.cat(parts) if parts else torch.empty(0)
 
     def is_weight(self) -> Tensor:
-        """(parameter,) True for weights, False for biases."""
+        """Which parameters are weights.
+
+        Returns
+        -------
+        Tensor of shape (parameter,)
+            True for weights, False for biases.
+        """
         return torch.cat([torch.full((prod(s),), name.endswith("weight")) for name, s in self.shapes.items()])
 
     def unflatten(self, phi: Tensor) -> Layers:
-        """(member, parameter) -> layer name -> (member, *shape), as views."""
+        """The parameters of each layer, as views.
+
+        Parameters
+        ----------
+        phi : Tensor of shape (member, parameter)
+
+        Returns
+        -------
+        dict of str to Tensor
+            layer name -> ``(member, *shape)``.
+        """
         return _views(self.shapes, phi)
 
     def unflatten_running(self, running: Tensor) -> Layers:
-        """(member, n) -> name -> (member, channel), as views."""
+        """The running statistics of each layer, as views.
+
+        Parameters
+        ----------
+        running : Tensor of shape (member, n)
+
+        Returns
+        -------
+        dict of str to Tensor
+            name -> (member, channel).
+        """
         return _views(self.running, running)
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        """Apply the unflattened parameters: (member, sample, ..., in) -> (member, sample, ..., out)."""
+        """Apply the unflattened parameters.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of :meth:`unflatten`.
+        x : Tensor of shape (member, sample, ..., in)
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ..., out)
+        """
         raise NotImplementedError
 
 
@@ -85,7 +144,13 @@ def _views(shapes: Shapes, vector: Tensor) -> Layers:
 
 
 class MLP(Network):
-    """Fully connected network with ReLU between layers, e.g. sizes (2, 128, 128, 2): (member, sample, in or out)."""
+    """Fully connected network with ReLU between layers: (member, sample, in) -> (member, sample, out).
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        From input to output, e.g. (2, 128, 128, 2).
+    """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
@@ -104,10 +169,20 @@ class MLP(Network):
 
 
 class ConvNet(Network):
-    """3 x 3 convolutions with BatchNorm and ReLU between them, e.g. channels (2, 16, 16, 2).
+    """3 x 3 convolutions with BatchNorm and ReLU between them.
 
     Input and output are (member, sample, y, x, channel). BatchNorm uses the statistics of the batch at hand and keeps
-    none, as is usual inside a vector field (Yin et al. 2021).
+    none, as is usual inside a vector field [1]_.
+
+    Parameters
+    ----------
+    channels : sequence of int
+        From input to output, e.g. (2, 16, 16, 2).
+
+    References
+    ----------
+    .. [1] Y. Yin et al., Augmenting Physical Models with Deep Networks for Complex Dynamics Forecasting, ICLR 2021,
+           arXiv:2010.04456.
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
@@ -123,7 +198,18 @@ class ConvNet(Network):
         return each_member(self.one, layers, x)
 
     def one(self, layers: Layers, x: Tensor) -> Tensor:
-        """One member: (sample, y, x, channel); channels stay last in memory, in which convolutions are faster."""
+        """The network of one member; channels stay last in memory, in which convolutions are faster.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of this member, without a member axis.
+        x : Tensor of shape (sample, y, x, channel)
+
+        Returns
+        -------
+        Tensor of shape (sample, y, x, channel)
+        """
         x = x.movedim(-1, 1)
         last = len(self.channels) - 2
         for i in range(last + 1):
@@ -134,9 +220,23 @@ class ConvNet(Network):
 
 
 class UNet(Network):
-    """A U-Net (Ronneberger et al. 2015), two 3 x 3 convolutions a level, e.g. channels (16, 32, 64).
+    """A U-Net [1]_, two 3 x 3 convolutions a level.
 
     Input and output are (member, sample, y, x, channel); y and x are multiples of 2^(levels - 1).
+
+    Parameters
+    ----------
+    n_in : int
+        Channels of the input.
+    channels : sequence of int
+        Of each level, e.g. (16, 32, 64).
+    n_out : int
+        Channels of the output.
+
+    References
+    ----------
+    .. [1] O. Ronneberger, P. Fischer and T. Brox, U-Net: Convolutional Networks for Biomedical Image Segmentation,
+           MICCAI 2015, arXiv:1505.04597.
     """
 
     def __init__(self, n_in: int, channels: Sequence[int], n_out: int) -> None:
@@ -153,7 +253,18 @@ class UNet(Network):
         return each_member(self.one, layers, x)
 
     def one(self, layers: Layers, x: Tensor) -> Tensor:
-        """One member: (sample, y, x, channel)."""
+        """The network of one member.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of this member, without a member axis.
+        x : Tensor of shape (sample, y, x, channel)
+
+        Returns
+        -------
+        Tensor of shape (sample, y, x, channel)
+        """
 
         def block(x: Tensor, *names: str) -> Tensor:
             for name in names:
@@ -175,8 +286,15 @@ class UNet(Network):
 class Decoder(Network):
     """A vector to a square image of one channel: fully connected to 3 x 3 maps, doubled in size by each convolution.
 
-    channels (128, 64, 32) give 24 x 24 pixels. Input (member, sample, in), output (member, sample, y, x, 1). BatchNorm
-    has running statistics: see :class:`RunningStatistics`.
+    Input (member, sample, in), output (member, sample, y, x, 1). BatchNorm has running statistics: see
+    :class:`RunningStatistics`.
+
+    Parameters
+    ----------
+    n_in : int
+        Length of the vector.
+    channels : sequence of int
+        Of the maps; (128, 64, 32) give 24 x 24 pixels.
     """
 
     START = 3  # pixels
@@ -195,14 +313,36 @@ class Decoder(Network):
         super().__init__(shapes, running)
 
     def decode(self, layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, and the statistics (member, n) of the batch in the order of ``running``.
+        """Images, and the statistics of the batch, which normalise unless ``layers`` holds running ones.
 
-        The statistics normalise unless ``layers`` holds running ones.
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of :meth:`unflatten`, and where wanted of :meth:`unflatten_running`.
+        x : Tensor of shape (member, sample, in)
+
+        Returns
+        -------
+        images : Tensor of shape (member, sample, y, x, 1)
+        statistics : Tensor of shape (member, n)
+            In the order of ``running``.
         """
         return each_member(self.one, layers, x)
 
     def one(self, layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One member: (sample, in) -> (sample, y, x, 1), (n,)."""
+        """The network of one member.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of this member, without a member axis.
+        x : Tensor of shape (sample, in)
+
+        Returns
+        -------
+        images : Tensor of shape (sample, y, x, 1)
+        statistics : Tensor of shape (n,)
+        """
         seen = []
         x = F.linear(x, layers["0.weight"], layers["0.bias"]).unflatten(1, (-1, self.START, self.START))
         x = x.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last in memory: twice as fast at the paper's size
@@ -215,7 +355,12 @@ class Decoder(Network):
 
 
 class Networks(Network):
-    """Several networks with the parameters of all in one vector; a parameter's name begins with its part's."""
+    """Several networks with the parameters of all in one vector; a parameter's name begins with its part's.
+
+    Parameters
+    ----------
+    **parts : Network
+    """
 
     def __init__(self, **parts: Network) -> None:
         self.parts = parts
@@ -233,17 +378,36 @@ class Networks(Network):
         return torch.cat([network.is_weight() for network in self.parts.values()])
 
     def layers_of(self, part: str, layers: Layers) -> Layers:
-        """The layers of one part, under the names that the part itself uses."""
+        """The layers of one part, under the names that the part itself uses.
+
+        Parameters
+        ----------
+        part : str
+        layers : dict of str to Tensor
+            Of all parts.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
         return {name.removeprefix(f"{part}."): values for name, values in layers.items() if name.startswith(f"{part}.")}
 
 
 @dataclass
 class RunningStatistics:
-    """Running means and variances (member, n) of BatchNorm layers with memory.
+    """Running means and variances of BatchNorm layers with memory.
 
     In training a batch is normalised by its own statistics, and what the first pass of a step sees moves the running
     values; the second pass of sharpness-aware minimization, at a perturbed network, leaves no trace. Otherwise the
     running values normalise.
+
+    Parameters
+    ----------
+    values : Tensor of shape (member, n)
+        The running values.
+    training : bool, optional
+    seen : Tensor of shape (member, n), optional
+        Statistics of the batch in the first pass of a step.
     """
 
     values: Tensor
@@ -251,12 +415,22 @@ class RunningStatistics:
     seen: Tensor | None = None
 
     def see(self, statistics: Tensor) -> None:
-        """The statistics (member, n) of a batch."""
+        """Take note of the statistics of a batch.
+
+        Parameters
+        ----------
+        statistics : Tensor of shape (member, n)
+        """
         if self.seen is None:
             self.seen = statistics
 
     def moved(self) -> Tensor:
-        """The running values after a step, (member, n)."""
+        """The running values after a step.
+
+        Returns
+        -------
+        Tensor of shape (member, n)
+        """
         return self.values if self.seen is None else torch.lerp(self.values, self.seen, MOMENTUM)
 
 
