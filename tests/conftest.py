@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import io
 import os
-from copy import copy
 
 import pytest
 import torch
@@ -15,8 +14,9 @@ from hypothesis import settings
 
 from hybridsam.core.methods import get_method
 from hybridsam.tasks import pendulum
-from hybridsam.training.compiled import FusedODE
+from hybridsam.training.compiled import CompiledODE
 from hybridsam.training.loop import Training, train
+from hybridsam.training.loss import Loss
 
 torch.set_num_threads(1)
 settings.register_profile("hybridsam", deadline=None, derandomize=True, max_examples=50)
@@ -78,12 +78,23 @@ def build():
     return lambda **changes: pendulum.build(MODEL | changes)
 
 
-@pytest.fixture(scope="session", params=["PyTorch", "fused"])
-def model(build, request):
-    """The small pendulum model, rk4 and two hidden layers of eight, on each path to its loss."""
-    model = build()
-    model.fast = FusedODE(model, torch.float64) if request.param == "fused" else None
-    return model
+@pytest.fixture(scope="session")
+def model(build):
+    """The small pendulum model, rk4 and two hidden layers of eight."""
+    return build()
+
+
+@pytest.fixture(scope="session", params=["PyTorch", "compiled"])
+def loss_of(request):
+    """The loss of a model, by each of two ways to it."""
+    compiled = request.param == "compiled"
+    return lambda model, dtype=torch.float64: CompiledODE(model, dtype) if compiled else Loss(model)
+
+
+@pytest.fixture(scope="session")
+def loss(loss_of, model):
+    """The loss of the small pendulum model, by each of two ways to it."""
+    return loss_of(model)
 
 
 @pytest.fixture(scope="session")
@@ -93,17 +104,14 @@ def training():
 
 
 @pytest.fixture(scope="session")
-def fit(model, trajectories, training):
+def fit(model, loss_of, trajectories, training):
     """Train the small pendulum model (or another); returns the final state."""
 
     def run(method, rho, seeds, checkpoint=None, model=model, **changes):
         how = training(**changes)
         dtype = getattr(torch, how.dtype)
         splits = trajectories("train", dtype), trajectories("validation", dtype)
-        if model.fast:
-            model = copy(model)
-            model.fast = FusedODE(model, dtype)
-        return train(model, get_method(method), rho, seeds, *splits, how, checkpoint)
+        return train(loss_of(model, dtype), get_method(method), rho, seeds, *splits, how, checkpoint)
 
     return run
 

@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 import hybridsam
 from hybridsam.core import modules, records
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.training.block import train_task
 
@@ -45,7 +46,7 @@ def runs(model, dataset, settings):
 def run_file(settings, dataset, tmp_path_factory):
     """A run file of the workflow, with its weights beside it."""
     path = tmp_path_factory.mktemp("runs") / "seeds=0-1.nc"
-    block, weights = train_task(settings, dataset, "sam", 0.05, [0, 1], "cpu")
+    block, weights = train_task(settings, dataset, Block("sam", 0.05, (0, 1)), "cpu")
     save_file(weights, path.with_suffix(".safetensors"))
     records.write(block, path, "runs", "Runs")
     return path
@@ -124,7 +125,7 @@ hybridsam.predict(model, runs, dataset).to_netcdf("predictions.nc")
 def test_networks_with_running_statistics_and_standard_units_predict_the_same(task, tmp_path):
     settings = small.settings_of(task)
     dataset = small.dataset_of(task, tmp_path)
-    block, weights = train_task(settings, dataset, "fsam", 0.05, [3], "cpu")
+    block, weights = train_task(settings, dataset, Block("fsam", 0.05, (3,)), "cpu")
     save_file(weights, tmp_path / "run.safetensors")
     records.write(block, tmp_path / "run.nc", "runs", "Runs")
     # A network that normalises over the samples, as that of reaction-diffusion, has to see the same ones.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hybridsam.core.errors import UserError
 from hybridsam.training.loop import BatchOrder, constrained, initial_state
-from hybridsam.training.methods import mean_squared_error
+from hybridsam.training.loss import mean_squared_error
 
 SEEDS = (3, 1, 2)
 STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
@@ -63,7 +63,7 @@ def test_a_batch_larger_than_the_data_holds_all_of_them():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_training_takes_each_step_on_its_batch(fit, model, trajectories, training, size):
+def test_training_takes_each_step_on_its_batch(fit, loss, model, trajectories, training, size):
     """Plain Adam of torch on the batches of the order; four samples, of which three leave one out of each epoch."""
     how, data = training(batch_size=size, clip_norm=1e6, learning_rate_final=1e-3), trajectories()
     ours = fit("erm", [0.0], [5], batch_size=size, clip_norm=1e6, learning_rate_final=1e-3)
@@ -73,7 +73,7 @@ def test_training_takes_each_step_on_its_batch(fit, model, trajectories, trainin
     order, losses = BatchOrder([5], 4, size), []
     for step in range(how.iterations + 1):
         batch = data.batch(order.at(step))
-        losses.append(mean_squared_error(model, model.parameters.constrain(theta), phi, batch))
+        losses.append(mean_squared_error(loss, model.parameters.constrain(theta), phi, batch))
         if step < how.iterations:
             adam.zero_grad()
             losses[-1].backward()
@@ -89,10 +89,10 @@ def test_a_batch_of_all_samples_trains_as_no_batch_does(fit):
     assert not torch.allclose(fit("sam", [0.05], [0], batch_size=2).w, none.w, atol=1e-4)
 
 
-def test_validation_data_are_not_cut_into_batches(fit, model, trajectories):
+def test_validation_data_are_not_cut_into_batches(fit, loss, model, trajectories):
     final = fit("erm", [0.0, 0.0], [0, 1], batch_size=2)
     theta, phi = constrained(model, final)
-    whole = mean_squared_error(model, theta, phi, trajectories("validation"))
+    whole = mean_squared_error(loss, theta, phi, trajectories("validation"))
     torch.testing.assert_close(final.history["validation_loss"][-1], whole, rtol=1e-12, atol=0)
 
 

@@ -11,6 +11,7 @@ from helpers import small
 from torch import nn
 
 from hybridsam.core import modules
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.models.check import check
 from hybridsam.models.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
@@ -20,7 +21,7 @@ from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver
 from hybridsam.models.torch_module import TorchModule
 from hybridsam.tasks import pendulum
-from hybridsam.training.block import train_task as fit
+from hybridsam.training.block import train_task
 
 OMEGA = Parameter("omega", "rad s-1", 0.5)
 K = Parameter("k", "1", 2.0)
@@ -290,17 +291,55 @@ def test_a_network_with_random_numbers_is_refused(look):
 def test_a_model_that_calls_its_science_in_another_way_is_tried_as_a_whole(look, caplog):
     class Forced(HybridODE):
         def predict(self, theta, phi, data, running=None):
-            named, layers = self.parameters.named(theta), self.network.unflatten(phi)
-            return self._rollout(lambda t, x: self.science(named, x, t) + self.network(layers, x), len(theta), data)
+            def of(own):
+                named, layers = self.parameters.named(theta[own]), self.network.unflatten(phi[own])
+                return lambda t, x: self.science(named, x, t) + self.network(layers, x)
+
+            return self.rollouts(of, len(theta), data)
 
         def predict_science(self, theta, phi, data, running=None):
-            named = self.parameters.named(theta)
-            return self._rollout(lambda t, x: self.science(named, x, t), len(theta), data)
+            def of(own):
+                named = self.parameters.named(theta[own])
+                return lambda t, x: self.science(named, x, t)
+
+            return self.rollouts(of, len(theta), data)
 
     look(field(lambda theta, x, t: pendulum.science(theta, x) + t, kind=Forced))
     assert caplog.text == ""
     wrong = field(lambda theta, x, t: x, network=MLP((3, 2)), kind=Forced)
     refused(look, wrong, "cannot predict targets of shape (4, 2)")
+
+
+def test_a_law_that_uses_its_parts_in_another_way_is_tried_as_a_whole(look, caplog):
+    class Drifting(HybridSum):
+        def predict_science(self, theta, phi, data, running=None):
+            return self.science(self.parameters.named(theta), data.inputs["t"])
+
+        def predict(self, theta, phi, data, running=None):
+            return self.predict_science(theta, phi, data) + self.through_network(phi, data)
+
+    one_drift_for_all = MLP((2, 8, 1))
+    look(law(lambda theta, t: proportional(theta, {"t": t}), one_drift_for_all, Drifting))
+    assert caplog.text == ""
+    refused(look, law(lambda theta, t: t[..., :1], one_drift_for_all, Drifting), "predicts shape (1,)")
+
+
+@pytest.mark.parametrize("kind", [HybridODE, HybridMap, HybridSum, HybridEncoder])
+def test_parts_are_tried_alone_where_the_class_uses_them_as_its_base_does(kind, dataset, readings):
+    def trials(own=None):
+        """Those of f and g, of a class of one's own that has a method of its own."""
+        method = {own: lambda self, *given: getattr(kind, own)(self, *given)} if own else {}
+        extended = type("Own", (kind,), method)
+        more = {"unmeasured": ("z",)} if kind is HybridEncoder else {}
+        model = field(kind=extended) if kind is HybridODE else law(proportional, kind=extended, **more)
+        data = model.data(dataset if kind is HybridODE else readings, "train")
+        return model.science_trial(data, 3) is not None, model.network_trial(data) is not None
+
+    added_or_in_front = kind is not HybridMap  # behind f, a wrong g is found by the shape of the prediction
+    assert trials() == (True, added_or_in_front)
+    assert trials("predict_science") == (False, added_or_in_front)
+    assert trials("predict") == (True, False)
+    assert kind is not HybridODE or trials("field") == (True, False)
 
 
 # In training
@@ -326,7 +365,7 @@ def test_fit_checks_before_it_trains(dataset, tmp_path):
     )
     settings_ = small.settings_of("pendulum") | {"module": str(wrong)}
     with pytest.raises(UserError, match=r"^theta.omega: has no influence .* f \(mine.py, line 4\)"):
-        fit(settings_, dataset, "sam", 0.05, [0], "cpu")
+        train_task(settings_, dataset, Block("sam", 0.05, (0,)), "cpu")
     assert modules.load(str(wrong)).build(settings_["model"]).parameters.names == ["omega"]
 
 

@@ -14,7 +14,7 @@ from hybridsam.models.hybrid import HybridMap
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples, in_split, times_of
-from hybridsam.training.methods import mean_squared_error
+from hybridsam.training.loss import Loss, mean_squared_error
 
 N = 7
 
@@ -59,12 +59,8 @@ def test_chunks_are_all_samples_in_order_and_at_most_so_many_at_a_time(n, at_onc
     assert_same(whole, data)
 
 
-def test_what_a_member_learns_from_is_its_own_or_what_all_share():
-    data, own = shared(), shared(members=3)
-    assert data.of_member(2) is data
-    assert torch.equal(own.of_member(2).targets, own.targets[[2]])
-    assert torch.equal(own.of_member(2).inputs["angle"], own.inputs["angle"][[2]])
-    assert len(own) == len(own.of_member(2)) == N
+def test_samples_are_counted_whether_they_are_shared_or_a_members_own():
+    assert len(shared()) == len(shared(members=3)) == N
 
 
 def test_samples_of_a_split_are_its_own_and_an_empty_split_is_refused():
@@ -163,13 +159,13 @@ def drawn(model, members, seed=0):
 
 
 @given(at_once=st.integers(0, 8))
-def test_errors_in_chunks_equal_those_at_once(model, trajectories, at_once):
-    theta, phi = drawn(model, 3)
-    for own, data in ((model, trajectories()), (map_of(), map_of().data(measured("component"), "train", torch.double))):
-        of_own = (theta, phi) if own is model else drawn(own, 3)
-        whole = own.predict(*of_own, data) - data.targets
+def test_errors_in_chunks_equal_those_at_once(loss, trajectories, at_once):
+    data_of_map = map_of().data(measured("component"), "train", torch.double)
+    for own, data in ((loss, trajectories()), (Loss(map_of()), data_of_map)):
+        weights = drawn(own.model, 3)
+        whole = own.model.predict(*weights, data) - data.targets
         by_hand = whole.square().flatten(1).mean(1)
-        found = mean_squared_error(own, *of_own, data, at_once=at_once)
+        found = mean_squared_error(own, *weights, data, at_once=at_once)
         torch.testing.assert_close(found, by_hand, rtol=1e-12, atol=0)
 
 
@@ -178,10 +174,10 @@ def test_errors_of_members_with_samples_of_their_own_are_their_own():
     data = model.data(measured("component"), "train", torch.float64)
     theta, phi = drawn(model, 2)
     index = torch.tensor([[0, 1, 2], [4, 3, 0]])
-    found = mean_squared_error(model, theta, phi, data.batch(index), at_once=2)
+    found = mean_squared_error(Loss(model), theta, phi, data.batch(index), at_once=2)
     for i, numbers in enumerate(index):
         alone = Samples({"u": data.inputs["u"][:, numbers]}, data.targets[:, numbers], mean=data.mean, scale=data.scale)
-        expected = mean_squared_error(model, theta[[i]], phi[[i]], alone)
+        expected = mean_squared_error(Loss(model), theta[[i]], phi[[i]], alone)
         torch.testing.assert_close(found[[i]], expected, rtol=1e-12, atol=0)
 
 

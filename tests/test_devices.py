@@ -27,11 +27,11 @@ def test_members_at_once_fill_the_memory_and_are_at_least_one():
 
 @pytest.mark.parametrize("name", ["freg", "asam"])
 @pytest.mark.parametrize("batch_size", [0, 3])
-def test_groups_of_members_change_nothing(fit, model, trajectories, monkeypatch, caplog, name, batch_size):
+def test_groups_of_members_change_nothing(fit, loss, trajectories, monkeypatch, caplog, name, batch_size):
     strengths, seeds = [0.01, 0.02, 0.05, 0.1, torch.nan], [4, 1, 0, 2, 3]
     whole = fit(name, strengths, seeds, batch_size=batch_size)
-    needed = devices.saved_bytes(lambda: model.predict(*weights(model, seeds), trajectories()))
-    monkeypatch.setattr(devices, "BYTES_ON_CPU", 2 * needed / len(seeds) if not model.fast else 1)
+    needed = devices.saved_bytes(lambda: loss(*weights(loss.model, seeds), trajectories()))
+    monkeypatch.setattr(devices, "BYTES_ON_CPU", 2 * needed / len(seeds))
     with caplog.at_level(logging.INFO):
         parts = fit(name, strengths, seeds, batch_size=batch_size)
     assert "5 members, " in caplog.text and " at once" in caplog.text
@@ -48,7 +48,7 @@ def weights(model, seeds):
     return w[:, :1].abs().requires_grad_(), w[:, 1:].requires_grad_()
 
 
-def test_the_memory_of_64_members_is_bounded_on_both_paths(build, dataset):
+def test_the_memory_of_64_members_is_bounded(build, dataset):
     """At the paper's sizes PyTorch keeps some 70 MB for each member of the pendulum: they take turns."""
     model = build(hidden=[128, 128])
     data = model.data(dataset, "train", torch.float32)
@@ -82,15 +82,12 @@ def test_on_a_cpu_nothing_is_captured():
 def test_training_on_a_gpu_agrees_with_that_on_a_cpu(fit, model, trajectories, training, name):
     from hybridsam.core.methods import get_method
     from hybridsam.training.loop import train
+    from hybridsam.training.loss import Loss
 
     on_cpu = fit(name, [0.02, 0.1], [0, 1])
     data = [
         type(split)({k: v.cuda() for k, v in split.inputs.items()}, split.targets.cuda(), split.times)
         for split in (trajectories("train"), trajectories("validation"))
     ]
-    fast, model.fast = model.fast, None
-    try:
-        on_gpu = train(model, get_method(name), [0.02, 0.1], [0, 1], *data, training())
-    finally:
-        model.fast = fast
+    on_gpu = train(Loss(model), get_method(name), [0.02, 0.1], [0, 1], *data, training())
     torch.testing.assert_close(on_gpu.w.cpu(), on_cpu.w, rtol=1e-8, atol=1e-8)

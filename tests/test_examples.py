@@ -12,8 +12,9 @@ from helpers.small import ROOT, SIZES
 import hybridsam
 from hybridsam.analysis.identifiability import identify
 from hybridsam.core import modules, records, settings
+from hybridsam.core.blocks import Block
 from hybridsam.core.provenance import fingerprint
-from hybridsam.training.block import train_task as fit
+from hybridsam.training.block import train_task
 
 FOLDER = ROOT / "examples"
 FEW = {"iterations": 10, "record_every": 5, "dtype": "float64", "learning_rate": 3e-3}
@@ -46,7 +47,7 @@ def example():
             changes = {key: {"value": value} for key, value in (SIZES | constants).items()}
             shipped = settings.load(f"examples/{name}.yaml")
             task = settings.merge(shipped, {"data": changes, "model": model, "training": FEW})
-            made[name] = task, modules.load(task["module"]).simulate(settings.constants(task["data"]))
+            made[name] = task, modules.load(task["module"]).simulate(settings.values_of(task["data"]))
         return made[name]
 
     return get
@@ -71,7 +72,7 @@ def test_task_files_pass_the_schema_and_examples_are_short(name):
 @pytest.mark.parametrize("method", METHODS)
 def test_training_decreases_the_loss_and_moves_every_parameter(name, method, example, caplog):
     task, dataset = example(name)
-    block, weights = fit(task, dataset, method, METHODS[method], [0, 1], "cpu")
+    block, weights = train_task(task, dataset, Block(method, METHODS[method], (0, 1)), "cpu")
     assert (block["status"] == "completed").all()
     losses = block["train_loss"].values[0, 0]
     assert (losses[:, -1] < 0.99 * losses[:, 0]).all()
@@ -103,7 +104,7 @@ def test_what_was_taken_away_is_all_that_the_science_lacks(name, example):
     absent["patients"] = {"weight": [70, 70], "age": [50, 50]}
     task, _ = example(name)
     module = modules.load(task["module"])
-    dataset = module.simulate(settings.constants(task["data"]) | absent[name] | {"noise": 0.0})
+    dataset = module.simulate(settings.values_of(task["data"]) | absent[name] | {"noise": 0.0})
     solver = {"solver": {"method": "rk4", "step": 0.01}} if "solver" in task["model"] else {}
     model = module.build(settings.merge(task["model"], solver))
     data = model.data(dataset, "train", torch.float64, "cpu")

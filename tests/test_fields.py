@@ -62,7 +62,7 @@ def test_fields_from_a_file_train_as_those_that_were_simulated(tmp_path):
     task = settings.load(str(ROOT / "examples/stream.yaml"))
     module = modules.load(str(ROOT / "examples/stream.py"))
     small = {"points": 6, "steps": 3, "train": 3, "validation": 2, "test": 2}
-    simulated = module.simulate(settings.constants(task["data"]) | small)
+    simulated = module.simulate(settings.values_of(task["data"]) | small)
     theirs = simulated["state"].isel(component=0, drop=True).rename(sample="run").drop_vars("split")
     theirs.transpose("x", "time", "run", "y").to_dataset(name="c").assign_coords(run=np.arange(7)).to_netcdf(
         tmp_path / "stream.nc"

@@ -168,7 +168,37 @@ def test_shape_is_member_sample_time_and_the_rest():
         assert states.shape == (3, 2, 3, 4, 5)
 
 
-# Members of a hybrid model
+# Members
+
+
+RATES = torch.tensor([0.1, 1.0, 30.0])[:, None, None]  # of which the last needs many short steps
+
+
+def decays(own):
+    return lambda t, x: -RATES[own] * x
+
+
+@pytest.mark.parametrize("method", ["rk4", *ADAPTIVE])
+def test_members_in_one_call_are_those_of_each_alone_to_the_bit(method):
+    solver, initial, times = Solver(method, step=0.05, rtol=1e-4), torch.rand(3, 4, 2), [0.0, 0.5, 1.0]
+    together = solver.rollouts(decays, initial, times)
+    for i in range(3):
+        own = slice(i, i + 1)
+        assert torch.equal(together[own], solver.rollout(decays(own), initial[own], times))
+    coupled = solver.rollout(decays(slice(3)), initial, times)
+    assert torch.equal(coupled, together) == (method == "rk4")
+
+
+@pytest.mark.parametrize(("method", "calls"), [("rk4", [[0, 1, 2]]), ("dopri5", [[0], [1], [2]])])
+def test_a_method_of_fixed_steps_takes_all_members_at_once_and_an_adaptive_one_each_alone(method, calls):
+    asked = []
+
+    def field_of(own):
+        asked.append([*range(3)][own])
+        return decays(own)
+
+    Solver(method).rollouts(field_of, torch.ones(3, 1, 1), [0.0, 0.1])
+    assert asked == calls
 
 
 @pytest.fixture(params=["rk4", "dopri5"])
@@ -192,6 +222,19 @@ def test_a_member_of_a_block_equals_the_member_alone(hybrid, three_members, traj
         torch.testing.assert_close(
             science[[i]], hybrid.predict_science(theta[[i]], phi[[i]], data), rtol=1e-13, atol=1e-14
         )
+
+
+def test_members_with_samples_of_their_own_start_from_those(hybrid, three_members, trajectories):
+    theta, phi = three_members
+    index = torch.tensor([[0, 1], [3, 2], [2, 2]])
+    data = trajectories().batch(index)
+    for predict in (hybrid.predict, hybrid.predict_science):
+        together = predict(theta, phi, data)
+        for i in range(3):
+            alone = predict(theta[[i]], phi[[i]], trajectories().batch(index[[i]]))
+            torch.testing.assert_close(together[[i]], alone, rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(together[2, 0], together[2, 1])
+    assert not torch.allclose(together[1, 0], together[1, 1], atol=1e-3)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, 1e300])

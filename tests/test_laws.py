@@ -11,7 +11,7 @@ from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
 
 LINE = Parameters([Parameter("k", "1", 0.5), Parameter("c", "1", 0.1)])
-BESIDE = {"t": 0.5, "u": 2.0}
+NETWORK_INPUTS = {"t": 0.5, "u": 2.0}
 TRAIN = slice(8)
 
 
@@ -34,16 +34,16 @@ def bent(theta, u):
 
 
 def a_sum(standardise=True):
-    return HybridSum(line, LINE, MLP((3, 5, 2)), "y", ("t", "u"), BESIDE, standardise)
+    return HybridSum(line, LINE, MLP((3, 5, 2)), "y", ("t", "u"), NETWORK_INPUTS, standardise)
 
 
 def a_map(standardise=True):
-    return HybridMap(line, LINE, MLP((5, 5, 2)), "y", ("t", "u"), BESIDE, standardise)
+    return HybridMap(line, LINE, MLP((5, 5, 2)), "y", ("t", "u"), NETWORK_INPUTS, standardise)
 
 
 def an_encoder(standardise=True):
     names = ("rate", "shift")
-    return HybridEncoder(bent, LINE, MLP((3, 5, 2)), "y", ("t", "u"), BESIDE, standardise, unmeasured=names)
+    return HybridEncoder(bent, LINE, MLP((3, 5, 2)), "y", ("t", "u"), NETWORK_INPUTS, standardise, unmeasured=names)
 
 
 every_kind = pytest.mark.parametrize("build", [a_sum, a_map, an_encoder])
@@ -90,6 +90,11 @@ def test_an_encoder_finds_what_the_law_needs(theta, dataset):
     law = line_by_hand(theta, dataset) * np.exp(z[..., :1]) + z[..., 1:]
     np.testing.assert_allclose(found, standard(law, dataset), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(model.penalty(theta, phi, data, found), (z**2).mean((1, 2)), rtol=1e-11)
+
+
+def test_a_sum_is_no_map_and_a_map_no_sum():
+    """What is compiled, or tried before training, for one must not be taken for the other."""
+    assert not isinstance(a_sum(), HybridMap) and not isinstance(a_map(), HybridSum)
 
 
 @every_kind

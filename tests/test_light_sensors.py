@@ -125,7 +125,7 @@ def test_splits_are_a_function_of_the_seed(tmp_path, constants):
 
 
 def test_the_shipped_constants_fit_a_table_of_ten_thousand_rows(tmp_path):
-    constants = settings.constants(shipped()["data"])
+    constants = settings.values_of(shipped()["data"])
     dataset, _ = converted(tmp_path, constants)
     counts = dataset["split"].to_series().value_counts()
     assert counts.to_dict() == {"train": 6000, "validation": 1000, "test": 2500}

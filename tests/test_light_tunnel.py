@@ -36,7 +36,7 @@ TRUTH = {name: shipped()["data"][name]["value"] for name in THETA}
 def model_f3(chamber, theta, size):
     """Model F3 of causalchamber with the constants of the task file and theta (9,) in our order."""
     w, t_p, t_c = np.reshape(theta, (3, 3))
-    law = settings.constants(shipped()["model"]["constants"])
+    law = settings.values_of(shipped()["model"]["constants"])
     return chamber[1].ModelF3(
         **dict(zip(("w_r", "w_g", "w_b"), w, strict=True)),
         S=np.array(law["response"]),
@@ -258,12 +258,12 @@ PIPELINE = """
 import sys
 from pathlib import Path
 import torch
-from hybridsam import records, settings
-from hybridsam.devices import peak_megabytes
+from hybridsam.core import records, settings
 from hybridsam.tasks import light_tunnel
+from hybridsam.training.devices import peak_megabytes
 
 folder, task = Path(sys.argv[1]), settings.load(sys.argv[2])
-constants = settings.constants(task["data"]) | {"test": 3000}
+constants = settings.values_of(task["data"]) | {"test": 3000}
 records.write(light_tunnel.convert(folder, constants), folder / "dataset.nc", "dataset", "light")
 dataset = records.read(folder / "dataset.nc", "dataset")
 assert dataset["image"].shape == (10000, 64, 64, 3), dataset

@@ -14,7 +14,8 @@ from torch.nn.utils import parameters_to_vector
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.models.networks import MLP
-from hybridsam.training.methods import asam, fsam, hybrid_gradient, mean_squared_error, objective, sam
+from hybridsam.training.loss import mean_squared_error, objective
+from hybridsam.training.methods import asam, fsam, hybrid_gradient, sam
 
 PERTURBATIONS = {"sam": sam, "asam": asam, "fsam": fsam}
 every_perturbation = pytest.mark.parametrize("name", PERTURBATIONS)
@@ -283,26 +284,26 @@ def test_perturbed_gradient_equals_that_of_pytorch_optimizer(adaptive):
 
 
 @pytest.mark.parametrize("name", ["erm", "sam", "asam", "fsam"])
-def test_methods_without_a_penalty_minimize_the_mean_squared_error(model, trajectories, name):
+def test_methods_without_a_penalty_minimize_the_mean_squared_error(loss, model, trajectories, name):
     data, raw, phi = trajectories(), model.parameters.initial(3, torch.float64), random(3, len(model.network))
-    error = mean_squared_error(model, model.parameters.constrain(raw), phi, data)
-    assert torch.equal(objective(model, get_method(name), RHO, data)(raw, phi), error)
+    error = mean_squared_error(loss, model.parameters.constrain(raw), phi, data)
+    assert torch.equal(objective(loss, get_method(name), RHO, data)(raw, phi), error)
 
 
 @pytest.mark.parametrize("name", ["l2reg", "freg"])
-def test_penalties_are_added_in_proportion_to_each_members_strength(model, trajectories, name):
+def test_penalties_are_added_in_proportion_to_each_members_strength(loss, model, trajectories, name):
     data, raw, phi = trajectories(), model.parameters.initial(3, torch.float64), random(3, len(model.network))
     penalty = (phi**2).sum(1) if name == "l2reg" else model.penalty(None, phi, data, None)
-    error = mean_squared_error(model, model.parameters.constrain(raw), phi, data)
-    close(objective(model, get_method(name), RHO, data)(raw, phi), error + RHO * penalty)
+    error = mean_squared_error(loss, model.parameters.constrain(raw), phi, data)
+    close(objective(loss, get_method(name), RHO, data)(raw, phi), error + RHO * penalty)
 
 
-def test_mean_squared_error_averages_over_samples_times_and_components(model, trajectories):
+def test_mean_squared_error_averages_over_samples_times_and_components(loss, model, trajectories):
     data, phi = trajectories(), random(2, len(model.network)) / 10
     theta = torch.tensor([[0.5], [1.0]], dtype=torch.float64)
     prediction, states = model.predict(theta, phi, data).numpy(), data.inputs["states"][0].numpy()
     by_hand = [np.mean((prediction[i] - states[:, 1:]) ** 2) for i in range(2)]
-    np.testing.assert_allclose(mean_squared_error(model, theta, phi, data), by_hand, rtol=1e-12)
+    np.testing.assert_allclose(mean_squared_error(loss, theta, phi, data), by_hand, rtol=1e-12)
 
 
 def test_unknown_method_is_refused_with_the_names_that_exist():

@@ -16,6 +16,7 @@ from hybridsam.training.loop import generator
 STRENGTHS = {"erm": 0.0, "l2reg": 1e-3, "freg": 0.1, "sam": 0.05, "asam": 0.05, "fsam": 0.05}
 HISTORIES = ("theta", "train_loss", "validation_loss", "grad_norm_theta", "grad_norm_phi")
 every_method = pytest.mark.parametrize("method", STRENGTHS)
+by_pytorch = pytest.mark.parametrize("loss_of", ["PyTorch"], indirect=True)
 
 
 class Own(nn.Module):
@@ -92,6 +93,7 @@ def test_gradient_of_a_member_is_that_of_the_module_and_zero_elsewhere():
     assert g[1].eq(0).all() and g[0].ne(0).any()
 
 
+@by_pytorch
 @every_method
 def test_training_through_a_module_equals_that_of_the_built_in_network(fit, method, monkeypatch):
     built_in, own = MLP((2, 8, 8, 2)), TorchModule(lambda: plain(nn.ReLU))
@@ -103,6 +105,7 @@ def test_training_through_a_module_equals_that_of_the_built_in_network(fit, meth
         torch.testing.assert_close(found.history[name], expected.history[name], rtol=1e-7, atol=1e-10, equal_nan=True)
 
 
+@by_pytorch
 @every_method
 def test_a_member_equals_the_same_run_alone(fit, method):
     model, strengths = model_with(TorchModule(Own)), [STRENGTHS[method] * factor for factor in (1, 2, 1)]

@@ -235,6 +235,18 @@ def test_a_member_predicts_as_it_does_alone(data, theta, phi, method):
         torch.testing.assert_close(block, alone, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("method", ["rk4", "dopri5"])
+def test_members_of_mini_batches_see_their_own_frames(data, theta, phi, method):
+    model = small.build("pendulum_images", {"solver": {"method": method}})
+    index = torch.tensor([[0, 3, 1], [4, 4, 2]])
+    for predict in (model.predict, model.predict_science):
+        block = predict(theta, phi, data.batch(index))
+        alone = torch.cat([predict(theta[[i]], phi[[i]], data.batch(index[[i]])) for i in range(2)])
+        torch.testing.assert_close(block, alone, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(block[1, 0], block[1, 1])
+    assert not torch.allclose(block[0, 0], block[0, 1], atol=1e-3)
+
+
 def test_gradients_are_those_of_finite_differences(dataset):
     constants = {"pixels": 6, "steps": 2, "train": 2, "validation": 1, "test": 1}
     tiny = {"seen": 1, "encoder": [2], "latent": 1, "hidden": [2], "decoder": [2], "solver": {"step": 0.1}}

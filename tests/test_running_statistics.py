@@ -10,7 +10,7 @@ from hybridsam.core.methods import get_method
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.training.checkpoint import Checkpoint
 from hybridsam.training.loop import BatchOrder, constrained, initial_state, train
-from hybridsam.training.methods import mean_squared_error
+from hybridsam.training.loss import Loss, mean_squared_error
 
 SEEDS = (3, 1, 2)
 STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
@@ -35,7 +35,7 @@ def fit_images(image_model, images, training):
     def run(name, strengths, seeds, checkpoint=None, **changes):
         how = training(**({"iterations": 8, "batch_size": 4, "record_every": 100} | changes))
         data = [image_model.data(images, split, getattr(torch, how.dtype), "cpu") for split in ("train", "validation")]
-        return train(image_model, get_method(name), strengths, seeds, *data, how, checkpoint)
+        return train(Loss(image_model), get_method(name), strengths, seeds, *data, how, checkpoint)
 
     return run
 
@@ -127,13 +127,13 @@ def test_in_evaluation_a_prediction_depends_on_its_own_sample_alone(fit_images, 
 def test_losses_that_are_recorded_are_those_in_evaluation(fit_images, image_model, images):
     final = fit_images("sam", [0.05, 0.05], [4, 7])
     theta, phi = constrained(image_model, final)
-    running = RunningStatistics(final.running)
+    running, loss = RunningStatistics(final.running), Loss(image_model)
     train_data, validation = (image_model.data(images, s, torch.float64, "cpu") for s in ("train", "validation"))
     batch = train_data.batch(BatchOrder([4, 7], 9, 4).at(8))
     for name, data in (("train_loss", batch), ("validation_loss", validation)):
-        expected = mean_squared_error(image_model, theta, phi, data, running)
+        expected = mean_squared_error(loss, theta, phi, data, running)
         torch.testing.assert_close(final.history[name][-1], expected, rtol=1e-12, atol=0)
-        assert not torch.allclose(expected, mean_squared_error(image_model, theta, phi, data), rtol=1e-3)
+        assert not torch.allclose(expected, mean_squared_error(loss, theta, phi, data), rtol=1e-3)
 
 
 def test_evaluation_moves_no_statistics(fit_images):

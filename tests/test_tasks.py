@@ -6,9 +6,10 @@ import torch
 from helpers import small
 
 from hybridsam.core import modules, records, settings
+from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import fingerprint
-from hybridsam.training.block import train_task as fit
+from hybridsam.training.block import train_task
 
 METHODS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
 UNITS = {  # task -> unit of the target, unit of its mean squared error
@@ -55,7 +56,7 @@ def blocks(datasets):
     def get(task, method):
         if (task, method) not in made:
             settings_ = small.settings_of(task)
-            made[task, method] = fit(settings_, datasets(task), method, METHODS[method], [4, 7], "cpu")
+            made[task, method] = train_task(settings_, datasets(task), Block(method, METHODS[method], (4, 7)), "cpu")
         return made[task, method]
 
     return get
@@ -144,7 +145,7 @@ def test_predictions_are_in_the_units_of_the_data(task, blocks, datasets):
 def test_another_member_does_not_change_a_run(task, method, blocks, datasets):
     """Single precision, after three steps."""
     two, weights = blocks(task, method)
-    three, more = fit(small.settings_of(task), datasets(task), method, METHODS[method], [7, 9, 4], "cpu")
+    three, more = train_task(small.settings_of(task), datasets(task), Block(method, METHODS[method], (7, 9, 4)), "cpu")
     for name in ("theta", "y_error", "theta_history", "train_loss", "validation_loss", "prediction"):
         same = three[name].sel(seed=[4, 7]).values
         np.testing.assert_allclose(same, two[name].values, rtol=1e-5, atol=1e-5, err_msg=name)
@@ -158,7 +159,7 @@ def test_errors_are_those_of_the_predictions(task, blocks, datasets):
     """Of the test split, of which the file holds three of four predictions: so a dataset of three is fitted here."""
     dataset = datasets(task)
     few = dataset.isel(sample=slice(0, dataset.sizes["sample"] - 1))
-    block, _ = fit(small.settings_of(task), few, "sam", 0.05, [4], "cpu")
+    block, _ = train_task(small.settings_of(task), few, Block("sam", 0.05, (4,)), "cpu")
     target = few[few.attrs["target"]].isel(sample=block["sample"].values)
     data = small.build(task).data(few, "test", torch.float64, "cpu")
     if "time" in target.dims:
@@ -189,16 +190,21 @@ def test_datasets_and_runs_go_through_files(task, blocks, datasets, tmp_path):
 )
 def test_a_model_of_other_sizes_than_the_data_is_refused(datasets, task, model, message):
     with pytest.raises(UserError, match=message):
-        fit(small.settings_of(task, model=model), datasets(task), "erm", 0.0, [0], "cpu")
+        train_task(small.settings_of(task, model=model), datasets(task), Block("erm", 0.0, (0,)), "cpu")
 
 
 def test_a_dataset_without_the_target_is_refused(datasets):
     with pytest.raises(UserError, match="dataset: no variable pressure, which the model predicts"):
-        fit(small.settings_of("wind_tunnel"), datasets("wind_tunnel").drop_vars("pressure"), "erm", 0.0, [0], "cpu")
+        train_task(
+            small.settings_of("wind_tunnel"),
+            datasets("wind_tunnel").drop_vars("pressure"),
+            Block("erm", 0.0, (0,)),
+            "cpu",
+        )
 
 
 def test_a_run_whose_error_is_not_finite_has_diverged_however_short_it_was(datasets):
     broken = datasets("light_sensors").copy(deep=True)
     broken["reading"][:, 0] = 1.0  # a sensor that always reads the same has no standard unit
-    block, _ = fit(small.settings_of("light_sensors"), broken, "erm", 0.0, [0, 1], "cpu")
+    block, _ = train_task(small.settings_of("light_sensors"), broken, Block("erm", 0.0, (0, 1)), "cpu")
     assert block["status"].values.ravel().tolist() == ["diverged", "diverged"]

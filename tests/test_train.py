@@ -15,9 +15,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
 from hybridsam.models.hybrid import HybridODE
-from hybridsam.training.compiled import FusedODE
 from hybridsam.training.loop import Checkpoint, State, adam_step, generator, initial_state
-from hybridsam.training.methods import mean_squared_error
+from hybridsam.training.loss import mean_squared_error
 
 STRENGTHS = (0.0, 0.02, 0.1)
 SEEDS = (3, 1, 2)
@@ -38,7 +37,7 @@ def assert_same(a, b, members=slice(None)):
 
 
 @pytest.mark.parametrize("clip_norm", [1e6, 1.0])
-def test_adam_clipping_and_cosine_equal_those_of_torch(fit, model, trajectories, training, clip_norm):
+def test_adam_clipping_and_cosine_equal_those_of_torch(fit, loss, model, trajectories, training, clip_norm):
     changes = {"iterations": 50, "record_every": 1, "clip_norm": clip_norm, "learning_rate": 3e-3}
     ours, how, data = fit("erm", [0.0], [0], **changes), training(**changes), trajectories()
 
@@ -49,7 +48,7 @@ def test_adam_clipping_and_cosine_equal_those_of_torch(fit, model, trajectories,
         adams.append(torch.optim.Adam([values], lr=factor * how.learning_rate))
         cosines.append(CosineAnnealingLR(adams[-1], how.iterations, factor * how.learning_rate_final))
     for _ in range(how.iterations):
-        mean_squared_error(model, model.parameters.constrain(theta), phi, data).backward()
+        mean_squared_error(loss, model.parameters.constrain(theta), phi, data).backward()
         norms.append(torch.cat([theta.grad, phi.grad], 1).norm())
         clip_grads_with_norm_([theta, phi], clip_norm, norms[-1] - 1e-6)  # which adds 1e-6 to the norm
         for part in adams + cosines:
@@ -79,7 +78,7 @@ def test_each_member_is_clipped_by_its_own_norm(training):
     torch.testing.assert_close(state.m, 0.1 * expected)
 
 
-def test_training_lowers_the_loss_and_records_what_it_reached(fit, model, trajectories):
+def test_training_lowers_the_loss_and_records_what_it_reached(fit, loss, model, trajectories):
     final = fit("erm", [0.0, 0.0], [0, 1], iterations=60, record_every=20, learning_rate=1e-2)
     theta, phi = model.parameters.constrain(final.w[:, :1]), final.w[:, 1:]
     history = final.history
@@ -87,7 +86,7 @@ def test_training_lowers_the_loss_and_records_what_it_reached(fit, model, trajec
     assert torch.equal(history["theta"][-1], theta)
     assert torch.equal(history["theta"][0], torch.full((2, 1), 0.5, dtype=torch.float64))
     for name, split in (("train_loss", "train"), ("validation_loss", "validation")):
-        assert torch.equal(history[name][-1], mean_squared_error(model, theta, phi, trajectories(split)))
+        assert torch.equal(history[name][-1], mean_squared_error(loss, theta, phi, trajectories(split)))
     assert final.step == 60 and final.updates.tolist() == [60, 60] and final.skipped.tolist() == [0, 0]
 
 
@@ -132,7 +131,7 @@ def test_order_and_company_of_members_do_not_matter(fit, name):
     assert not torch.equal(block.w[0], block.w[2])
 
 
-def test_initial_phi_depends_on_the_members_seed_alone(model, build, training):
+def test_initial_phi_depends_on_the_members_seed_alone(model, training):
     block, alone = (initial_state(model, seeds, training()).w for seeds in ([5, 3, 5], [3]))
     assert torch.equal(block[1], alone[0])
     assert torch.equal(block[0], block[2])
@@ -179,7 +178,6 @@ def test_a_member_that_breaks_while_training_keeps_its_last_finite_weights(fit, 
         return model.science(theta, x) + torch.where(theta["omega"] > limit, torch.nan, 0.0)[..., None]
 
     fragile = HybridODE(science, model.parameters, model.network, model.solver)
-    fragile.fast = model.fast and FusedODE(fragile, torch.float64)
     final = fit("erm", [0.0] * 3, SEEDS, model=fragile, record_every=1, learning_rate=1e-2)
     broke_at = int((omega[:, breaking] > limit).nonzero()[0])
     others = [i for i in range(3) if i != breaking]

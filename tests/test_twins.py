@@ -39,7 +39,7 @@ def constants(task):
     """The constants of a task's twin, from its task file or from the part that is to become one."""
     for path in (TASKS / f"{task}.yaml", TASKS / f"{task}.twin.fragment"):
         if path.exists() and "twin" in (found := settings.load(str(path))):
-            return settings.constants(found["twin"])
+            return settings.values_of(found["twin"])
     raise FileNotFoundError(f"{task}: no twin")
 
 

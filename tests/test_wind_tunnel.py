@@ -155,7 +155,7 @@ def test_windows_are_pieces_of_their_run_at_the_stride(tmp_path, constants):
 
 
 def test_the_shipped_constants_give_the_windows_of_the_paper(tmp_path):
-    constants = settings.constants(shipped()["data"])
+    constants = settings.values_of(shipped()["data"])
     small.wind_runs(tmp_path, constants)
     dataset = wind_tunnel.convert(tmp_path, constants)
     assert dataset.sizes["sample"] == 985 == 5 * 197 and dataset.sizes["time"] == 200

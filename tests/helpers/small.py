@@ -56,7 +56,7 @@ def build(task, model=None):
 def dataset_of(task, folder, **data):
     """The small dataset of a task, simulated, or converted from a hand-made archive in ``folder``."""
     chosen = settings_of(task, data=data)
-    module, constants = modules.load(chosen["module"]), settings.constants(chosen["data"])
+    module, constants = modules.load(chosen["module"]), settings.values_of(chosen["data"])
     if task in SIMULATED:
         return module.simulate(constants)
     ARCHIVES[task](folder, constants)

@@ -42,10 +42,11 @@ class NotCompiledError(Exception):
     """There is no compiler, or it fails."""
 
 
-def faster_loss(model: HybridModel, data: Samples) -> Loss | None:
+def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss | None:
     """A faster way to the loss of a model, None where there is none; a line in the log says which is taken, and why.
 
     data: samples of the kind that it is for; on a few of them it has to agree with PyTorch before it is trusted.
+    quiet: no line in the log, as nothing will be trained.
     """
     if data.targets.device.type != "cpu":
         return None
@@ -54,16 +55,17 @@ def faster_loss(model: HybridModel, data: Samples) -> Loss | None:
         if faster and not _agree(_gradient(Loss(model), data), _gradient(faster, data)):
             raise NotFollowedError("what was compiled from the science does not agree with it")
     except (NotCompiledError, NotFollowedError) as reason:
-        logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
+        if not quiet:
+            logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")
         return None
-    if faster:
+    if faster and not quiet:
         logger.info("training with C++ compiled for this CPU")
     return faster
 
 
 def _compiled(model: HybridModel, dtype: torch.dtype) -> Loss | None:
     """The compiled loss of a model of a known form, else None."""
-    if isinstance(model.network, ConvNet):
+    if type(model.network) is ConvNet:  # a class of one's own may begin, or compute, in another way
         return Loss(_with_network(model, CompiledConvNet(model.network, dtype)))
     if isinstance(model.network, MLP) and isinstance(model, HybridODE) and is_of(model, HybridODE, "predict"):
         return CompiledODE(model, dtype)
@@ -149,7 +151,11 @@ class CompiledODE(Loss):
     ) -> Tensor:
         """As :class:`Loss`."""
         error = _Error.apply(self._error, data, theta, phi)
-        return error if rho is None else error + rho * self.model.penalty(theta, phi, data)
+        if rho is None:
+            return error
+        simple = is_of(self.model, HybridODE, "penalty")  # it does not look at the prediction
+        prediction = None if simple else self.model.predict(theta, phi, data)
+        return error + rho * self.model.penalty(theta, phi, data, prediction)
 
     def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
@@ -190,7 +196,11 @@ class CompiledMap(Loss):
         """As :class:`Loss`."""
         science, seen = self.model.predict_science(theta, None, data), self.seen_by_network(data)
         error = _Error.apply(self._error, seen, phi, science, data.targets)
-        return error if rho is None else error + rho * _Error.apply(self._error, seen, phi, science, science)
+        if rho is None:
+            return error
+        if is_of(self.model, HybridMap, "penalty"):
+            return error + rho * _Error.apply(self._error, seen, phi, science, science)
+        return error + rho * self.model.penalty(theta, phi, data, self.model.predict(theta, phi, data))
 
     def _error(self, seen: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
         members, samples, n_x = x.shape

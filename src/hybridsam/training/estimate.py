@@ -155,7 +155,7 @@ def _costs(
     model = modules.load(task["module"]).build(task["model"])
     training = typed(Training, task["training"], "training")
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
-    faster = faster_loss(model, data)
+    faster = faster_loss(model, data, quiet=True)
     chosen = {name: get_method(name) for name in methods}
     # Methods with the same penalty differ in how many gradients they take, not in what one takes.
     by_penalty = {method.penalty: method for method in chosen.values()}

@@ -3,7 +3,6 @@
 import logging
 import platform
 import re
-from copy import copy
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsam.core.methods import get_method
-from hybridsam.models.hybrid import HybridMap, HybridODE
+from hybridsam.models.hybrid import HybridMap, HybridODE, HybridSum
 from hybridsam.models.networks import MLP, ConvNet
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver
 from hybridsam.tasks import reaction_diffusion
 from hybridsam.training import compiled
+from hybridsam.training.compiled import faster_loss
 from hybridsam.training.loop import Training, adam_step, initial_state
-from hybridsam.training.methods import PERTURBATIONS, gradient, hybrid_gradient, objective
+from hybridsam.training.loss import Loss, objective
+from hybridsam.training.methods import PERTURBATIONS, gradient, hybrid_gradient
 
 PREY_AND_PREDATORS = Parameters(
     [Parameter("growth", "1", 0.8, "softplus", lower=0.0), Parameter("death", "1", 0.6, "none")]
@@ -54,14 +55,13 @@ def time_series(samples, times, own=0, components=3):
     return Samples({"states": states}, states[:, :, 1:], tuple(ends.tolist()))
 
 
-def network_behind(n_in, hidden, n_out):
+def network_behind(n_in, hidden, n_out, kind=HybridMap):
     """A law of n_out components through a network that sees n_in - n_out inputs beside it."""
     parameters = Parameters([Parameter("a", "1", 0.5, "none")])
-    model = HybridMap(
+    return kind(
         lambda theta, u: torch.sin(theta["a"][..., None] * u["u"]),
         *(parameters, MLP((n_in, *hidden, n_out)), "y", ("u", "beside"), {"beside": 0.3}, False),
     )
-    return model
 
 
 def of_map(samples, n_in, n_out, own=0):
@@ -76,23 +76,17 @@ def weights(model, members):
     return model.parameters.initial(members, torch.float64) + 0.1 * random(members, len(model.parameters)), phi
 
 
-def with_fast(model):
-    if isinstance(model.network, ConvNet):
-        model = copy(model)
-        model.network = copy(model.network)
-        model.network.fast = compiled.FusedConvNet(model.network, torch.float64)
-        return model
-    kind = compiled.FusedODE if isinstance(model, HybridODE) else compiled.FusedMap
-    model = copy(model)
-    model.fast = kind(model, torch.float64)
-    return model
+def compiled_loss(model):
+    """Whether it agrees with PyTorch is for the test to find."""
+    return compiled._compiled(model, torch.float64)
 
 
 def assert_agree(model, data, members=2, tolerance=1e-10, method="erm"):
     theta, phi = weights(model, members)
     rho = torch.linspace(0.01, 0.3, members, dtype=torch.float64)
     slow, fast = (
-        gradient(objective(one, get_method(method), rho, data), theta, phi) for one in (model, with_fast(model))
+        gradient(objective(loss, get_method(method), rho, data), theta, phi)
+        for loss in (Loss(model), compiled_loss(model))
     )
     for expected, found in zip(slow, fast, strict=True):
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.norm().item())
@@ -117,10 +111,15 @@ def test_maps_agree_with_automatic_differentiation(hidden, n_out, more, samples,
     assert_agree(model, data)
 
 
-def on_a_grid(channels):
+def on_a_grid(channels, network=ConvNet):
     """Diffusion of two components, and a convolutional network."""
     parameters = Parameters([Parameter("a", "1", 0.1, "none"), Parameter("b", "1", 0.2, "none")])
-    return reaction_diffusion.Diffusion(1.0, parameters, ConvNet((2, *channels, 2)), Solver(step=0.2))
+    return reaction_diffusion.Diffusion(1.0, parameters, network((2, *channels, 2)), Solver(step=0.2))
+
+
+def fields(samples=3, height=5, width=6):
+    states = random(1, samples, 3, height, width, 2)
+    return Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.3))
 
 
 @settings(max_examples=15)
@@ -131,14 +130,13 @@ def on_a_grid(channels):
     members=st.integers(1, 2),
 )
 def test_fields_agree_with_automatic_differentiation(channels, samples, sides, members):
-    states = random(1, samples, 3, *sides, 2)
-    assert_agree(on_a_grid(channels), Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.3)), members, 1e-9)
+    assert_agree(on_a_grid(channels), fields(samples, *sides), members, 1e-9)
 
 
 @pytest.mark.parametrize("channels", [(16, 16), (5,), (4, 33, 7)])
 def test_a_convolutional_network_has_the_derivatives_of_torch(channels):
     network = ConvNet((3, *channels, 2))
-    fast = compiled.FusedConvNet(network, torch.float64)
+    fast = compiled.CompiledConvNet(network, torch.float64).one
     phi = network.initial(torch.Generator().manual_seed(0)).double()
     x, upstream = random(4, 6, 5, 3), random(4, 6, 5, 2, seed=1)
     results = []
@@ -154,7 +152,7 @@ def test_a_convolutional_network_has_the_derivatives_of_torch(channels):
 @pytest.mark.parametrize("threads", [2, 5])
 def test_threads_change_no_bit_of_a_convolutional_network(threads):
     network = ConvNet((2, 6, 2))
-    fast = compiled.FusedConvNet(network, torch.float32)
+    fast = compiled.CompiledConvNet(network, torch.float32).one
     phi, x = network.initial(torch.Generator().manual_seed(0)).requires_grad_(), random(9, 8, 8, 2).float()
     layers = {name: values[0] for name, values in network.unflatten(phi[None]).items()}
     results = []
@@ -177,14 +175,29 @@ def test_vectors_of_other_processors_give_the_same_numbers(monkeypatch, processo
     monkeypatch.setattr(compiled, "target", lambda: (compiled.compiler(), f"-march={processor}", processor))
     assert_agree(Predation([33, 20]), time_series(70, 4))
     assert_agree(network_behind(12, [33, 20], 5), of_map(300, 12, 5))
-    states = random(1, 3, 3, 5, 9, 2)
-    assert_agree(on_a_grid([5, 17]), Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.3)), 1, 1e-9)
+    assert_agree(on_a_grid([5, 17]), fields(3, 5, 9), 1, 1e-9)
 
 
 @pytest.mark.parametrize("method", ["freg", "l2reg"])
 def test_penalties_agree_with_automatic_differentiation(method):
     assert_agree(Predation([8]), time_series(5, 4), method=method)
     assert_agree(network_behind(7, [9], 4), of_map(12, 7, 4), method=method)
+
+
+class Distance:
+    """A penalty of a user's own, which looks at the prediction."""
+
+    def penalty(self, theta, phi, data, prediction):
+        return (prediction - 1).abs().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize("name", ["rollout", "map"])
+def test_a_penalty_of_the_models_own_class_is_the_one_that_is_minimized(name):
+    model, data = {
+        "rollout": lambda: (type("Own", (Distance, Predation), {})([8]), time_series(5, 4)),
+        "map": lambda: (network_behind(7, [9], 4, type("Own", (Distance, HybridMap), {})), of_map(12, 7, 4)),
+    }[name]()
+    assert_agree(model, data, method="freg")
 
 
 def test_activations_that_are_computed_again_give_the_same_gradient():
@@ -194,33 +207,32 @@ def test_activations_that_are_computed_again_give_the_same_gradient():
 
 def test_gradient_in_single_precision_is_that_in_double_precision(build, dataset):
     model = build(hidden=[128, 128])
-    state = initial_state(model, [0, 1], fused_training("float32"))
+    state = initial_state(model, [0, 1], training_in("float32"))
     theta, phi = state.w[:, :1], state.w[:, 1:]
     exact, single = (model.data(dataset, "train", dtype) for dtype in (torch.float64, torch.float32))
     erm, rho = get_method("erm"), torch.zeros(2)
-    expected = gradient(objective(model, erm, rho, exact), theta.double(), phi.double())
-    model.fast = compiled.FusedODE(model, torch.float32)
-    for found, values in zip(gradient(objective(model, erm, rho, single), theta, phi), expected, strict=True):
+    expected = gradient(objective(Loss(model), erm, rho, exact), theta.double(), phi.double())
+    loss = compiled.CompiledODE(model, torch.float32)
+    for found, values in zip(gradient(objective(loss, erm, rho, single), theta, phi), expected, strict=True):
         assert (found - values).norm() < 1e-5 * values.norm()
 
 
-def fused_training(dtype):
+def training_in(dtype):
     return Training(10, 1e-3, 1e-5, 10.0, 10.0, "network", 1, 5, dtype)
 
 
 @pytest.mark.parametrize("name", ["erm", "sam", "asam", "fsam", "freg"])
 def test_ten_iterations_follow_those_of_pytorch(build, dataset, name):
-    model, how, method = build(hidden=[32, 32]), fused_training("float32"), get_method(name)
+    model, how, method = build(hidden=[32, 32]), training_in("float32"), get_method(name)
     data, curves = model.data(dataset, "train", torch.float32), []
-    for fast in (None, compiled.FusedODE(model, torch.float32)):
-        model.fast = fast
+    for loss in (Loss(model), compiled.CompiledODE(model, torch.float32)):
         state, curve = initial_state(model, [0, 1], how), []
         for _ in range(10):
             rho = torch.tensor([0.02, 0.1])
-            loss = objective(model, method, rho, data)
+            minimized = objective(loss, method, rho, data)
             theta, phi = state.w[:, :1], state.w[:, 1:]
             values, *g = hybrid_gradient(
-                loss, theta, phi, PERTURBATIONS[method.perturbation], rho, model.network.is_weight()
+                minimized, theta, phi, PERTURBATIONS[method.perturbation], rho, model.network.is_weight()
             )
             adam_step(state, values, torch.cat(g, 1), how, torch.ones_like(state.w[0]))
             state.step += 1
@@ -241,12 +253,12 @@ CASES = {
 
 def of_members(model, data, theta, phi):
     """Error and gradients, by the compiled code alone."""
-    theta, compiled = model.parameters.constrain(theta).detach(), with_fast(model).fast
+    theta, loss = model.parameters.constrain(theta).detach(), compiled_loss(model)
     if isinstance(model, HybridODE):
-        return compiled._error(data, [True] * 2, theta, phi)
+        return loss._error(data, [True] * 2, theta, phi)
     targets = data.targets.expand(len(theta), *data.targets.shape[1:])
     science = model.predict_science(theta, None, data)
-    return compiled._error(model.seen_beside(data), [True] * 3, phi.contiguous(), science, targets.contiguous())
+    return loss._error(model.seen_by_network(data), [True] * 3, phi.contiguous(), science, targets.contiguous())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -291,11 +303,10 @@ def test_a_member_that_is_not_finite_changes_no_bit_of_the_others_and_is_seen(na
 def test_a_loss_without_gradient_is_the_same(name):
     model, data = CASES[name]
     theta, phi = weights(model, 2)
-    model = with_fast(model)
-    natural = model.parameters.constrain(theta)
+    loss, natural = compiled_loss(model), model.parameters.constrain(theta)
     with torch.no_grad():
-        plain = model.fast(natural, phi, data)
-    assert torch.equal(plain, model.fast(natural, phi.requires_grad_(), data).detach())
+        plain = loss(natural, phi, data)
+    assert torch.equal(plain, loss(natural, phi.requires_grad_(), data).detach())
 
 
 # Which path is taken
@@ -308,8 +319,7 @@ def log(caplog):
 
 
 def test_the_log_says_that_compiled_code_is_used(log):
-    model = Predation([4])
-    assert compiled.accelerate(model, time_series(3, 4)) and isinstance(model.fast, compiled.FusedODE)
+    assert isinstance(faster_loss(Predation([4]), time_series(3, 4)), compiled.CompiledODE)
     assert [record.message for record in log.records] == ["training with C++ compiled for this CPU"]
 
 
@@ -327,8 +337,7 @@ def no_cache(monkeypatch, tmp_path):
 @pytest.mark.parametrize(("compiler", "reason"), [("no-such-compiler", "no C.. compiler"), ("false", "false failed")])
 def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache, monkeypatch, compiler, reason):
     monkeypatch.setenv("CXX", compiler)
-    model = Predation([4])
-    assert not compiled.accelerate(model, time_series(3, 4)) and model.fast is None
+    assert faster_loss(Predation([4]), time_series(3, 4)) is None
     (record,) = log.records
     assert record.levelname == "WARNING" and "PyTorch" in record.message
     assert re.search(reason, record.message)
@@ -336,22 +345,21 @@ def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache
 
 
 def test_a_cache_that_cannot_be_written_or_is_damaged_is_no_error(log, no_cache, monkeypatch):
-    assert compiled.accelerate(Predation([4]), time_series(3, 4))
+    assert faster_loss(Predation([4]), time_series(3, 4))
     (file,) = (no_cache / "hybridsam").glob("*.so")
     (no_cache / "damaged/hybridsam").mkdir(parents=True)
     (no_cache / "damaged/hybridsam" / file.name).write_bytes(file.read_bytes()[:100])
     (no_cache / "a file").write_text("")
     for name in ("damaged", "a file"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(no_cache / name))
-        assert not compiled.accelerate(Predation([4]), time_series(3, 4))
+        assert faster_loss(Predation([4]), time_series(3, 4)) is None
         assert name in log.records[-1].message and log.records[-1].levelname == "WARNING"
 
 
 def test_compiled_code_is_found_in_the_cache_and_compiled_anew_for_other_code(no_cache):
-    accelerated = [compiled.accelerate(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5])]
-    assert all(accelerated)
+    assert all(faster_loss(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5]))
     assert len(list((no_cache / "hybridsam").iterdir())) == 1  # sizes of the network are no part of the code
-    assert compiled.accelerate(network_behind(5, [3], 2), of_map(4, 5, 2))
+    assert faster_loss(network_behind(5, [3], 2), of_map(4, 5, 2))
     assert len(list((no_cache / "hybridsam").iterdir())) == 2
 
 
@@ -376,14 +384,58 @@ class Deceptive(Predation):
     ],
 )
 def test_what_cannot_be_followed_stays_with_pytorch_and_the_log_says_why(log, model, reason):
-    assert not compiled.accelerate(model, time_series(3, 4)) and model.fast is None
+    assert faster_loss(model, time_series(3, 4)) is None
     assert reason in log.records[0].message and log.records[0].levelname == "WARNING"
 
 
-def test_models_for_which_there_is_no_compiled_path_are_left_in_silence(log):
-    class Own(Predation):
-        def predict(self, theta, phi, data, running=None):
-            return super().predict(theta, phi, data, running) + 1
+class Shifted:
+    """A prediction of a user's own."""
 
-    assert not compiled.accelerate(Own([4]), time_series(3, 4))
+    def predict(self, theta, phi, data, running=None):
+        return super().predict(theta, phi, data, running) + 1
+
+
+class Zero(ConvNet):
+    """Begins in its own way."""
+
+    def initial(self, generator):
+        return 0 * super().initial(generator)
+
+
+WITHOUT = {
+    "rollout of one's own": (type("Own", (Shifted, Predation), {})([4]), time_series(3, 4)),
+    "map of one's own": (network_behind(5, [3], 2, type("Own", (Shifted, HybridMap), {})), of_map(4, 5, 2)),
+    "sum": (network_behind(3, [3], 2, HybridSum), of_map(4, 5, 2)),
+    "network of one's own": (on_a_grid([5], Zero), fields()),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_models_for_which_there_is_no_compiled_path_are_left_in_silence(log, name):
+    model, data = WITHOUT[name]
+    assert faster_loss(model, data) is None
     assert not log.records
+
+
+def test_on_a_gpu_nothing_is_compiled(log):
+    states = torch.empty(1, 3, 4, 3, device="meta")  # which has no numbers, but is no CPU
+    assert faster_loss(Predation([4]), Samples({"states": states}, states[:, :, 1:], (0.0, 0.1, 0.2, 0.3))) is None
+    assert not log.records
+
+
+@pytest.mark.parametrize("model", [Predation([4]), Cumulative([4])])
+def test_nothing_is_said_where_nothing_will_be_trained(log, model):
+    assert faster_loss(model, time_series(3, 4), quiet=True) or isinstance(model, Cumulative)
+    assert not log.records
+
+
+@pytest.mark.parametrize("name", ["rollout", "map", "field"])
+def test_a_faster_loss_leaves_the_model_and_its_network_as_they_are(name):
+    model, data = (CASES | {"field": (on_a_grid([5]), fields())})[name]
+    theta, phi = weights(model, 2)
+    owners = (model, model.network, type(model), type(model.network))
+    before, prediction = [dict(vars(owner)) for owner in owners], model.predict(theta, phi, data)
+    loss = faster_loss(model, data)
+    loss(theta, phi, data)
+    assert [dict(vars(owner)) for owner in owners] == before
+    assert torch.equal(model.predict(theta, phi, data), prediction)
