@@ -59,8 +59,8 @@ def closure(*modules: str) -> list[Path]:
 
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
-    the folder of the file or in the present one. The __init__ files of hybridsam hold no code that a result depends on.
-    Raises UserError for an import of what hybridsam does not have.
+    the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
+    depends on. Raises UserError for an import of what hybridsam does not have, and of all of a room at once.
     """
     found: set[Path] = set()
     waiting = [file for module in modules if (file := source(module))]
@@ -101,10 +101,19 @@ def _names(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join([*_package(file, node.level), *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
-            yield base
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
-            yield f"hybridsam.{node.attr}"
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}  # as hybridsam.models is in hybridsam.models.hybrid
+    for node in attributes:
+        top, *names = _dotted(node)
+        if top in package and id(node) not in inner:
+            yield ".".join(["hybridsam", *(names if (PACKAGE / names[0]).is_dir() else names[:1])])
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """``a.b.c`` -> a, b, c; an empty name where something else than a name has the attributes."""
+    if isinstance(node, ast.Attribute):
+        return [*_dotted(node.value), node.attr]
+    return [node.id if isinstance(node, ast.Name) else ""]
 
 
 def _package(file: Path, level: int) -> tuple[str, ...]:
@@ -115,18 +124,14 @@ def _package(file: Path, level: int) -> tuple[str, ...]:
 
 
 def _of_hybridsam(name: str, file: Path) -> Path | None:
-    """The file of a module of hybridsam, or of that which a public name is in; None for a name in a module."""
+    """The file of a module of hybridsam, or of that which a name is in; None for what hybridsam itself holds."""
     below = name.removeprefix("hybridsam").lstrip(".")
-    if below == "*":
-        raise UserError(
-            f"{file}: from hybridsam import *: name what is imported, so that it is known what depends on it"
-        )
-    if found := source(f"hybridsam.{hybridsam.PUBLIC.get(below, below)}".rstrip(".")):
-        return found
-    parent = name
-    while not (there := source(parent)):
-        parent = parent.rpartition(".")[0]
-    if there.name == "__init__.py" and not hasattr(hybridsam, below):
-        advice = moved(below)
-        raise UserError(f"{file}: hybridsam has no {below}{advice and f'; {advice}'}")
-    return None
+    module = f"hybridsam.{hybridsam.PUBLIC.get(below, below)}".rstrip(".")
+    while not (there := source(module)):
+        module = module.rpartition(".")[0]
+    if there.name != "__init__.py" or (module == "hybridsam" and (not below or hasattr(hybridsam, below))):
+        return there
+    all_of_it = f"{name}: name what is needed of it, so that it is known what depends on it"
+    problem = all_of_it if name in (module, "hybridsam.*") else f"hybridsam has no {below}"
+    advice = moved(below)
+    raise UserError(f"{file}: {problem}{advice and f'; {advice}'}")
