@@ -2,14 +2,12 @@
 
 import ast
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
+from helpers.library import GRAPH, MODULES, PACKAGE, ROOT, imports, module_of, modules_in
 
 import hybridsam
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "src/hybridsam"
 LEVELS = [  # a room imports from those above it in this list, and from itself
     {"core"},
     {"models"},
@@ -27,37 +25,6 @@ LEVELS = [  # a room imports from those above it in this list, and from itself
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 
-def imports(file):
-    """Dotted names of what a file imports: modules, and of ``from`` the names with their module in front."""
-    found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            found += [f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names]
-    return found
-
-
-def name_of(file):
-    """Dotted name of a module without the package's, such as models.hybrid; a room's __init__ has that of the room."""
-    parts = file.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-MODULES = {name_of(file): file for file in sorted(PACKAGE.rglob("*.py")) if file != PACKAGE / "__init__.py"}
-
-
-def module_of(name):
-    """The module that the name of something in hybridsam, without the package's, leads to."""
-    name = hybridsam.PUBLIC.get(name, name)
-    return name if name in MODULES or "." not in name else name.rpartition(".")[0]
-
-
-def modules_in(names):
-    """Those modules of the library that imported names lead to."""
-    return {module_of(name.removeprefix("hybridsam.")) for name in names if name.startswith("hybridsam.")}
-
-
 def room(module):
     return module.partition(".")[0]
 
@@ -69,7 +36,6 @@ def upwards(module, imported):
 
 
 IMPORTS = {module: imports(file) for module, file in MODULES.items()}
-GRAPH = {module: modules_in(names) for module, names in IMPORTS.items()}
 
 
 def of_each(found):
