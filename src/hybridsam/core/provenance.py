@@ -58,8 +58,8 @@ def closure(*modules: str) -> list[Path]:
 
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
-    the folder of the file or in the present one. The __init__ files of hybridsam hold no code that a result depends on.
-    Raises UserError for an import of what hybridsam does not have.
+    the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
+    depends on. Raises UserError for an import of what hybridsam does not have, and of all of a room at once.
     """
     found: set[Path] = set()
     waiting = [file for module in modules if (file := source(module))]
@@ -100,10 +100,19 @@ def _names(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join([*_package(file, node.level), *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
-            yield base
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
-            yield f"hybridsam.{node.attr}"
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}  # as hybridsam.models is in hybridsam.models.hybrid
+    for node in attributes:
+        top, *names = _dotted(node)
+        if top in package and id(node) not in inner:
+            yield ".".join(["hybridsam", *(names if (PACKAGE / names[0]).is_dir() else names[:1])])
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """``a.b.c`` -> a, b, c; an empty name where something else than a name has the attributes."""
+    if isinstance(node, ast.Attribute):
+        return [*_dotted(node.value), node.attr]
+    return [node.id if isinstance(node, ast.Name) else ""]
 
 
 def _package(file: Path, level: int) -> tuple[str, ...]:
@@ -114,22 +123,18 @@ def _package(file: Path, level: int) -> tuple[str, ...]:
 
 
 def _of_hybridsam(name: str, file: Path) -> Path | None:
-    """The file of a module of hybridsam, or of that which a public name is in; None for a name in a module."""
+    """The file of a module of hybridsam, or of that which a name is in; None for what hybridsam itself holds."""
     below = name.removeprefix("hybridsam").lstrip(".")
-    if below == "*":
-        raise UserError(
-            f"{file}: from hybridsam import *: name what is imported, so that it is known what depends on it"
-        )
-    if found := source(_public().get(name, name)):
-        return found
-    parent = name
-    while not (there := source(parent)):
-        parent = parent.rpartition(".")[0]
-    if there.name == "__init__.py" and not below.startswith("__"):
-        own = name.rpartition(".")[2]
-        advice = f"write: from hybridsam import {own}" if f"hybridsam.{own}" in _public() else moved(below)
-        raise UserError(f"{file}: there is no hybridsam.{below}{advice and f'; {advice}'}")
-    return None
+    module = _public().get(name, name)
+    while not (there := source(module)):
+        module = module.rpartition(".")[0]
+    if there.name != "__init__.py" or (module == "hybridsam" and (not below or below.startswith("__"))):
+        return there
+    own = name.rpartition(".")[2]
+    all_of_it = f"{name}: name what is needed of it, so that it is known what depends on it"
+    problem = all_of_it if name in (module, "hybridsam.*") else f"hybridsam has no {below}"
+    advice = f"write: from hybridsam import {own}" if f"hybridsam.{own}" in _public() else moved(below)
+    raise UserError(f"{file}: {problem}{advice and f'; {advice}'}")
 
 
 @cache
@@ -137,5 +142,6 @@ def _public() -> dict[str, str]:
     """What can be imported from hybridsam itself, as its __init__ tells type checkers -> the module that it is in."""
     imports = ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
     pairs = [(alias.name, node.module) for node in imports if isinstance(node, ast.ImportFrom) for alias in node.names]
-    modules = {name: f"{module}.{name}" for name, module in pairs if source(f"{module}.{name}")}  # such as chambers
-    return {f"hybridsam.{name}": modules.get(name, module) for name, module in pairs if module}
+    ours = [(name, module) for name, module in pairs if module and module.startswith("hybridsam.")]
+    modules = {name: f"{module}.{name}" for name, module in ours if source(f"{module}.{name}")}  # such as chambers
+    return {f"hybridsam.{name}": modules.get(name, module) for name, module in ours}

@@ -198,7 +198,7 @@ def paired(selection: pd.DataFrame) -> pd.DataFrame:
 
 def runs(cube: xr.Dataset) -> str:
     """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
-    table = runs_table(cube).drop(columns="file")
+    table = runs_table(cube)
     diverged = table[table["status"] == "diverged"]
     seeds = diverged.groupby(["method", "rho"], observed=True)["seed"].agg(lambda seed: ", ".join(map(str, seed)))
     units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}
