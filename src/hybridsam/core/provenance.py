@@ -130,10 +130,11 @@ def _of_hybridsam(name: str, file: Path) -> Path | None:
         module = module.rpartition(".")[0]
     if there.name != "__init__.py" or (module == "hybridsam" and (not below or below.startswith("__"))):
         return there
-    own = name.rpartition(".")[2]
     all_of_it = f"{name}: name what is needed of it, so that it is known what depends on it"
     problem = all_of_it if name in (module, "hybridsam.*") else f"hybridsam has no {below}"
-    advice = f"write: from hybridsam import {own}" if f"hybridsam.{own}" in _public() else moved(below)
+    own, advice = name.rpartition(".")[2], moved(below)
+    if advice and f"hybridsam.{own}" in _public():
+        advice += f"; better write: from hybridsam import {own}"
     raise UserError(f"{file}: {problem}{advice and f'; {advice}'}")
 
 
