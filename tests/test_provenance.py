@@ -191,8 +191,14 @@ def test_packages_that_are_installed_are_left_out(here):
     assert files(task) == {"task.py"}
 
 
-def test_what_is_no_module_of_hybridsam_and_no_file_has_no_code():
-    assert closure("numpy", "hybridsam.no.such.module") == []
+def test_what_is_no_module_of_hybridsam_has_no_code():
+    assert closure("numpy") == []
+
+
+def test_a_module_of_hybridsam_that_is_not_there_is_refused_and_an_old_name_gets_the_new_one():
+    assert refused(closure, "hybridsam.no.such.module") == "hybridsam.no.such.module: no such module"
+    expected = "hybridsam.records: no such module; hybridsam.records is now hybridsam.core.records"
+    assert refused(closure, "hybridsam.records") == expected
 
 
 # What is not there

@@ -59,10 +59,17 @@ def closure(*modules: str) -> list[Path]:
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
     the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
-    depends on. Raises UserError for an import of what hybridsam does not have, and of all of a room at once.
+    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, and for the import of a
+    whole room at once.
     """
     found: set[Path] = set()
-    waiting = [file for module in modules if (file := source(module))]
+    waiting = []
+    for module in modules:
+        if file := source(module):
+            waiting.append(file)
+        elif module.startswith("hybridsam."):
+            advice = moved(module.removeprefix("hybridsam."))
+            raise UserError(f"{module}: no such module{advice and f'; {advice}'}")
     while waiting:
         file = waiting.pop()
         if file not in found:

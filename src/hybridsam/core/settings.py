@@ -45,6 +45,10 @@ def parse_yaml(text: str | bytes) -> Any:
 
 def load(path: Path | str) -> Settings:
     """Settings from a YAML file or, by its ending, a JSON file; raises UserError naming it for anything else."""
+    if str(path).lstrip().startswith("{"):
+        raise UserError(
+            "settings: text is not allowed; allowed is a YAML or JSON file, as written(…) of the workflow makes"
+        )
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
