@@ -118,7 +118,7 @@ def pixels_of(axis) -> np.ndarray:
 
 
 def predicted(results: Results, method: str, name: str = "prediction") -> xr.DataArray:
-    """Predictions of a method's first completed run at its selected strength, from the run file."""
+    """Predictions of a method's first completed run at its selected rho, from the run file."""
     row = results.selected.set_index("method").loc[method]
     runs = results.cube.sel({"method": method, "rho": row["rho"]})
     seed = runs["seed"].values[runs["status"].values == "completed"][0]
