@@ -119,6 +119,19 @@ def test_labels_that_would_hide_something_are_left_out():
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
+@pytest.mark.parametrize("spread", [1e-6, 3e-5, 6e-5, 1e-4, 3e-4, 0.1])
+def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
+    """Also those of errors that differ in the sixth digit."""
+    table = plane(0.5041 + spread * np.arange(4), [4.0, 3.0, 2.0, 1.0])
+    figure = registry.FIGURES["tradeoff"][1](table, "title")
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    low, high = axis.get_xlim()
+    seen = [label for label in axis.get_xticklabels() if low <= label.get_position()[0] <= high]
+    boxes = [label.get_window_extent() for label in seen]
+    assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
+
+
 def test_without_truth_the_figure_is_a_sentence(tmp_path):
     unknown = make_results(tmp_path, seeds=2, grid=GRID, dataset=make_dataset(truth=False))
     table, figure = drawn("tradeoff", unknown)
