@@ -1,5 +1,7 @@
 """What models leave unexplained: its numbers against closed forms, its pictures for every kind of target."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -142,6 +144,21 @@ def test_a_method_that_is_far_off_does_not_hide_the_others(results):
     least = table.loc[table["method"] == "sam", pixels].max(axis=None)
     assert figure.axes[0].get_images()[0].get_clim() == pytest.approx((0, 4 * least))
     assert "pointed end" in captions.caption("residuals", table)
+
+
+@pytest.mark.parametrize("name", ["v", "image", "frame", "what is seen of the field"])
+@pytest.mark.parametrize("kind", ["frames", "images"])
+def test_the_label_of_a_colour_bar_is_no_longer_than_the_figure_is_high(kind, name, results):
+    made = results(kind)
+    dataset = made.dataset.copy()
+    target = dataset.attrs["target"]
+    dataset[target] = dataset[target].assign_attrs(long_name=name)
+    _, figure = drawn("residuals", replace(made, dataset=dataset))
+    figure.draw_without_rendering()
+    [label] = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
+    assert label.get_text().replace("\n", " ") == f"RMS residual of {name}"
+    low, high = label.get_window_extent().intervaly
+    assert 0 <= low and high <= figure.bbox.y1
 
 
 @pytest.mark.parametrize("kind", DATASETS)
