@@ -73,10 +73,7 @@ def test_what_cannot_be_followed_leaves_the_documentation(cube):
 
 OWN = """
 import torch
-from hybridsam.hybrid import HybridODE
-from hybridsam.integrate import Solver
-from hybridsam.networks import MLP
-from hybridsam.parameters import Parameters
+from hybridsam import MLP, HybridODE, Parameters, Solver
 
 def build(model):
     theta = Parameters.from_settings(model["theta"])

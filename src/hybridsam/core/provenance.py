@@ -22,9 +22,9 @@ VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
 
 
 def fingerprint(dataset: "xr.Dataset") -> str:
-    """A hash of the numbers and labels, whatever the attributes say (they hold timestamps)."""
+    """A hash of the numbers and labels, whatever the attributes say (they hold timestamps) and samples are called."""
     state = hashlib.sha256()
-    for name in sorted(map(str, dataset.variables)):
+    for name in sorted({*map(str, dataset.variables)} - {"sample_label"}):  # which is for readers: no run depends on it
         variable = dataset[name]
         state.update(f"{name} {variable.dims} {variable.shape}".encode())
         text = variable.dtype.kind in "OU"
