@@ -158,7 +158,7 @@ def test_the_label_of_a_colour_bar_is_no_longer_than_the_figure_is_high(kind, na
     [label] = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
     assert label.get_text().replace("\n", " ") == f"RMS residual of {name}"
     low, high = label.get_window_extent().intervaly
-    assert 0 <= low and high <= figure.bbox.y1
+    assert low >= 0 and high <= figure.bbox.y1
 
 
 @pytest.mark.parametrize("kind", DATASETS)

@@ -1,6 +1,7 @@
 """The plane of the two errors: its means, its Pareto front against brute force, what it says where there is none."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -129,7 +130,7 @@ def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
     low, high = axis.get_xlim()
     seen = [label for label in axis.get_xticklabels() if low <= label.get_position()[0] <= high]
     boxes = [label.get_window_extent() for label in seen]
-    assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
+    assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_without_truth_the_figure_is_a_sentence(tmp_path):
