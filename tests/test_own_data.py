@@ -23,7 +23,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.settings import without_sources
 from hybridsam.data.table import dataset_of
 from hybridsam.figures import registry
-from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.law import HybridMap
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameters
 from hybridsam.report import captions, fragments, index_page, markdown_page, table_one, task_page

@@ -52,18 +52,18 @@ if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
     from hybridsam.export import parameter_table as parameter_table
     from hybridsam.export import to_module as to_module
     from hybridsam.models import samples as samples
-    from hybridsam.models.hybrid import HybridEncoder as HybridEncoder
-    from hybridsam.models.hybrid import HybridMap as HybridMap
+    from hybridsam.models.convolutions import ConvNet as ConvNet
+    from hybridsam.models.convolutions import Decoder as Decoder
+    from hybridsam.models.convolutions import UNet as UNet
     from hybridsam.models.hybrid import HybridModel as HybridModel
-    from hybridsam.models.hybrid import HybridODE as HybridODE
-    from hybridsam.models.hybrid import HybridSum as HybridSum
+    from hybridsam.models.law import HybridEncoder as HybridEncoder
+    from hybridsam.models.law import HybridMap as HybridMap
+    from hybridsam.models.law import HybridSum as HybridSum
     from hybridsam.models.networks import MLP as MLP
-    from hybridsam.models.networks import ConvNet as ConvNet
-    from hybridsam.models.networks import Decoder as Decoder
     from hybridsam.models.networks import Network as Network
     from hybridsam.models.networks import Networks as Networks
     from hybridsam.models.networks import RunningStatistics as RunningStatistics
-    from hybridsam.models.networks import UNet as UNet
+    from hybridsam.models.ode import HybridODE as HybridODE
     from hybridsam.models.parameters import Parameter as Parameter
     from hybridsam.models.parameters import Parameters as Parameters
     from hybridsam.models.samples import Samples as Samples
@@ -80,18 +80,18 @@ PUBLIC = {  # name -> module; imported when asked for: the command line, and eac
     "load_module": "export",
     "parameter_table": "export",
     "to_module": "export",
-    "HybridEncoder": "models.hybrid",
-    "HybridMap": "models.hybrid",
+    "HybridEncoder": "models.law",
+    "HybridMap": "models.law",
     "HybridModel": "models.hybrid",
-    "HybridODE": "models.hybrid",
-    "HybridSum": "models.hybrid",
-    "ConvNet": "models.networks",
-    "Decoder": "models.networks",
+    "HybridODE": "models.ode",
+    "HybridSum": "models.law",
+    "ConvNet": "models.convolutions",
+    "Decoder": "models.convolutions",
     "MLP": "models.networks",
     "Network": "models.networks",
     "Networks": "models.networks",
     "RunningStatistics": "models.networks",
-    "UNet": "models.networks",
+    "UNet": "models.convolutions",
     "Parameter": "models.parameters",
     "Parameters": "models.parameters",
     "Samples": "models.samples",
