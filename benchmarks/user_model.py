@@ -15,8 +15,8 @@ import torch
 from hybridsam.core import modules
 from hybridsam.core.methods import get_method
 from hybridsam.core.settings import load, typed
-from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver

@@ -14,8 +14,9 @@ from hybridsam.core import modules
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.models.check import check
-from hybridsam.models.hybrid import HybridEncoder, HybridMap, HybridODE, HybridSum
+from hybridsam.models.law import HybridEncoder, HybridMap, HybridSum
 from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybridsam.core.methods import get_method
-from hybridsam.models.hybrid import HybridMap, HybridODE, HybridSum
-from hybridsam.models.networks import MLP, ConvNet
+from hybridsam.models.convolutions import ConvNet
+from hybridsam.models.law import HybridMap, HybridSum
+from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver

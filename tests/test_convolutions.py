@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from hybridsam.models.networks import MLP, ConvNet, Decoder, Networks, RunningStatistics, UNet, each_member
+from hybridsam.models.convolutions import ConvNet, Decoder, UNet
+from hybridsam.models.networks import MLP, Networks, RunningStatistics, each_member
 
 NAMES = ("ConvNet", "UNet", "Decoder")
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
-from hybridsam.models.hybrid import HybridMap
+from hybridsam.models.law import HybridMap
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples, in_split, times_of

@@ -18,8 +18,8 @@ from hybridsam.analysis.identifiability import (
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
 from hybridsam.core.settings import load, merge, values_of
-from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import trajectories
 from hybridsam.models.solver import Solver

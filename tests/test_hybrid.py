@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.models.solver import Solver

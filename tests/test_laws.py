@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from hybridsam.analysis.identifiability import identify
-from hybridsam.models.hybrid import HybridEncoder, HybridMap, HybridSum
+from hybridsam.models.law import HybridEncoder, HybridMap, HybridSum
 from hybridsam.models.networks import MLP
 from hybridsam.models.parameters import Parameter, Parameters
 

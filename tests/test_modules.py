@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from hybridsam.core.errors import UserError
-from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP, Networks
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.solver import Solver
 from hybridsam.models.torch_module import TorchModule

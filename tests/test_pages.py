@@ -121,7 +121,7 @@ def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(expe
 
 
 def test_theta_on_the_page_is_that_of_the_cube(experiment):
-    """The strength with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
+    """The rho with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
     folder = experiment("normal")
     page = shown_by(NOTEBOOK, folder, task="oscillator", experiment="made_up")
     head, *rows = rows_of(page, "k (N m⁻¹)")
@@ -132,7 +132,7 @@ def test_theta_on_the_page_is_that_of_the_cube(experiment):
             rho = GRID[row[0]][np.argmin([runs["y_error"].sel(rho=rho)[:, 1].mean() for rho in GRID[row[0]]])]
             values = runs["theta"].sel(rho=rho, parameter="k").values
             half = 4.302652729911275 * values.std(ddof=1) / np.sqrt(3)
-            assert float(row[head.index("strength")]) == rho and row[head.index("n")] == "3"
+            assert float(row[head.index("rho")]) == rho and row[head.index("n")] == "3"
             assert row[head.index("k (N m⁻¹)")] == f"{values.mean():.3g} ± {half:.2g}"
 
 
@@ -198,7 +198,7 @@ def test_the_rule_of_a_page_is_that_of_its_figures(experiment, tmp_path):
     selection.loc[(selection["rule"] == "oracle") & (selection["method"] == "sam"), "rho"] = 0.2
     selection.to_csv(folder / "selection.csv", index=False)
     head, *rows = rows_of(shown_by(NOTEBOOK, tmp_path, task="oscillator", experiment="made_up"), "k (N m⁻¹)")
-    assert {row[0]: row[head.index("strength")] for row in rows}["sam"] == "0.2"
+    assert {row[0]: row[head.index("rho")] for row in rows}["sam"] == "0.2"
 
 
 def test_the_newest_table_with_the_task_counts(tmp_path):

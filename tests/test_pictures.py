@@ -1,24 +1,28 @@
 """The figure of predictions for every kind of target: the right numbers, the right way up, for every kind of result."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers import small
 from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
 
-from hybridsam.analysis import predictions
 from hybridsam.analysis.results import Results
+from hybridsam.analysis.targets import kind_of, target_of
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
+from hybridsam.core.provenance import fingerprint
 from hybridsam.figures import registry
 from hybridsam.report import captions
 
 SAMPLES = 9  # three in each split
 TESTED = [6, 7, 8]
+LABEL = re.compile(r"R (\d+), G (\d+), B (\d+); polarisers (.*)° and (.*)°")  # of an image of the light tunnel
 SPACE = np.linspace(-1, 1, 8)
 
 
@@ -77,13 +81,15 @@ def camera() -> xr.Dataset:
     """Images whose first row is red and bright, the others dark."""
     values = 0.1 + 0.2 * np.random.default_rng(0).random((SAMPLES, 16, 16, 3))
     values[:, 0, :, 0] = 1
-    angles = {name: ("sample", 10.0 * np.arange(SAMPLES) * i) for i, name in enumerate(("pol_1", "pol_2"))}
-    light = {"brightness": (("sample", "colour"), np.tile([255.0, 128, 0], (SAMPLES, 1)))}
-    coords = {"channel": ["red", "green", "blue"], "colour": ["red", "green", "blue"]}
-    return dataset_of(("y", "x", "channel"), values, "image", "twin", coords=coords, data_vars=angles | light)
+    labels = [f"lamp {number % 2}; mirror at {10 * number}°" for number in range(SAMPLES)]
+    coords = {
+        "channel": ["red", "green", "blue"],
+        "sample_label": ("sample", labels, {"long_name": "the lamp and the mirror's angle"}),
+    }
+    return dataset_of(("y", "x", "channel"), values, "image", "twin", coords=coords)
 
 
-KINDS = {"time series": window, "readings": sensors, "fields": reacting, "frames": film, "images": camera}
+DATASETS = {"time series": window, "readings": sensors, "fields": reacting, "frames": film, "images": camera}
 RESULTS = {
     "normal": {},
     "one_diverged": {"diverged": {("sam", rho): [0, 1] for rho in GRID["sam"]} | {("erm", 0.0): [0]}},
@@ -101,7 +107,7 @@ def results(tmp_path_factory):
     def make(kind: str, case: str = "normal") -> Results:
         if (kind, case) not in made:
             folder = tmp_path_factory.mktemp("results")
-            made[kind, case] = make_results(folder, seeds=2, dataset=KINDS[kind](), **RESULTS[case])
+            made[kind, case] = make_results(folder, seeds=2, dataset=DATASETS[kind](), **RESULTS[case])
         return made[kind, case]
 
     return make
@@ -112,7 +118,7 @@ def pixels_of(axis) -> np.ndarray:
 
 
 def predicted(results: Results, method: str, name: str = "prediction") -> xr.DataArray:
-    """Predictions of a method's first completed run at its selected strength, from the run file."""
+    """Predictions of a method's first completed run at its selected rho, from the run file."""
     row = results.selected.set_index("method").loc[method]
     runs = results.cube.sel({"method": method, "rho": row["rho"]})
     seed = runs["seed"].values[runs["status"].values == "completed"][0]
@@ -121,7 +127,7 @@ def predicted(results: Results, method: str, name: str = "prediction") -> xr.Dat
 
 
 @pytest.mark.parametrize("case", ["one_diverged", "everything_diverged", "only_erm"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DATASETS)
 def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     """Nothing carries text below 8 pt or is left out by the layout; the twins are marked, what is missing says so."""
     table, figure = drawn("predictions", results(kind, case))
@@ -145,7 +151,7 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     assert table["kind"].unique().tolist() == [kind]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DATASETS)
 def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
     """Read back, the table draws the same; and its caption is the same."""
     registry.write("predictions", results(kind), [tmp_path / "a.csv"])
@@ -287,13 +293,13 @@ def test_frames_stand_upright(results):
 
 
 def test_images_have_their_first_row_on_top_and_are_clipped(results):
-    """erm beside fsam, three samples with the settings of the light."""
+    """erm beside fsam, three samples with their labels."""
     made = results("images")
     table, figure = drawn("predictions", made)
     assert set(table["method"].dropna()) == {"erm", "fsam"}
     grid = np.array(figure.axes).reshape(3, 5)
     assert [axis.get_title().split("\n")[0] for axis in grid[0]] == ["data", "erm", "erm", "fsam", "fsam"]
-    assert grid[2, 0].get_ylabel() == "test sample 8\nR 255, G 128, B 0\npolarisers 0° and 80°"
+    assert grid[2, 0].get_ylabel() == "test sample 8\nlamp 0\nmirror at 80°"
     image = pixels_of(grid[1, 0])
     np.testing.assert_allclose(image, made.dataset["image"][7], atol=1e-4)
     assert (image[0, :, 0] == 1).all() and image[1:].max() < 0.5 and image.shape == (16, 16, 3)
@@ -301,6 +307,34 @@ def test_images_have_their_first_row_on_top_and_are_clipped(results):
     assert science.max() > 1 and pixels_of(grid[1, 3]).max() == 1
     np.testing.assert_allclose(pixels_of(grid[1, 3]), science.clip(0, 1), atol=1e-4)
     assert table.filter(like="x=").max(axis=None) > 1 and "clipped" in captions.caption("predictions", table)
+
+
+def test_the_caption_of_images_says_what_their_labels_are(results, tmp_path):
+    made = results("images", "only_erm")
+    table = registry.tabulate("predictions", made)
+    assert "3 test samples (synthetic twin), with the lamp and the mirror's angle. " in captions.caption(
+        "predictions", table
+    )
+    without = registry.tabulate("predictions", replace(made, dataset=made.dataset.drop_vars("sample_label")))
+    assert "3 test samples (synthetic twin). Columns" in captions.caption("predictions", without)
+    figure = registry.FIGURES["predictions"][1](without, "title")
+    assert figure.axes[0].get_ylabel() == "test sample 6"
+    pd.testing.assert_frame_equal(without, table[list(without)])
+
+
+def test_no_run_depends_on_what_samples_are_called():
+    labelled = camera()
+    assert fingerprint(labelled) == fingerprint(labelled.drop_vars("sample_label"))
+    assert fingerprint(labelled) != fingerprint(labelled.rename(sample_label="filter"))
+
+
+def test_images_of_the_light_tunnel_are_labelled_with_their_light(tmp_path):
+    dataset = small.dataset_of("light_tunnel", tmp_path)
+    for number, label in enumerate(dataset["sample_label"].values):
+        numbers = [int(n.replace("−", "-")) for n in LABEL.fullmatch(label).groups()]
+        one = dataset.isel(sample=number)
+        assert numbers[:3] == one["brightness"].values.tolist()
+        assert numbers[3:] == [round(one[name].item()) for name in ("pol_1", "pol_2")]
 
 
 def test_images_compare_what_was_run(tmp_path):
@@ -346,9 +380,9 @@ def test_a_target_that_no_figure_shows_is_named(tmp_path):
     odd = make_dataset()
     odd = odd.assign_coords(wavelength=("component", [1, 2])).swap_dims(component="wavelength")
     with pytest.raises(UserError, match=r"no figure shows a target \(time, wavelength\); allowed are time; "):
-        predictions.table(odd, pd.DataFrame(), {})
+        kind_of(target_of(odd))
     with pytest.raises(UserError, match="target is 'voltage'; it must name one of state, state_true"):
-        predictions.table(odd.assign_attrs(target="voltage"), pd.DataFrame(), {})
+        target_of(odd.assign_attrs(target="voltage"))
 
 
 def test_images_are_written_to_the_same_bytes_twice(results, tmp_path):

@@ -9,23 +9,26 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from docutils.core import publish_string
+from docutils import nodes
+from docutils.core import publish_doctree, publish_string
+from docutils.parsers.rst.directives import register_directive
 from jinja2 import Environment, StrictUndefined
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hybridsam import __main__
-from hybridsam.analysis import errors_rho, histories
-from hybridsam.analysis.cube import collect, runs_table
+from hybridsam.analysis import errors_rho, experiment, histories
+from hybridsam.analysis.cube import combine, runs_table
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.selection import select
 from hybridsam.analysis.significance import interval
+from hybridsam.cli.main import main
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
 from hybridsam.figures import registry, style
-from hybridsam.report import captions, fragments, index_page, task_page
+from hybridsam.report import captions, fragments, task_page
+from hybridsam.report.directive import Caption
 
 GRID = {"erm": [0.0], "l2reg": [1e-4], "sam": [0.02, 0.05, 0.2], "fsam": [0.05, 0.1]}
 STEPS, TIMES = np.arange(0, 101, 10), np.linspace(0, 4, 9)
@@ -113,16 +116,17 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
 def make_results(
     folder: Path, seeds: int = 3, diverged: dict | None = None, grid: dict = GRID, dataset: xr.Dataset | None = None
 ) -> Results:
-    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> strengths."""
+    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> values of rho."""
     dataset = make_dataset() if dataset is None else dataset
-    blocks = {}
-    for method, strengths in grid.items():
-        for rho in strengths:
+    blocks = []
+    for method, rhos in grid.items():
+        for rho in rhos:
             block = make_block(dataset, method, rho, list(range(seeds)), (diverged or {}).get((method, rho), []))
-            path = folder / f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
-            records.write(block, path, "runs", "test")
-            blocks[path] = records.read(path, "runs")
-    cube = collect(blocks.items(), dict.fromkeys(blocks, "h"), block, dataset, folder)
+            path = f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
+            records.write(block, folder / path, "runs", "test")
+            block = records.read(folder / path, "runs")
+            blocks.append(block.assign(file=(RUN, np.full(block["status"].shape, path, object))))
+    cube = combine(blocks, blocks[0], dataset)
     cube.attrs["task_title"] = "Oscillator"
     return Results(dataset, cube, select(cube), "validation", folder)
 
@@ -264,7 +268,7 @@ def test_of_many_runs_the_first_are_drawn_and_means_are_of_all(name, results, mo
     """The caption says so, and says nothing of the kind where all are drawn."""
     everything, _ = drawn(name, results("twenty_seeds"))
     monkeypatch.setattr(histories, "NUMBERS", 5 * 2 * 2 * len(STEPS))  # five runs, two methods, two rows
-    monkeypatch.setattr(errors_rho, "ROWS", 5 * 2 * 3)  # two errors, three strengths
+    monkeypatch.setattr(errors_rho, "ROWS", 5 * 2 * 3)  # two errors, three values of rho
     table, _ = drawn(name, results("twenty_seeds"))
     runs = table[table["statistic"] == "run"]
     assert set(runs["seed"]) == set(range(5)) < set(everything["seed"].dropna())
@@ -342,8 +346,8 @@ def test_mistakes_are_named(results, tmp_path):
         registry.write("losses", results("normal"), [tmp_path / "a.jpg"])
 
 
-def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
-    """From files on disk, where the strengths in selection.csv are text; a rule that it lacks is named."""
+def test_the_command_draws(results, tmp_path, capsys):
+    """From files on disk, where rho in selection.csv is text; a rule that it lacks is named."""
     made = results("normal")
     records.write(made.dataset, tmp_path / "dataset.nc", "dataset", "test")
     records.write(made.cube, made.folder / "cube.nc", "cube", "test")
@@ -352,8 +356,7 @@ def test_the_command_draws(results, tmp_path, monkeypatch, capsys):
     inputs += ["--selection", tmp_path / "selection.csv", "--output", tmp_path / "losses.csv"]
 
     def command(rule: str) -> int:
-        monkeypatch.setattr("sys.argv", ["hybridsam", "figure", "losses", *map(str, inputs), "--rule", rule])
-        return __main__.main()
+        return main(["figure", "losses", *map(str, inputs), "--rule", rule])
 
     assert command("validation") == 0
     assert len(pd.read_csv(tmp_path / "losses.csv")) == len(registry.tabulate("losses", made))
@@ -374,7 +377,7 @@ def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
-    assert index_page.counts({"t": cube}).loc["t"].tolist() == [15, 5, 1]
+    assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {"completed": 15, "diverged": 5, "missing": 1}
     paired = task_page.paired(made.selection)
     assert paired.loc[("validation", "fsam"), "n_paired"] == 2
     estimates = task_page.estimates(made.cube, made.selection, "validation")
@@ -402,16 +405,21 @@ def test_tables_have_captions_for_the_snakemake_report(table):
         publish_string(rendered, settings_overrides={"halt_level": 2})
 
 
-@pytest.mark.parametrize("figure", registry.FIGURES)
-@pytest.mark.parametrize("task", ["pendulum", "wind_tunnel", "light_tunnel", "light_sensors", "my_own"])
-def test_every_figure_has_a_caption_for_the_snakemake_report(figure, task):
-    """It names the task, the rule and n, and says first what a synthetic twin is."""
-    snakemakes = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = snakemakes.from_string((ROOT / "workflow/report/figure.rst").read_text())
-    for data in ("simulated", "twin", "measured"):
-        wildcards, params = SimpleNamespace(task=task, figure=figure), SimpleNamespace(rule="oracle", data=data)
-        text = template.render(snakemake=SimpleNamespace(wildcards=wildcards, params=params))
-        assert text.strip().startswith("**SYNTHETIC TWIN**") == (data == "twin")
-        assert f"Task **{task}**: " in text and ("n = 1" in text or "n stands" in text or "n for each" in text)
-        assert figure in ("errors_rho", "tradeoff") or "*oracle*" in text
-        publish_string(text, settings_overrides={"halt_level": 2})  # raises on a fault of the markup
+@pytest.mark.parametrize("name", registry.FIGURES)
+@pytest.mark.parametrize("case", ["some_diverged", "twin"])
+def test_figures_have_the_same_caption_in_the_snakemake_report_as_on_the_pages(name, case, results, tmp_path):
+    """To the letter, whatever has a meaning in reStructuredText; and it names the task."""
+    table = registry.tabulate(name, results(case)).assign(rule="*my_rule_ `|a|", name="*")
+    (tmp_path / "my results").mkdir()
+    path = tmp_path / "my results" / f"{name}.csv"
+    table.to_csv(path, index=False)
+    register_directive("caption", Caption)
+    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        (ROOT / "workflow/report/figure.rst").read_text()
+    )
+    job = SimpleNamespace(wildcards=SimpleNamespace(task="duffing"), output=SimpleNamespace(csv=str(path)))
+    document = publish_doctree(template.render(snakemake=job), settings_overrides={"halt_level": 2})
+    first, second = (paragraph.astext() for paragraph in document.findall(nodes.paragraph))
+    assert first == captions.caption(name, pd.read_csv(path))
+    assert first.startswith("SYNTHETIC TWIN: ") == (case == "twin")
+    assert second.startswith("Task duffing. ")

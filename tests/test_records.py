@@ -9,7 +9,7 @@ import xarray as xr
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
-from hybridsam.core.provenance import configuration_hash, configuration_hashes, fingerprint, git_commit
+from hybridsam.core.provenance import fingerprint
 from hybridsam.core.records import RUN, read, read_numbers, write
 
 
@@ -222,70 +222,3 @@ def test_the_file_appears_only_when_it_is_whole(path):
 
     write_whole(path, look)
     assert path.read_text() == "whole"
-
-
-# Fingerprint
-
-
-def test_fingerprint_ignores_attributes_and_the_order_of_variables(dataset):
-    changed = dataset[list(dataset.data_vars)[::-1]].assign_attrs(history="yesterday")
-    changed["state"].attrs["units"] = "furlong"
-    assert fingerprint(changed) == fingerprint(dataset)
-
-
-def change_state(data):
-    data["state"][-1, 0, 1] += 1e-15
-
-
-def change_time(data):
-    data.coords["time"] = data["time"] + 1e-12
-
-
-def change_split(data):
-    data["split"][0] = "test"
-
-
-def change_name(data):
-    data["other"] = data["state"]
-
-
-def swap_samples(data):
-    data["state"][:2] = data["state"].values[1::-1]
-
-
-@pytest.mark.parametrize("change", [change_state, change_time, change_split, change_name, swap_samples])
-def test_fingerprint_changes_with_any_value(dataset, change):
-    changed = dataset.copy(deep=True)
-    change(changed)
-    assert fingerprint(changed) != fingerprint(dataset)
-
-
-def test_fingerprint_changes_with_dimensions_and_text_boundaries():
-    def text(*labels):
-        return xr.Dataset({"label": ("x", np.array(labels, dtype=object))})
-
-    square = xr.Dataset({"a": (("x", "y"), np.ones((2, 2)))})
-    assert fingerprint(square) != fingerprint(square.rename(x="z"))
-    assert fingerprint(text("ab", "c")) != fingerprint(text("a", "bc"))
-
-
-# Provenance
-
-
-def test_configuration_hash_depends_on_what_the_result_depends_on_and_on_nothing_else(dataset):
-    settings = {"module": "m", "model": {"hidden": [8]}, "training": {"iterations": 5}, "title": "A task"}
-    run = {"settings": settings, "dataset": dataset, "method": "sam", "rho": 0.05, "seeds": [0, 1]}
-    other_data = dataset.copy(deep=True)
-    change_state(other_data)
-
-    same = {"rho": "0.050", "dataset": dataset.assign_attrs(history="later"), "settings": settings | {"title": "B"}}
-    changes = [("method", "asam"), ("rho", 0.1), ("seeds", [0, 2]), ("dataset", other_data)]
-    changes += [("settings", settings | {key: {"other": 1}}) for key in ("module", "model", "training")]
-    assert configuration_hash(**(run | same)) == configuration_hash(**run)
-    assert len({configuration_hash(**(run | dict([change]))) for change in [("rho", 0.05), *changes]}) == 8
-    assert configuration_hashes(settings, dataset)("sam", "0.05", [0, 1]) == configuration_hash(**run)
-
-
-def test_commit_is_unknown_outside_a_repository(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "__file__", str(tmp_path / "records.py"))
-    assert git_commit() == "unknown"

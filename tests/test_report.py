@@ -12,8 +12,10 @@ import xarray as xr
 from helpers.small import ROOT
 from test_plots import CASES, TRUTH, make_results
 
+from hybridsam.analysis.experiment import elapsed_seconds
 from hybridsam.core import records
-from hybridsam.report import index_page, markdown_page, table_one
+from hybridsam.report import index_page, table_one
+from hybridsam.report.numbers import duration, plus_minus
 
 NOTEBOOK = ROOT / "notebooks/overview.ipynb"
 CREDIT = {"attribution": "Gamella & others", "licence": "CC BY 4.0"}
@@ -145,17 +147,17 @@ def test_a_table_without_known_theta_has_no_figure_of_theta_errors():
     ],
 )
 def test_times_have_a_unit_that_suits_them(seconds, words):
-    assert markdown_page.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_elapsed_time_is_from_the_first_start_to_the_last_end():
     """Whatever the offset from UTC that the times are written with."""
     one = cube(runs_started="2026-11-01T23:59:30+00:00", runs_ended="2026-11-02T00:00:30+00:00")
     other = cube(runs_started="2026-11-02T01:00:10.500+01:00", runs_ended="2026-11-02T00:01:00+00:00")
-    assert markdown_page.elapsed([one]) == 60
-    assert markdown_page.elapsed([one, other]) == 90
-    assert markdown_page.elapsed([other]) == 49.5
-    assert np.isnan(markdown_page.elapsed([one, cube()]))  # made by an older version
+    assert elapsed_seconds([one]) == 60
+    assert elapsed_seconds([one, other]) == 90
+    assert elapsed_seconds([other]) == 49.5
+    assert np.isnan(elapsed_seconds([one, cube()]))  # made by an older version
 
 
 # The entry page
@@ -217,7 +219,7 @@ def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
 
     def percent(method):
         mean, interval = (100 * rows.loc[method, f"theta_relative_error_{name}"] for name in ("mean", "interval"))
-        return f"({table_one.plus_minus(mean, interval)}) %"
+        return f"({plus_minus(mean, interval)}) %"
 
     assert verdict[task]["lowest θ-error"] == percent(best)
     assert verdict[task]["method"] == f"{best} (n = {rows.loc[best, 'n']})"
@@ -274,10 +276,10 @@ def test_sizes_and_times_of_what_was_run(experiment):
 def test_what_tasks_have_in_common_is_said_once(experiment):
     _, cubes = read(experiment)
     assert list(index_page.provenance(cubes)) == ["all tasks"]
-    strengths = index_page.strengths(cubes)
+    rhos = index_page.rhos(cubes)
     same = ", ".join(task for task in TASKS if task != "only_erm")
-    assert strengths[same].to_dict() == {"erm": "0", "l2reg": "1e-4", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
-    assert strengths["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}
+    assert rhos[same].to_dict() == {"erm": "0", "l2reg": "1e-4", "sam": "0.02, 0.05, 0.2", "fsam": "0.05, 0.1"}
+    assert rhos["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}
 
 
 def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):

@@ -1,11 +1,13 @@
 """What models leave unexplained: its numbers against closed forms, its pictures for every kind of target."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from scipy.signal import lfilter
-from test_pictures import KINDS, TESTED, about_zero, predicted
+from test_pictures import DATASETS, TESTED, about_zero, predicted
 from test_plots import drawn, make_results
 
 from hybridsam.analysis import residuals
@@ -56,7 +58,7 @@ def results(tmp_path_factory):
     def make(kind: str, gone: bool = False) -> Results:
         if (kind, gone) not in made:
             folder, diverged = tmp_path_factory.mktemp("results"), GONE if gone else {}
-            made[kind, gone] = make_results(folder, seeds=2, dataset=KINDS[kind](), grid=GRID, diverged=diverged)
+            made[kind, gone] = make_results(folder, seeds=2, dataset=DATASETS[kind](), grid=GRID, diverged=diverged)
         return made[kind, gone]
 
     return make
@@ -144,7 +146,22 @@ def test_a_method_that_is_far_off_does_not_hide_the_others(results):
     assert "pointed end" in captions.caption("residuals", table)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["v", "image", "frame", "what is seen of the field"])
+@pytest.mark.parametrize("kind", ["frames", "images"])
+def test_the_label_of_a_colour_bar_is_no_longer_than_the_figure_is_high(kind, name, results):
+    made = results(kind)
+    dataset = made.dataset.copy()
+    target = dataset.attrs["target"]
+    dataset[target] = dataset[target].assign_attrs(long_name=name)
+    _, figure = drawn("residuals", replace(made, dataset=dataset))
+    figure.draw_without_rendering()
+    [label] = [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
+    assert label.get_text().replace("\n", " ") == f"RMS residual of {name}"
+    low, high = label.get_window_extent().intervaly
+    assert low >= 0 and high <= figure.bbox.y1
+
+
+@pytest.mark.parametrize("kind", DATASETS)
 def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_path):
     """Empty, with words; the table, read back, says the same."""
     made = results(kind, gone=True)
@@ -157,10 +174,10 @@ def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_pat
     assert caption == captions.caption("residuals", table) and "sam: none completed." in caption
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DATASETS)
 def test_nothing_is_left_of_runs_that_all_diverged(kind, tmp_path):
     diverged = {("erm", 0.0): [0]}
-    made = make_results(tmp_path, seeds=1, grid={"erm": [0.0]}, diverged=diverged, dataset=KINDS[kind]())
+    made = make_results(tmp_path, seeds=1, grid={"erm": [0.0]}, diverged=diverged, dataset=DATASETS[kind]())
     table, figure = drawn("residuals", made)
     figure.draw_without_rendering()
     assert table["rms"].isna().all()

@@ -13,7 +13,8 @@ from jinja2 import Environment, StrictUndefined
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.core.errors import UserError
-from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, plus_minus, table_one
+from hybridsam.report.numbers import plus_minus
+from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, table_one
 
 NAN = np.nan
 ROW = {"rho": 0.0, "n": 3, "diverged": 0, "rule": "validation", "data": "simulated"}

@@ -1,6 +1,7 @@
 """The plane of the two errors: its means, its Pareto front against brute force, what it says where there is none."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from test_plots import drawn, make_dataset, make_results
 
 from hybridsam.analysis.cube import runs_table
-from hybridsam.analysis.errors_rho import on_front
+from hybridsam.analysis.tradeoff import on_front
 from hybridsam.figures import registry, style
 from hybridsam.report import captions
 
@@ -68,7 +69,7 @@ def test_means_and_runs_are_those_of_the_cube(made):
     np.testing.assert_allclose(dots[np.argsort(dots[:, 1])], expected)
 
 
-def test_a_method_has_its_look_and_its_strengths_are_joined_in_order(made):
+def test_a_method_has_its_look_and_its_means_are_joined_in_the_order_of_rho(made):
     table, figure = drawn("tradeoff", made)
     sam = table[(table["statistic"] == "mean") & (table["method"] == "sam")].sort_values("rho")
     colour, marker = style.look("sam")
@@ -82,12 +83,12 @@ def test_a_method_has_its_look_and_its_strengths_are_joined_in_order(made):
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words[:2] == ["erm (baseline)", "sam"] and "some runs diverged" in words
     caption = captions.caption("tradeoff", table)
-    assert "4 diverged: hollow markers" in caption and "1 strength without a completed run has no marker." in caption
+    assert "4 diverged: hollow markers" in caption and "1 value of ρ without a completed run has no marker." in caption
     assert "erm is the baseline" in caption
 
 
 def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
-    """A table of means of sam at strengths 1, 2, ..., without runs."""
+    """A table of means of sam at rho 1, 2, ..., without runs."""
     number = len(theta_errors)
     table = pd.DataFrame({"method": "sam", "rho": np.arange(1.0, number + 1), "status": None, "statistic": "mean"})
     table = table.assign(
@@ -97,7 +98,7 @@ def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
 
 
 def test_the_front_is_drawn_as_steps_to_the_edges():
-    """Down to the first mean, right at its height, down to the next; ends of strengths stand beside their markers."""
+    """Down to the first mean, right at its height, down to the next; the ends of rho stand beside their markers."""
     figure = registry.FIGURES["tradeoff"][1](plane([1.0, 2.0, 3.0, 3.5], [40.0, 4.0, 20.0, 2.0]), "title")
     axis = figure.axes[0]
     (front,) = [line for line in axis.get_lines() if line.get_drawstyle() == "steps-post"]
@@ -109,7 +110,7 @@ def test_the_front_is_drawn_as_steps_to_the_edges():
 
 
 def test_labels_that_would_hide_something_are_left_out():
-    """All strengths in one place: there is room for some labels, and none lies on another or on a marker."""
+    """All means in one place: there is room for some labels, and none lies on another or on a marker."""
     crowded = pd.concat([plane([1.0, 1.0], [1.0, 1.0], method=method) for method in style.LOOKS if method != "erm"])
     figure = registry.FIGURES["tradeoff"][1](crowded, "title")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
@@ -117,6 +118,19 @@ def test_labels_that_would_hide_something_are_left_out():
     marker = figure.axes[0].transData.transform((1.0, 1.0))
     assert not any(box.contains(*marker) for box in boxes)
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
+
+
+@pytest.mark.parametrize("spread", [1e-6, 3e-5, 6e-5, 1e-4, 3e-4, 0.1])
+def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
+    """Also those of errors that differ in the sixth digit."""
+    table = plane(0.5041 + spread * np.arange(4), [4.0, 3.0, 2.0, 1.0])
+    figure = registry.FIGURES["tradeoff"][1](table, "title")
+    figure.draw_without_rendering()
+    axis = figure.axes[0]
+    low, high = axis.get_xlim()
+    seen = [label for label in axis.get_xticklabels() if low <= label.get_position()[0] <= high]
+    boxes = [label.get_window_extent() for label in seen]
+    assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
 def test_without_truth_the_figure_is_a_sentence(tmp_path):
@@ -133,6 +147,6 @@ def test_without_a_completed_run_the_figure_is_a_sentence(made):
     table, figure = drawn("tradeoff", replace(made, cube=cube))
     (axis,) = figure.axes
     assert not axis.get_lines() and "No run completed" in axis.texts[0].get_text()
-    assert "No run completed with finite errors (n = 0 for each method and strength; 15 diverged; " in captions.caption(
+    assert "No run completed with finite errors (n = 0 for each method and ρ; 15 diverged; " in captions.caption(
         "tradeoff", table
     )

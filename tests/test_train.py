@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
-from hybridsam.models.hybrid import HybridODE
+from hybridsam.models.ode import HybridODE
 from hybridsam.training.loop import Checkpoint, State, adam_step, generator, initial_state
 from hybridsam.training.loss import mean_squared_error
 

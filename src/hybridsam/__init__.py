@@ -4,22 +4,34 @@ A hybrid model joins a scientific model f with few, meaningful parameters theta 
 phi that supplies what the science leaves out. Trained naively, the network is so flexible that it fits the data
 whatever theta is. Sharpness-aware minimization that perturbs phi alone keeps it simple, so that theta can be found.
 
+    import numpy as np
+    import torch
+
     import hybridsam as hs
 
-    def science(theta, x):                      # x (..., component), theta["r"] broadcasts over it
-        (population,) = x.unbind(-1)
-        return (theta["r"] * population).unsqueeze(-1)
+    def truth(t, x):                            # a pendulum with friction: angle, velocity
+        return np.array([x[1], -1.1 * np.sin(x[0]) - 0.2 * x[1]])
 
-    theta = hs.Parameters([hs.Parameter("r", unit="s-1", start=0.5)])
-    model = hs.HybridODE(science, theta, hs.MLP((1, 64, 64, 1)), hs.Solver(method="rk4", step=0.25))
-    runs = hs.fit(model, dataset, methods={"erm": [0], "fsam": [0.02, 0.05]}, seeds=3)
+    def science(theta, x):                      # frictionless; x (..., component), theta["k"] broadcasts over it
+        angle, velocity = x.unbind(-1)
+        return torch.stack([velocity, -theta["k"] * torch.sin(angle)], -1)
+
+    constants = {"dt": 0.05, "subsample": 5, "steps": 20, "noise": 0.02, "seed": 0}
+    constants |= {"train": 50, "validation": 10, "test": 10}
+    starts, units = np.array([[-1.5, 1.5], [-1.5, 1.5]]), {"angle": "rad", "velocity": "rad s-1"}
+    dataset = hs.simulate_ode(truth, starts, units, constants, {"k": 1.1})
+
+    theta = hs.Parameters([hs.Parameter("k", unit="s-2", start=0.5)])
+    model = hs.HybridODE(science, theta, hs.MLP((2, 32, 32, 2)), hs.Solver(method="rk4", step=0.25))
+    runs = hs.fit(model, dataset, methods={"erm": [0], "fsam": [0.1, 0.3]}, seeds=3)
     runs["theta"].mean("seed")                  # an xarray Dataset on (method, rho, seed)
-    fsam = runs.sel({"method": "fsam", "rho": 0.05})
+    fsam = runs.sel({"method": "fsam", "rho": 0.3})
     hs.predict(model, fsam, dataset, times=range(100))
     hs.parameter_table(model, fsam)             # theta with its spread, in the format of PEtab
     hs.to_module(model, fsam.sel(seed=0), dataset)    # one run as a plain nn.Module, without a member axis
 
-The workflow (`snakemake`) does the same for whole studies, and selects strengths on validation data.
+Data of your own become a dataset by :func:`dataset_of`. The workflow (`snakemake`) does the same for whole studies, and
+selects rho on validation data.
 """
 
 from importlib import import_module
@@ -40,18 +52,18 @@ if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
     from hybridsam.export import parameter_table as parameter_table
     from hybridsam.export import to_module as to_module
     from hybridsam.models import samples as samples
-    from hybridsam.models.hybrid import HybridEncoder as HybridEncoder
-    from hybridsam.models.hybrid import HybridMap as HybridMap
+    from hybridsam.models.convolutions import ConvNet as ConvNet
+    from hybridsam.models.convolutions import Decoder as Decoder
+    from hybridsam.models.convolutions import UNet as UNet
     from hybridsam.models.hybrid import HybridModel as HybridModel
-    from hybridsam.models.hybrid import HybridODE as HybridODE
-    from hybridsam.models.hybrid import HybridSum as HybridSum
+    from hybridsam.models.law import HybridEncoder as HybridEncoder
+    from hybridsam.models.law import HybridMap as HybridMap
+    from hybridsam.models.law import HybridSum as HybridSum
     from hybridsam.models.networks import MLP as MLP
-    from hybridsam.models.networks import ConvNet as ConvNet
-    from hybridsam.models.networks import Decoder as Decoder
     from hybridsam.models.networks import Network as Network
     from hybridsam.models.networks import Networks as Networks
     from hybridsam.models.networks import RunningStatistics as RunningStatistics
-    from hybridsam.models.networks import UNet as UNet
+    from hybridsam.models.ode import HybridODE as HybridODE
     from hybridsam.models.parameters import Parameter as Parameter
     from hybridsam.models.parameters import Parameters as Parameters
     from hybridsam.models.samples import Samples as Samples
@@ -68,18 +80,18 @@ PUBLIC = {  # name -> module; imported when asked for: the command line, and eac
     "load_module": "export",
     "parameter_table": "export",
     "to_module": "export",
-    "HybridEncoder": "models.hybrid",
-    "HybridMap": "models.hybrid",
+    "HybridEncoder": "models.law",
+    "HybridMap": "models.law",
     "HybridModel": "models.hybrid",
-    "HybridODE": "models.hybrid",
-    "HybridSum": "models.hybrid",
-    "ConvNet": "models.networks",
-    "Decoder": "models.networks",
+    "HybridODE": "models.ode",
+    "HybridSum": "models.law",
+    "ConvNet": "models.convolutions",
+    "Decoder": "models.convolutions",
     "MLP": "models.networks",
     "Network": "models.networks",
     "Networks": "models.networks",
     "RunningStatistics": "models.networks",
-    "UNet": "models.networks",
+    "UNet": "models.convolutions",
     "Parameter": "models.parameters",
     "Parameters": "models.parameters",
     "Samples": "models.samples",

@@ -47,17 +47,38 @@ def fit(
     progress: bool = True,
     **training: float | str | bool,
 ) -> xr.Dataset:
-    """Train a model by every method, strength and seed, as the workflow does, and put all runs on labelled axes.
+    """Train a model by every method, rho and seed, as the workflow does, and put all runs on labelled axes.
 
-    model: such as a :class:`HybridODE`. dataset: of :func:`dataset_of`, :func:`simulate_ode` or a file dataset.nc.
-    methods: method -> strengths, weights of the penalty (l2reg, freg) or radii of the perturbation (sam, asam, fsam);
-    erm has the one strength 0. seeds: how many, or which. device: ``auto`` takes a GPU when there is one. training:
-    changes to ``TRAINING``, by the keys that config/README.md explains.
+    Parameters
+    ----------
+    model : HybridModel
+        Such as a :class:`HybridODE`.
+    dataset : xarray.Dataset
+        Of :func:`dataset_of`, :func:`simulate_ode` or a file dataset.nc.
+    methods : mapping of str to sequence of float, optional
+        method -> values of rho, weights of the penalty (l2reg, freg) or radii of the perturbation (sam, asam, fsam);
+        erm has the one rho 0.
+    seeds : int or sequence of int, optional
+        How many, or which.
+    device : str, optional
+        ``auto`` takes a GPU when there is one.
+    progress : bool, optional
+        Whether a bar shows how far it is.
+    **training : float or str or bool
+        Changes to ``TRAINING``, by the keys that config/README.md explains.
 
-    Returns a Dataset on the axes (method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (...,
-    split), ``theta_error`` where the truth is known, ``status`` (completed, diverged, or missing where a method was not
-    run at a strength), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`.
-    Write it with ``to_netcdf``. Raises UserError, in one line, for a model, data or settings that make no sense.
+    Returns
+    -------
+    xarray.Dataset
+        On the axes (method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (..., split),
+        ``theta_error`` where the truth is known, ``status`` (completed, diverged, or missing where a method was not run
+        at a rho), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`. Write it
+        with ``to_netcdf``.
+
+    Raises
+    ------
+    UserError
+        In one line, for a model, data or settings that make no sense.
     """
     how = typed(Training, TRAINING | training, "training")
     numbers = range(seeds) if isinstance(seeds, int) else seeds
@@ -82,9 +103,24 @@ def fit(
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
-    """A run file of the workflow, with the weights that lie beside it: its model, and its runs for :func:`predict`.
+    """A run file of the workflow, with the weights that lie beside it.
 
-    Raises UserError naming the file if it is no run file, or if its weights are missing.
+    Parameters
+    ----------
+    path : str or pathlib.Path
+        Of the run file.
+
+    Returns
+    -------
+    model : HybridModel
+        That of the file.
+    runs : xarray.Dataset
+        For :func:`predict`.
+
+    Raises
+    ------
+    UserError
+        Naming the file if it is no run file, or if its weights are missing.
     """
     path = Path(path)
     runs = records.read(path, "runs")
@@ -109,14 +145,33 @@ def predict(
 ) -> xr.Dataset:
     """What trained runs predict for the samples of one split of a dataset.
 
-    runs: of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel({"method": "fsam", "rho":
-    0.05})``. dataset: the one they were trained on, or another with the same variables; a law that was standardised
-    needs the same training samples in it. times: of time series, at which to predict, the first one being that of the
-    initial state; they may go beyond those of training. Left out, those of the dataset.
+    A network that normalises over the samples (:class:`ConvNet`) sees all of the split at once.
 
-    Returns ``prediction``, of the whole model, and ``prediction_science``, of the science alone, on the axes of the
-    runs, then ``sample`` and those of the target, in its units; NaN for runs that are missing. A network that
-    normalises over the samples (``ConvNet``) sees all of the split at once. Raises UserError.
+    Parameters
+    ----------
+    model : HybridModel
+    runs : xarray.Dataset
+        Of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel({"method": "fsam", "rho":
+        0.05})``.
+    dataset : xarray.Dataset
+        The one they were trained on, or another with the same variables; a law that was standardised needs the same
+        training samples in it.
+    split : str, optional
+        ``train``, ``validation`` or ``test``.
+    times : sequence of float, optional
+        Of time series, at which to predict, the first one being that of the initial state; they may go beyond those of
+        training. Left out, those of the dataset.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``prediction``, of the whole model, and ``prediction_science``, of the science alone, on the axes of the runs,
+        then ``sample`` and those of the target, in its units; NaN for runs that are missing.
+
+    Raises
+    ------
+    UserError
+        For runs without their networks, a split without samples, and times of a model that has none.
     """
     dtype = dtype_of(runs)
     data = model.data(dataset, split, dtype, "cpu")

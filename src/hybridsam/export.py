@@ -54,15 +54,25 @@ class PlainNetwork(nn.Module):
 class HybridModule(nn.Module):
     """One trained run of a hybrid model as an ordinary PyTorch module, without a member axis.
 
-    theta: name -> scalar parameter in natural units, as the science function takes it. network: g, a module too.
-
     ``module(**inputs)`` is the whole model in the units of the data. The inputs are those of the model's own ``data``,
     each (sample, ...): of a vector field ``states`` (sample, 1, component), the initial ones, and ``times``, the first
     one being that of the initial states; of a law its inputs by their names.
+
+    Parameters
+    ----------
+    model : HybridModel
+    state : mapping of str to Tensor
+        As of :meth:`state_dict`; of a run it comes from :func:`to_module`, of a file from ``load_file``.
+
+    Attributes
+    ----------
+    theta : torch.nn.ParameterDict
+        name -> scalar parameter in natural units, as the science function takes it.
+    network : torch.nn.Module
+        g, from (sample, ..., in) to (sample, ..., out).
     """
 
     def __init__(self, model: HybridModel, state: Mapping[str, Tensor]) -> None:
-        """state: as of :meth:`state_dict`; of a run it comes from :func:`to_module`, of a file from ``load_file``."""
         super().__init__()
         self.model = model
         self.theta = nn.ParameterDict({name: state[f"theta.{name}"].clone() for name in model.parameters.names})
@@ -72,11 +82,38 @@ class HybridModule(nn.Module):
         self.scale: Tensor = nn.Buffer(state["scale"].clone())
 
     def forward(self, times: Sequence[float] = (), **inputs: Tensor) -> Tensor:
-        """The whole model, (sample, ...); of time series (sample, time - 1, ...), in the units of the data."""
+        """The whole model.
+
+        Parameters
+        ----------
+        times : sequence of float, optional
+            Of time series; the first one is that of the initial states.
+        **inputs : Tensor of shape (sample, ...)
+
+        Returns
+        -------
+        Tensor of shape (sample, ...)
+            In the units of the data; of time series (sample, time - 1, ...).
+
+        Raises
+        ------
+        UserError
+            For an input that is missing.
+        """
         return self._predicted(self.model.predict, times, inputs)
 
     def science(self, times: Sequence[float] = (), **inputs: Tensor) -> Tensor:
-        """The science part alone; shapes and units as in :meth:`forward`."""
+        """The science part alone; shapes and units as in :meth:`forward`.
+
+        Parameters
+        ----------
+        times : sequence of float, optional
+        **inputs : Tensor of shape (sample, ...)
+
+        Returns
+        -------
+        Tensor of shape (sample, ...)
+        """
         return self._predicted(self.model.predict_science, times, inputs)
 
     def _predicted(self, predict: Callable, times: Sequence[float], inputs: Mapping[str, Tensor]) -> Tensor:
@@ -95,9 +132,23 @@ class HybridModule(nn.Module):
 def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> HybridModule:
     """One trained run as a plain PyTorch module.
 
-    run: one of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel({"method": "sam", "rho": 0.05,
-    "seed": 0})``. dataset: the one it was trained on, whose mean and scale a law may need. Raises UserError for several
-    runs, and for one that was not completed.
+    Parameters
+    ----------
+    model : HybridModel
+    run : xarray.Dataset
+        One of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel({"method": "sam", "rho": 0.05,
+        "seed": 0})``.
+    dataset : xarray.Dataset
+        The one it was trained on, whose mean and scale a law may need.
+
+    Returns
+    -------
+    HybridModule
+
+    Raises
+    ------
+    UserError
+        For several runs, and for one that was not completed.
     """
     dtype = dtype_of(run)
     if several := [f"{name} {run[name].values.tolist()}" for name in RUN if name in run.dims]:
@@ -116,7 +167,21 @@ def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> Hybri
 
 
 def load_module(path: str | Path) -> HybridModule:
-    """The module in a file that the workflow exported; raises UserError naming the file if it is none."""
+    """The module in a file that the workflow exported.
+
+    Parameters
+    ----------
+    path : str or pathlib.Path
+
+    Returns
+    -------
+    HybridModule
+
+    Raises
+    ------
+    UserError
+        Naming the file if there is no such module in it.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             configuration = json.loads((file.metadata() or {})["hybridsam"])["configuration"]
@@ -129,10 +194,24 @@ def load_module(path: str | Path) -> HybridModule:
 def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
     """Theta and its spread over the completed runs, in the columns of a PEtab parameter table.
 
-    runs: of one method and strength. One row a parameter: ``parameterId``, ``parameterScale`` (lin: natural units),
-    ``lowerBound`` and ``upperBound`` (-inf, inf where there is none), ``nominalValue``, the mean over the runs, and
-    ``estimate`` (1); beside PEtab's columns ``standardDeviation`` over the runs (empty for one run), ``runs``, their
-    number, and ``unit``. PEtab's files are separated by tabs. Raises UserError if no run completed.
+    Parameters
+    ----------
+    model : HybridModel
+    runs : xarray.Dataset
+        Of one method and rho.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a parameter: ``parameterId``, ``parameterScale`` (lin: natural units), ``lowerBound`` and ``upperBound``
+        (-inf, inf where there is none), ``nominalValue``, the mean over the runs, and ``estimate`` (1); beside PEtab's
+        columns ``standardDeviation`` over the runs (empty for one run), ``runs``, their number, and ``unit``. PEtab's
+        files are separated by tabs.
+
+    Raises
+    ------
+    UserError
+        If no run completed, and for several methods or values of rho.
     """
     if several := [f"{name} {runs[name].values.tolist()}" for name in ("method", "rho") if name in runs.dims]:
         raise UserError(f"runs: have several of {', '.join(several)}; select one of each")
@@ -158,7 +237,7 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
 
 
 def selected(cube: xr.Dataset, selection: pd.DataFrame, method: str, rule: str) -> xr.Dataset:
-    """The runs of a cube at the strength that a rule chose for a method; raises UserError if there is none."""
+    """The runs of a cube at the rho that a rule chose for a method; raises UserError if there is none."""
     chosen = selection[(selection["method"] == method) & (selection["rule"] == rule)]
     if chosen.empty:
         known = {name: ", ".join(dict.fromkeys(selection[name])) for name in ("method", "rule")}
@@ -169,7 +248,7 @@ def selected(cube: xr.Dataset, selection: pd.DataFrame, method: str, rule: str) 
 
 
 def best_run(runs: xr.Dataset) -> xr.Dataset:
-    """Of the completed runs of one method and strength, that with the lowest validation error."""
+    """Of the completed runs of one method and rho, that with the lowest validation error."""
     errors = runs["y_error"].sel(split="validation").where(runs["status"] == "completed")
     if errors.isnull().all():
         raise UserError(f"runs: none of method {runs['method'].item()}, rho {runs['rho'].item():g} completed")

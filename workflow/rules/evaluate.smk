@@ -36,7 +36,7 @@ rule collect:
 
 
 rule select:
-    """Choose each method's strength by every selection rule."""
+    """Choose each method's rho by every selection rule."""
     input:
         cube="results/{experiment}/{task}/cube.nc",
         code=library("hybridsam.analysis.selection"),
@@ -45,7 +45,7 @@ rule select:
             "results/{experiment}/{task}/selection.csv",
             caption="../report/selection.rst",
             category="{task}",
-            labels={"kind": "table", "content": "selected strengths"},
+            labels={"kind": "table", "content": "selected ρ"},
         ),
     log:
         "logs/{experiment}/{task}/select.log",

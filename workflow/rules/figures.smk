@@ -3,6 +3,13 @@
 FIGURES = ["predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses"]
 OF_RUNS = ["predictions", "residuals"]  # figures of what lies in the run files alone
 
+if workflow.is_main_process:  # which makes Snakemake's own report, where ../report/figure.rst is read
+    from docutils.parsers.rst.directives import register_directive
+
+    from hybridsam.report.directive import Caption
+
+    register_directive("caption", Caption)
+
 
 localrules:
     figure,
@@ -25,14 +32,13 @@ rule figure:
             category="{task}",
             labels={"kind": "figure", "content": "{figure}"},
         ),
-        "results/{experiment}/{task}/figures/{figure}.csv",
+        csv="results/{experiment}/{task}/figures/{figure}.csv",
     log:
         "logs/{experiment}/{task}/figures/{figure}.log",
     conda:
         "../../envs/environment.yaml"
     params:
         rule=experiment["selection_rule"],
-        data=lambda wc: data_of(wc.task),
     shell:
         "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
         "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"

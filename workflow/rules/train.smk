@@ -6,7 +6,7 @@ retry. The rule collect removes them.
 
 
 rule train:
-    """Train one block of seeds of a task, a method and a strength."""
+    """Train one block of seeds of a task, a method and a rho."""
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
         code=lambda wc: library("hybridsam.training.block", task_settings(wc.task)["module"]),

@@ -147,12 +147,11 @@ def metrics_of(cube: xr.Dataset) -> list[str]:
 
 
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
-    """One row a run that was configured: method, rho, seed, status, file and the metrics on the test data.
+    """One row a run that was configured: method, rho, seed, status and the metrics on the test data.
 
     A completed run whose prediction ran away on other data than those of training has an infinite error there.
     """
-    columns = {"status": cube["status"], "file": cube["file"]}
-    columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
+    columns = {"status": cube["status"], "validation_error": cube["y_error"].sel(split="validation", drop=True)}
     for name in metrics_of(cube):
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}

@@ -3,7 +3,7 @@
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.predictions import rounded
+from hybridsam.analysis.compact import rounded
 from hybridsam.analysis.results import Results
 
 STEP = "step="  # before the number of a step, in the name of the column with its values
@@ -12,7 +12,7 @@ NUMBERS = 100_000  # of the runs in a table of histories: a megabyte
 
 
 def theta_training(results: Results) -> pd.DataFrame:
-    """Theta at every recorded step of runs at the selected strengths, their mean, and the true value."""
+    """Theta at every recorded step of runs at the selected rho, their mean, and the true value."""
     table = _histories(results, results.cube["theta_history"], "parameter")
     units = results.cube["parameter_units"].to_series()
     true = results.cube["theta_true"].to_series() if "theta_true" in results.cube else {}
@@ -20,13 +20,13 @@ def theta_training(results: Results) -> pd.DataFrame:
 
 
 def losses(results: Results) -> pd.DataFrame:
-    """Training and validation loss at every recorded step of runs at the selected strengths, and their means."""
+    """Training and validation loss at every recorded step of runs at the selected rho, and their means."""
     both = results.cube[list(SPLIT_OF)].rename(SPLIT_OF).to_array("split")
     return _histories(results, both, "split").assign(unit=results.error_unit)
 
 
 def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFrame:
-    """What was recorded at the selected strengths: rows for each run and for the mean of the completed ones.
+    """What was recorded at the selected rho: rows for each run and for the mean of the completed ones.
 
     A row for each label of ``axis``; statistic: ``run`` or ``mean``. Only the first runs have rows where all of them
     would be more than ``NUMBERS`` numbers; means are of all.

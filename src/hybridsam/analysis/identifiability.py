@@ -12,7 +12,9 @@ from scipy.optimize import least_squares
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import origin
-from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE, HybridSum
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.law import HybridMap, HybridSum
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.samples import Samples, in_split
 
 STATES = ("state_true", "rate_true")

@@ -1,85 +1,49 @@
 """What the models predict for test samples, as tables to draw: a kind of table for each kind of target.
 
-Every table names its kind method, rho, seed, n, diverged, rule, sample,
-series (data, truth, full model, science part) and unit. The seed is that of the method's first completed run; a method
-without one has rows without values. Tables of images have a row for each row of pixels, the top one first, and a column
-``x=...`` for each of its pixels, with four digits.
+Every table has kind, method, rho, seed, n, diverged, rule, sample, series (data, truth, full model, science part) and
+unit. The seed is that of the method's first completed run; a method without one has rows without values. Tables of
+images have a row for each row of pixels, the top one first, and a column ``x=...`` for each of its pixels, with four
+digits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.core.errors import UserError
+from hybridsam.analysis.compact import rows_of_pixels
+from hybridsam.analysis.results import Results
+from hybridsam.analysis.targets import (
+    SERIES,
+    Runs,
+    kind_of,
+    measured_values,
+    predicted_values,
+    target_of,
+    test_samples,
+    units_of,
+)
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import EXAMPLES
 
 FRAMES = 6  # of a sequence of images
-SERIES = {"prediction": "full model", "prediction_science": "science part"}
 LAST = "fsam"  # of the methods, compared with the baseline where not all can be shown
 
-Runs = Mapping[str, xr.Dataset]  # method -> its first completed run, prediction and prediction_science (sample, ...)
 Picture = tuple[str | None, str, xr.DataArray]  # method, series, values
 
 
-def target_of(dataset: xr.Dataset) -> xr.DataArray:
-    """The variable that models predict; raises UserError if the dataset does not name one of its variables."""
-    name = dataset.attrs.get("target")
-    if name not in dataset:
-        raise UserError(
-            f"dataset: the attribute target is {name!r}; it must name one of {', '.join(map(str, dataset.data_vars))}"
-        )
-    return dataset[name]
-
-
-def kind_of(target: xr.DataArray) -> str:
-    """In which kind of figure a target is shown; raises UserError if in none."""
-    dims = target.dims[1:]
-    if dims not in KINDS:
-        allowed = "; ".join(", ".join(kind) for kind in KINDS)
-        raise UserError(f"predictions: no figure shows a target ({', '.join(map(str, dims))}); allowed are {allowed}")
-    return KINDS[dims]
-
-
-def table(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataFrame:
-    """The table for this dataset's kind of target. selected: method, rho, n, diverged, rule, in the order to show."""
-    kind = kind_of(target_of(dataset))
-    found = TABLES[kind](dataset, selected, runs).astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
+def predictions(results: Results) -> pd.DataFrame:
+    """What the models predict for test samples, of each method its first completed run, as its kind of target asks."""
+    kind = kind_of(target_of(results.dataset))
+    found = PREDICTIONS_OF[kind](results.dataset, results.selected, results.shown_runs)
+    found = found.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
     return found if "kind" in found else found.assign(kind=kind)
-
-
-def test_samples(dataset: xr.Dataset, examples: int) -> np.ndarray:
-    return np.flatnonzero(dataset["split"].values == "test")[:examples]
-
-
-def measured_values(dataset: xr.Dataset, numbers: Sequence[int] | np.ndarray) -> dict[str, xr.DataArray]:
-    """Series name -> values of some samples (sample, ...): the data, and the truth where it is known."""
-    target = target_of(dataset)
-    known = {"data": target, "truth": dataset.get(f"{target.name}_true")}
-    return {
-        name: array.isel(sample=numbers).assign_coords(sample=numbers).rename("value")
-        for name, array in known.items()
-        if array is not None
-    }
-
-
-def predicted_values(run: xr.Dataset, numbers: Sequence[int] | np.ndarray) -> dict[str, xr.DataArray]:
-    return {series: run[name].sel(sample=numbers).rename("value") for name, series in SERIES.items()}
 
 
 def _times(dataset: xr.Dataset, runs: Runs) -> np.ndarray:
     """The times that are predicted, which may leave out the first one."""
     return next((run["time"].values for run in runs.values()), dataset["time"].values)
-
-
-def units_of(target: xr.DataArray) -> dict[str, str]:
-    """component -> unit; of a target without components, its name -> unit."""
-    names = target["component"].values.tolist() if "component" in target.dims else [str(target.name)]
-    if "component_units" in target.coords:
-        return dict(zip(names, target["component_units"].values.tolist(), strict=True))
-    return dict.fromkeys(names, target.attrs.get("units", "1"))
 
 
 def _time_series(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataFrame:
@@ -154,7 +118,7 @@ def _frames(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataF
 
 
 def _images(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataFrame:
-    """Some test samples, the baseline and one method. Also channel, y, and setting: of the light source, in words."""
+    """Some test samples, the baseline and one method. Also channel, y and, where they have labels, those."""
     target, numbers = target_of(dataset), test_samples(dataset, EXAMPLES)
     methods = selected["method"].tolist()
     two = {BASELINE if BASELINE in methods else methods[0], LAST if LAST in methods else methods[-1]}
@@ -163,21 +127,20 @@ def _images(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataF
     for method in selected["method"]:
         if method in runs:
             pictures += [(method, name, array) for name, array in predicted_values(runs[method], numbers).items()]
-    settings = {number: _setting(dataset.isel(sample=number)) for number in numbers}
     found = _pixels(pictures, "channel", selected, runs)
-    return found.assign(unit=target.attrs.get("units", "1"), setting=found["sample"].map(settings))
+    return _labelled(found, dataset).assign(unit=target.attrs.get("units", "1"))
 
 
-def _setting(sample: xr.Dataset) -> str:
-    """What the light was like, in words: ``R 128, G 40, B 255; polarisers 30° and 75°``."""
-    words = []
-    if "brightness" in sample:
-        values = zip(sample["brightness"]["colour"].values, sample["brightness"].values, strict=True)
-        words.append(", ".join(f"{colour[0].upper()} {value:.0f}" for colour, value in values))
-    if "pol_1" in sample and "pol_2" in sample:
-        angles = (str(round(sample[name].item())).replace("-", "−") for name in ("pol_1", "pol_2"))
-        words.append("polarisers " + " and ".join(f"{angle}°" for angle in angles))
-    return "; ".join(words)
+def _labelled(table: pd.DataFrame, dataset: xr.Dataset) -> pd.DataFrame:
+    """A table with sample_label, what tells one sample from another, and sample_label_name, what that is, in words.
+
+    Both from the dataset's coordinate of that name; without it, the table as it is.
+    """
+    if "sample_label" not in dataset.coords:
+        return table
+    labels = dataset["sample_label"]
+    name = labels.attrs.get("long_name", "what tells them apart")
+    return table.assign(sample_label=table["sample"].map(dict(enumerate(labels.values))), sample_label_name=name)
 
 
 def _pixels(pictures: Sequence[Picture], last: str, selected: pd.DataFrame, runs: Runs) -> pd.DataFrame:
@@ -194,32 +157,7 @@ def _pixels(pictures: Sequence[Picture], last: str, selected: pd.DataFrame, runs
     return found.reindex(columns=[*[name for name in columns if name in found], *found.filter(like="x=")])
 
 
-def rows_of_pixels(array: xr.DataArray) -> pd.DataFrame:
-    """A row for each row of pixels, the top one first, and a column for each of its pixels; array (..., y, x).
-
-    A coordinate y points up; without one, y numbers the rows from the top.
-    """
-    array = array.sortby("y", ascending=False) if "y" in array.coords else array
-    *labels, x = ([f"{v:.4g}" for v in array[d].values] if d in ("y", "x") else array[d].values for d in array.dims)
-    index = pd.MultiIndex.from_product(labels, names=array.dims[:-1])
-    columns = [f"x={label}" for label in x]
-    return pd.DataFrame(rounded(array.values, 4).reshape(-1, len(x)), index=index, columns=columns).reset_index()
-
-
-def rounded(values: np.ndarray, digits: int) -> np.ndarray:
-    """Values with so many significant digits, which keeps tables small."""
-    return np.array([float(f"{value:.{digits}g}") for value in values.ravel()]).reshape(values.shape)
-
-
-KINDS: dict[tuple, str] = {
-    ("time",): "time series",
-    ("time", "component"): "time series",
-    ("component",): "readings",
-    ("time", "y", "x", "component"): "fields",
-    ("time", "y", "x", "channel"): "frames",
-    ("y", "x", "channel"): "images",
-}
-TABLES: dict[str, Callable[[xr.Dataset, pd.DataFrame, Runs], pd.DataFrame]] = {
+PREDICTIONS_OF: dict[str, Callable[[xr.Dataset, pd.DataFrame, Runs], pd.DataFrame]] = {  # by kind of target
     "time series": _time_series,
     "readings": _readings,
     "fields": _fields,

@@ -1,9 +1,9 @@
 """What the models leave unexplained of the test data, as tables to draw: data − full model, of one run a method.
 
-Every table names its kind method, rho, seed, n, diverged, rule, component (a
-target without components is one itself), unit, rms (root mean square), over (what it is the mean of, in words: the test
-samples that the run files keep, times, channels) and noise (standard deviation of the measurement noise; NaN where that
-is not known). The seed is that of the method's first completed run; a method without one has rows without values.
+Every table has kind, method, rho, seed, n, diverged, rule, component (a target without components is one itself), unit,
+rms (root mean square), over (what it is the mean of, in words: the test samples that the run files keep, times,
+channels) and noise (standard deviation of the measurement noise; NaN where that is not known). The seed is that of the
+method's first completed run; a method without one has rows without values.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.predictions import (
-    Runs,
+from hybridsam.analysis.compact import rows_of_pixels
+from hybridsam.analysis.results import Results
+from hybridsam.analysis.targets import (
     kind_of,
     measured_values,
     predicted_values,
-    rows_of_pixels,
     target_of,
     test_samples,
     units_of,
@@ -27,22 +27,23 @@ from hybridsam.core.records import EXAMPLES
 Units = dict[str, str]  # component -> unit
 
 
-def table(dataset: xr.Dataset, selected: pd.DataFrame, runs: Runs) -> pd.DataFrame:
-    """The table for this dataset's kind of target. selected: method, rho, n, diverged, rule, in the order to show."""
+def residuals(results: Results) -> pd.DataFrame:
+    """What the full models leave unexplained, of each method its first completed run, as its kind of target asks."""
+    dataset, runs = results.dataset, results.shown_runs
     target, numbers = target_of(dataset), test_samples(dataset, EXAMPLES)
-    kind, make = KINDS[kind_of(target)]
+    kind, make = RESIDUALS_OF[kind_of(target)]
     measured, units = measured_values(dataset, numbers)["data"].reset_coords(drop=True), units_of(target)
     if "component" not in target.dims:
         name = str(target.attrs.get("long_name", target.name))
         measured, units = measured.expand_dims(component=[name], axis=-1), {name: units[str(target.name)]}
     frames = []
-    for method in selected["method"]:
+    for method in results.selected["method"]:
         absent = xr.full_like(measured, np.nan, dtype=float)
         predicted = predicted_values(runs[method], numbers)["full model"] if method in runs else absent
         left = (measured - predicted.reset_coords(drop=True)).rename("value")
         seed = runs[method]["seed"].item() if method in runs else pd.NA
         frames.append(make(left, measured, units).assign(method=method, seed=seed, over=_over(left)))
-    found = selected.merge(pd.concat(frames, ignore_index=True), on="method", sort=False)
+    found = results.selected.merge(pd.concat(frames, ignore_index=True), on="method", sort=False)
     noise = dataset.attrs.get("noise", 0)
     found = found.assign(kind=kind, noise=noise if noise > 0 else np.nan, **_about(target))
     return found.assign(unit=found["component"].map(units)).astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
@@ -56,6 +57,11 @@ def autocorrelation(left: xr.DataArray) -> xr.DataArray:
     """
     products = left * left.shift(time=1)
     return products.sum(["sample", "time"], min_count=1) / (left**2).sum(["sample", "time"], min_count=1)
+
+
+def white_noise_bound(number: int) -> float:
+    """Within which the autocorrelation of so many values of white noise lies in 95 % of cases: two standard errors."""
+    return float(2 / np.sqrt(number))
 
 
 def rms(left: xr.DataArray, *kept: str) -> xr.DataArray:
@@ -97,7 +103,8 @@ def _about(target: xr.DataArray) -> dict[str, str]:
     return names | {"time_name": time.get("long_name", "time"), "time_unit": time.get("units", "1")}
 
 
-KINDS: dict[str, tuple[str, Callable[[xr.DataArray, xr.DataArray, Units], pd.DataFrame]]] = {
+Make = Callable[[xr.DataArray, xr.DataArray, Units], pd.DataFrame]
+RESIDUALS_OF: dict[str, tuple[str, Make]] = {  # by kind of target: the kind of table, and what makes it
     "time series": ("residual series", _series),
     "readings": ("residual readings", _readings),
     "fields": ("residual maps", _maps),

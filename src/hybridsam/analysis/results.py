@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.predictions import target_of, units_of
 from hybridsam.analysis.selection import read_selection
+from hybridsam.analysis.targets import target_of, units_of
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
@@ -21,7 +21,7 @@ STANDARD = "standard units"  # of errors of a model whose targets are standardis
 class Results:
     """What the figures of a task are made from.
 
-    selection: as ``selection.csv``. rule: of the selection, by which one strength a method is shown. folder: where the
+    selection: as ``selection.csv``. rule: of the selection, by which one rho of a method is shown. folder: where the
     cube lies; its variable ``file`` leads from there to the run files.
     """
 
@@ -33,13 +33,13 @@ class Results:
 
     @cached_property
     def selected(self) -> pd.DataFrame:
-        """method, rho, n, diverged, rule: the strength that the rule selected for each method."""
+        """method, rho, n, diverged, rule: the rho that the rule selected for each method."""
         rows = self.selection[self.selection["rule"] == self.rule].set_index("method")
         return rows.loc[in_order(rows.index), ["rho", "n", "diverged", "rule"]].reset_index()
 
     @cached_property
     def shown_runs(self) -> dict[str, xr.Dataset]:
-        """method -> its first completed run at the selected strength, predictions (sample, ...); none if all diverged.
+        """method -> its first completed run at the selected rho, predictions (sample, ...); none if all diverged.
 
         Read from the run files; sample is numbered as in the dataset.
         """

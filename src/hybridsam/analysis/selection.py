@@ -13,39 +13,39 @@ from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import origin
 
 
-def strengths(runs: pd.DataFrame) -> pd.DataFrame:
+def errors_by_rho(runs: pd.DataFrame) -> pd.DataFrame:
     """One row for each rho of one method: number of completed and diverged runs, mean errors, standard error.
 
-    Means are over completed runs; a strength without any has infinite errors.
+    Means are over completed runs; a rho without any has infinite errors.
     """
     completed = runs[runs["status"] == "completed"]
-    by_rho = completed.groupby("rho")
+    of_rho = completed.groupby("rho")
     table = pd.DataFrame(index=sorted(runs["rho"].unique()))
-    table["n"] = by_rho.size()
+    table["n"] = of_rho.size()
     table["diverged"] = runs[runs["status"] == "diverged"].groupby("rho").size()
     table = table.fillna(0)
-    table["validation_error"] = by_rho["validation_error"].mean()
-    table["standard_error"] = by_rho["validation_error"].sem()
+    table["validation_error"] = of_rho["validation_error"].mean()
+    table["standard_error"] = of_rho["validation_error"].sem()
     if "theta_error" in runs:
-        table["theta_error"] = by_rho["theta_error"].mean()
+        table["theta_error"] = of_rho["theta_error"].mean()
     return table.fillna({"validation_error": np.inf, "theta_error": np.inf, "standard_error": 0.0})
 
 
-def lowest_validation_error(table: pd.DataFrame) -> float:
-    """The strength with the fewest diverged runs and, among those, the lowest mean validation error."""
-    return table.sort_values(["diverged", "validation_error"], kind="stable").index[0]
+def lowest_validation_error(by_rho: pd.DataFrame) -> float:
+    """The rho with the fewest diverged runs and, among those, the lowest mean validation error."""
+    return by_rho.sort_values(["diverged", "validation_error"], kind="stable").index[0]
 
 
-def one_standard_error(table: pd.DataFrame) -> float:
-    """The largest strength whose validation error is within one standard error of the best (Occam's choice)."""
-    best = table.loc[lowest_validation_error(table)]
-    close = table["validation_error"] <= best["validation_error"] + best["standard_error"]
-    return table.index[close & (table["diverged"] <= best["diverged"])].max()
+def one_standard_error(by_rho: pd.DataFrame) -> float:
+    """The largest rho whose validation error is within one standard error of the best (Occam's choice)."""
+    best = by_rho.loc[lowest_validation_error(by_rho)]
+    close = by_rho["validation_error"] <= best["validation_error"] + best["standard_error"]
+    return by_rho.index[close & (by_rho["diverged"] <= best["diverged"])].max()
 
 
-def oracle(table: pd.DataFrame) -> float:
-    """The strength with the lowest mean theta error: needs the truth, so it is no rule for real data."""
-    return table.sort_values(["diverged", "theta_error"], kind="stable").index[0]
+def oracle(by_rho: pd.DataFrame) -> float:
+    """The rho with the lowest mean theta error: needs the truth, so it is no rule for real data."""
+    return by_rho.sort_values(["diverged", "theta_error"], kind="stable").index[0]
 
 
 RULES: dict[str, Callable[[pd.DataFrame], float]] = {
@@ -57,7 +57,7 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 
 @np.errstate(invalid="ignore")  # infinite errors have no spread
 def select(cube: xr.Dataset) -> pd.DataFrame:
-    """The strength that each rule chooses for each method, always on the final iterate, and the errors there.
+    """The rho that each rule chooses for each method, always on the final iterate, and the errors there.
 
     One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean,
     standard deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the
@@ -70,15 +70,15 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
     baseline = _completed(runs, BASELINE, None)
     rows = []
     for method in cube["method"].values.tolist():
-        table = strengths(runs[runs["method"] == method])
+        by_rho = errors_by_rho(runs[runs["method"] == method])
         for rule in rules:
-            rho = RULES[rule](table)
+            rho = RULES[rule](by_rho)
             chosen = _completed(runs, method, rho)
             row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
             row["data"] = origin(cube)
             if "theta_error" in cube:
                 row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
-            row["diverged"] = table.loc[rho, "diverged"]
+            row["diverged"] = by_rho.loc[rho, "diverged"]
             row["n_paired"] = len(chosen.index.intersection(baseline.index))
             for name in metrics:
                 difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
@@ -91,7 +91,7 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
 
 
 def read_selection(path: Path) -> pd.DataFrame:
-    """selection.csv, with strengths equal to the cube's to the last bit (pandas may read numbers less exactly)."""
+    """selection.csv, with every rho equal to the cube's to the last bit (pandas may read numbers less exactly)."""
     return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
 
 

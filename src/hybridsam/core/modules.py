@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ PACKAGE = Path(__file__).parents[1]
 # Where modules were that users' files import: what is public comes from hybridsam itself, the rest from a room.
 MOVED = {
     "block": "training.block",
+    "chambers": "data.chambers",
     "check": "models.check",
     "columns": "data.columns",
     "data": "models.samples",
@@ -26,6 +28,7 @@ MOVED = {
     "records": "core.records",
     "settings": "core.settings",
     "simulate": "data.simulate",
+    "splits": "data.splits",
     "symbolic": "models.symbolic",
     "tasks.load": "core.modules.load",
     "train": "training.loop",
@@ -76,7 +79,8 @@ def load(module: str) -> ModuleType:
 
 
 def _cannot_import(module: str, error: ImportError) -> UserError:
-    absent = (error.name or "").removeprefix("hybridsam.")
+    lacking = re.match(r"cannot import name '(\w+)'", str(error))  # what a module lacks only the message says
+    absent = ".".join([error.name or "", *(lacking.groups() if lacking else ())]).removeprefix("hybridsam.")
     advice = moved(absent) if absent != module.removeprefix("hybridsam.") else ""
     return UserError(f"module: cannot import {module!r} ({error}){advice and f'; {advice}'}")
 
@@ -87,4 +91,5 @@ def moved(name: str) -> str:
         return f"hybridsam.{name} is now {REPLACED[name]}"
     top = name.split(".")[0]
     where = MOVED.get(name) or MOVED.get(top)
-    return f"hybridsam.{name if name in MOVED else top} is now hybridsam.{where}" if where else ""
+    said = [f"hybridsam.{name if name in MOVED else top} is now hybridsam.{where}"] if where else []
+    return ", ".join([*said, *(moved(function) for function in REPLACED if function.startswith(f"{name}."))])

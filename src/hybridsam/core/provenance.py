@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-import hybridsam
 from hybridsam.core.errors import UserError
 from hybridsam.core.modules import PACKAGE, moved, source
 
@@ -23,9 +22,9 @@ VERSIONED = ("torch", "numpy", "scipy", "xarray", "torchdiffeq")
 
 
 def fingerprint(dataset: "xr.Dataset") -> str:
-    """A hash of the numbers and labels, whatever the attributes say (they hold timestamps)."""
+    """A hash of the numbers and labels, whatever the attributes say (they hold timestamps) and samples are called."""
     state = hashlib.sha256()
-    for name in sorted(map(str, dataset.variables)):
+    for name in sorted({*map(str, dataset.variables)} - {"sample_label"}):  # which is for readers: no run depends on it
         variable = dataset[name]
         state.update(f"{name} {variable.dims} {variable.shape}".encode())
         text = variable.dtype.kind in "OU"
@@ -59,11 +58,18 @@ def closure(*modules: str) -> list[Path]:
 
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
-    the folder of the file or in the present one. The __init__ files of hybridsam hold no code that a result depends on.
-    Raises UserError for an import of what hybridsam does not have.
+    the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
+    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, and for the import of a
+    whole room at once.
     """
     found: set[Path] = set()
-    waiting = [file for module in modules if (file := source(module))]
+    waiting = []
+    for module in modules:
+        if file := source(module):
+            waiting.append(file)
+        elif module.startswith("hybridsam."):
+            advice = moved(module.removeprefix("hybridsam."))
+            raise UserError(f"{module}: no such module{advice and f'; {advice}'}")
     while waiting:
         file = waiting.pop()
         if file not in found:
@@ -101,10 +107,19 @@ def _names(file: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = ".".join([*_package(file, node.level), *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
-            yield base
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in package:
-            yield f"hybridsam.{node.attr}"
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    inner = {id(node.value) for node in attributes}  # as hybridsam.models is in hybridsam.models.hybrid
+    for node in attributes:
+        top, *names = _dotted(node)
+        if top in package and id(node) not in inner:
+            yield ".".join(["hybridsam", *(names if (PACKAGE / names[0]).is_dir() else names[:1])])
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """``a.b.c`` -> a, b, c; an empty name where something else than a name has the attributes."""
+    if isinstance(node, ast.Attribute):
+        return [*_dotted(node.value), node.attr]
+    return [node.id if isinstance(node, ast.Name) else ""]
 
 
 def _package(file: Path, level: int) -> tuple[str, ...]:
@@ -115,18 +130,26 @@ def _package(file: Path, level: int) -> tuple[str, ...]:
 
 
 def _of_hybridsam(name: str, file: Path) -> Path | None:
-    """The file of a module of hybridsam, or of that which a public name is in; None for a name in a module."""
+    """The file of a module of hybridsam, or of that which a name is in; None for what hybridsam itself holds."""
     below = name.removeprefix("hybridsam").lstrip(".")
-    if below == "*":
-        raise UserError(
-            f"{file}: from hybridsam import *: name what is imported, so that it is known what depends on it"
-        )
-    if found := source(f"hybridsam.{hybridsam.PUBLIC.get(below, below)}".rstrip(".")):
-        return found
-    parent = name
-    while not (there := source(parent)):
-        parent = parent.rpartition(".")[0]
-    if there.name == "__init__.py" and not hasattr(hybridsam, below):
-        advice = moved(below)
-        raise UserError(f"{file}: hybridsam has no {below}{advice and f'; {advice}'}")
-    return None
+    module = _public().get(name, name)
+    while not (there := source(module)):
+        module = module.rpartition(".")[0]
+    if there.name != "__init__.py" or (module == "hybridsam" and (not below or below.startswith("__"))):
+        return there
+    all_of_it = f"{name}: name what is needed of it, so that it is known what depends on it"
+    problem = all_of_it if name in (module, "hybridsam.*") else f"hybridsam has no {below}"
+    own, advice = name.rpartition(".")[2], moved(below)
+    if advice and f"hybridsam.{own}" in _public():
+        advice += f"; better write: from hybridsam import {own}"
+    raise UserError(f"{file}: {problem}{advice and f'; {advice}'}")
+
+
+@cache
+def _public() -> dict[str, str]:
+    """What can be imported from hybridsam itself, as its __init__ tells type checkers -> the module that it is in."""
+    imports = ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    pairs = [(alias.name, node.module) for node in imports if isinstance(node, ast.ImportFrom) for alias in node.names]
+    ours = [(name, module) for name, module in pairs if module and module.startswith("hybridsam.")]
+    modules = {name: f"{module}.{name}" for name, module in ours if source(f"{module}.{name}")}  # such as chambers
+    return {f"hybridsam.{name}": modules.get(name, module) for name, module in ours}

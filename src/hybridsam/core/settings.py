@@ -45,6 +45,10 @@ def parse_yaml(text: str | bytes) -> Any:
 
 def load(path: Path | str) -> Settings:
     """Settings from a YAML file or, by its ending, a JSON file; raises UserError naming it for anything else."""
+    if str(path).lstrip().startswith("{"):
+        raise UserError(
+            "settings: text is not allowed; allowed is a YAML or JSON file, as written(…) of the workflow makes"
+        )
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -99,7 +103,18 @@ def differences(base: Mapping, changed: Mapping, where: str = "") -> dict[str, l
 
 
 def values_of(table: Mapping[str, Mapping]) -> dict[str, Any]:
-    """name -> value, from the {value, unit} entries of a task file."""
+    """The values of constants.
+
+    Parameters
+    ----------
+    table : mapping of str to mapping
+        name -> {value, unit}, as in a task file.
+
+    Returns
+    -------
+    dict of str to object
+        name -> value.
+    """
     return {name: entry["value"] for name, entry in table.items()}
 
 

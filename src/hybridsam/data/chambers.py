@@ -204,9 +204,23 @@ def _fault(archive: Archive, what: str, remedy: str = "Try again later") -> User
 
 
 def open_archive(path: Path, archive: Archive) -> Location:
-    """The archive's own folder, inside ``<name>.zip``, of which length and MD5 are checked, or unpacked as ``<name>``.
+    """The archive's own folder.
 
-    Either kind of location has ``/``, exists, is_dir, iterdir, read_bytes and open; only what is read is unpacked.
+    Parameters
+    ----------
+    path : pathlib.Path
+        Of ``<name>.zip``, of which length and MD5 are checked, or of the folder ``<name>`` unpacked from it.
+    archive : Archive
+
+    Returns
+    -------
+    pathlib.Path or zipfile.Path
+        Either kind has ``/``, exists, is_dir, iterdir, read_bytes and open; only what is read is unpacked.
+
+    Raises
+    ------
+    UserError
+        Naming the file that is missing, is not the published one, or cannot be read.
     """
     if path.is_dir():
         return path
@@ -229,17 +243,43 @@ def open_archive(path: Path, archive: Archive) -> Location:
 
 
 def is_twin(folder: Location) -> bool:
-    """Whether an archive's folder holds a synthetic twin, not measurements."""
+    """Whether an archive's folder holds a synthetic twin, not measurements.
+
+    Parameters
+    ----------
+    folder : pathlib.Path or zipfile.Path
+        Of :func:`open_archive`.
+
+    Returns
+    -------
+    bool
+    """
     return (folder / MARK).is_file()
 
 
 def read_table(
     file: Location, columns: Sequence[str], rows: int | None = None, text_columns: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """These columns of a CSV file as float64; those that are among ``text_columns`` stay text.
+    """These columns of a CSV file.
 
-    rows: how many there must be; None for any number but zero. Raises UserError naming the file for anything that is
-    not a table of finite numbers with these columns and rows.
+    Parameters
+    ----------
+    file : pathlib.Path or zipfile.Path
+    columns : sequence of str
+    rows : int, optional
+        How many there must be; None for any number but zero.
+    text_columns : sequence of str, optional
+        Those of ``columns`` that stay text.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As float64, but for ``text_columns``.
+
+    Raises
+    ------
+    UserError
+        Naming the file for anything that is not a table of finite numbers with these columns and rows.
     """
     header, *lines = _csv_lines(file)
     missing = [name for name in columns if name not in header]
@@ -286,10 +326,28 @@ def _check_finite(file: Location, numeric: Mapping[str, list[float]], cells: Map
 
 
 def read_images(folder: Location, names: Sequence[str], size: int) -> np.ndarray:
-    """Images of an experiment, uint8 (image, row, column, channel) in RGB, from the JPEG files in ``images_<size>``.
+    """Images of an experiment, from the JPEG files in ``images_<size>``.
 
-    Raises UserError naming the image that is missing, damaged, or not size x size pixels of RGB. Holds no more than the
-    result and one image.
+    Holds no more than the result and one image.
+
+    Parameters
+    ----------
+    folder : pathlib.Path or zipfile.Path
+        Of the experiment.
+    names : sequence of str
+        Of the files.
+    size : int
+        Pixels a side.
+
+    Returns
+    -------
+    ndarray of shape (image, row, column, channel)
+        uint8, in RGB.
+
+    Raises
+    ------
+    UserError
+        Naming the image that is missing, damaged, or not size x size pixels of RGB.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")

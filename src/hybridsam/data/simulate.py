@@ -30,14 +30,39 @@ def simulate_ode(
 ) -> xr.Dataset:
     """Noisy trajectories of dx/dt = field(t, x) from uniformly drawn initial states.
 
-    field: x and dx/dt are (component,), or (*grid, component) on a grid, whose coordinates in m are the values of
-    ``grid``. bounds: (component, 2) range of the initial states, drawn at every point. components: name -> unit.
-    truth: name -> true value of what models will estimate. constants: ``dt`` and ``subsample`` (a state is kept every
-    subsample * dt), ``steps`` (kept states after the initial one), ``noise`` (standard deviation), ``train``,
-    ``validation``, ``test`` (numbers of samples), ``seed``.
+    A split draws from its own generators, so its samples do not depend on the sizes of the others.
 
-    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince (RK45 of scipy) to a relative tolerance of 1e-9. A split
-    draws from its own generators, so its samples do not depend on the sizes of the others.
+    Parameters
+    ----------
+    field : callable
+        x and dx/dt are (component,), or ``(*grid, component)`` on a grid.
+    bounds : ndarray of shape (component, 2)
+        Range of the initial states, drawn at every point, in the units of the components.
+    components : mapping of str to str
+        name -> unit.
+    constants : mapping
+        ``dt`` (in s) and ``subsample`` (a state is kept every subsample * dt), ``steps`` (kept states after the initial
+        one), ``noise`` (standard deviation, in the units of the components), ``train``, ``validation``, ``test``
+        (numbers of samples), ``seed``.
+    truth : mapping of str to float
+        name -> true value of what models will estimate.
+    grid : mapping of str to ndarray, optional
+        Axis -> its coordinates in m.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``state``, with noise, ``state_true``, without, and ``rate_true``, dx/dt at ``state_true``, on the axes sample,
+        time, those of the grid, component; ``time`` in s; ``split`` of each sample.
+
+    Notes
+    -----
+    Solved by the Runge-Kutta 5(4) pair of Dormand and Prince [1]_ (RK45 of scipy) to a relative tolerance of 1e-9.
+
+    References
+    ----------
+    .. [1] J. R. Dormand and P. J. Prince, A family of embedded Runge-Kutta formulae, Journal of Computational and
+           Applied Mathematics 6 (1980), 19-26.
     """
     keep = slice(None, None, constants["subsample"])
     fine = np.arange(constants["steps"] * constants["subsample"] + 1) * constants["dt"]

@@ -10,7 +10,23 @@ SPLITS = ("train", "validation", "test")
 
 
 def sizes(constants: Mapping) -> dict[str, int]:
-    """split -> number of samples, from the constants ``train``, ``validation`` and ``test``."""
+    """How many samples each split has.
+
+    Parameters
+    ----------
+    constants : mapping
+        With ``train``, ``validation`` and ``test``.
+
+    Returns
+    -------
+    dict of str to int
+        split -> number of samples.
+
+    Raises
+    ------
+    UserError
+        Naming the constant that is not a number of samples, at least 1.
+    """
     for name in SPLITS:
         if not isinstance(constants[name], int) or constants[name] < 1:
             raise UserError(f"data.{name}: {constants[name]!r} is not a number of samples, at least 1")
@@ -18,12 +34,54 @@ def sizes(constants: Mapping) -> dict[str, int]:
 
 
 def at_random(samples: int, constants: Mapping) -> tuple[np.ndarray, list[str]]:
-    """Numbers of the chosen samples, drawn without replacement by the constant ``seed``, and the split of each."""
+    """Samples drawn without replacement.
+
+    Parameters
+    ----------
+    samples : int
+        How many there are.
+    constants : mapping
+        As of :func:`sizes`, and ``seed``, by which they are drawn.
+
+    Returns
+    -------
+    numbers : ndarray of shape (chosen,)
+        Of the chosen samples.
+    split : list of str
+        Of each.
+
+    Raises
+    ------
+    UserError
+        For a split that asks for more samples than are left.
+    """
     return _choose([np.arange(samples)] * len(SPLITS), constants)
 
 
 def by_group(groups: np.ndarray, chosen: Sequence[Sequence], constants: Mapping) -> tuple[np.ndarray, list[str]]:
-    """As :func:`at_random`, but each split only from its own groups; groups (sample,), chosen: groups of each split."""
+    """As :func:`at_random`, but each split only from its own groups.
+
+    Parameters
+    ----------
+    groups : ndarray of shape (sample,)
+        Group of each sample.
+    chosen : sequence of sequence
+        Groups of each split: of train, validation and test.
+    constants : mapping
+        As of :func:`at_random`.
+
+    Returns
+    -------
+    numbers : ndarray of shape (chosen,)
+        Of the chosen samples.
+    split : list of str
+        Of each.
+
+    Raises
+    ------
+    UserError
+        For a split that asks for more samples than are left.
+    """
     return _choose([np.flatnonzero(np.isin(groups, own)) for own in chosen], constants)
 
 

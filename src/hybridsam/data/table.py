@@ -60,11 +60,24 @@ def tabulated(task: Mapping) -> xr.Dataset:
 def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset:
     """What models learn from, made of a table or of a Dataset, whose variables and dimensions stand for columns.
 
-    settings: the section ``table`` of a task file; its ``file`` is the name of the data in messages. Returns of time
-    series ``state`` (sample, time, component), of fields (sample, time, y, x, component), time counted from the
-    beginning of each sample; of a law ``target`` (sample, component) and the inputs (sample,) or (sample,
-    <input>_column). Raises UserError naming file, row and column for anything that is not finite numbers, and for
-    samples that do not share their time steps.
+    Parameters
+    ----------
+    data : pandas.DataFrame or xarray.Dataset
+    settings : mapping
+        The section ``table`` of a task file; its ``file`` is the name of the data in messages.
+
+    Returns
+    -------
+    xarray.Dataset
+        Of time series ``state`` (sample, time, component), of fields (sample, time, y, x, component), time counted from
+        the beginning of each sample; of a law ``target`` (sample, component) and the inputs (sample,) or (sample,
+        <input>_column).
+
+    Raises
+    ------
+    UserError
+        Naming file, row and column for anything that is not finite numbers, and for samples that do not share their
+        time steps.
     """
     table = Table.from_settings(settings)
     where = table.file or "table"

@@ -1,1 +1,1 @@
-"""How tables of the analysis are drawn; nothing is read or computed here but by the registry. May import analysis."""
+"""How tables of the analysis are drawn; nothing is read or computed here. May import analysis."""

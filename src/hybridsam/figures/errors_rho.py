@@ -1,4 +1,4 @@
-"""The errors at every strength, drawn against the strength and against each other."""
+"""The figure ``errors_rho``: a table in, a Matplotlib figure out."""
 
 from typing import Any
 
@@ -26,15 +26,15 @@ from hybridsam.figures.style import (
     with_unit,
 )
 
-MANY_STRENGTHS = 12  # of a method, between which there is no room for markers, numbers and ticks
+MANY_RHOS = 12  # of a method, between which there is no room for markers, numbers and ticks
 
 
 @styled
 def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
-    """Errors against the strength: a column a method that has strengths, a row a metric; erm is a horizontal band.
+    """Errors against rho: a column a method that has one, a row a metric; erm is a horizontal band.
 
     table: metric, label, unit, method, rho, seed, status, statistic (run, mean), value and, for means, interval (half
-    width or NaN), n, diverged. A cross with a number on the upper edge counts the diverged runs of that strength.
+    width or NaN), n, diverged. A cross with a number on the upper edge counts the diverged runs at that rho.
     """
     metrics = list(table["metric"].unique())
     methods = [name for name in in_order(table["method"]) if name != BASELINE] or [BASELINE]
@@ -44,7 +44,7 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
         for method in methods:
             axis = axes[metric, method]
             _baseline(axis, rows[(rows["method"] == BASELINE) & (rows["statistic"] == "mean")])
-            _strengths(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
+            _errors(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
             if metric == metrics[0]:
                 axis.set_title(method, pad=14)  # leaves room for the crosses
         _error_scale(axes[metric, None], rows)
@@ -62,14 +62,14 @@ def _baseline(axis: Axes, means: pd.DataFrame) -> None:
             axis.axhspan(row.value - row.interval, row.value + row.interval, color=look(BASELINE)[0], alpha=0.18, lw=0)
 
 
-def _strengths(axis: Axes, panel: pd.DataFrame) -> None:
+def _errors(axis: Axes, panel: pd.DataFrame) -> None:
     """Runs as points (a little to the left), means with their intervals, diverged runs counted on the upper edge."""
     colour, marker = look(panel["method"].iloc[0])
     means = panel[panel["statistic"] == "mean"]
     runs = panel[(panel["statistic"] == "run") & (panel["status"] == "completed")]
     dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "color": "0.45", "rasterized": len(runs) > CROWD}
     (points,) = axis.plot(runs["rho"], runs["value"], **dots)
-    if crowded := len(means) > MANY_STRENGTHS:
+    if crowded := len(means) > MANY_RHOS:
         low, high = (means["value"] + sign * means["interval"] for sign in (-1, 1))
         axis.fill_between(means["rho"], low, high, color=colour, alpha=0.4, linewidth=0)
         axis.plot(means["rho"], means["value"], color=colour, linewidth=1.2)
@@ -83,26 +83,26 @@ def _strengths(axis: Axes, panel: pd.DataFrame) -> None:
         axis.plot(row.rho, 1.04, "kx", transform=upper_edge, clip_on=False)
         if not crowded:
             axis.annotate(f"{row.diverged}", (row.rho, 1.04), (5, 0), upper_edge, "offset points", va="center")
-    _strength_ticks(axis, sorted(means["rho"]))
+    _rho_ticks(axis, sorted(means["rho"]))
 
 
-def _strength_ticks(axis: Axes, strengths: list[float]) -> None:
-    """A logarithmic axis (linear below the lowest positive strength if 0 is one) with a tick at every strength.
+def _rho_ticks(axis: Axes, rhos: list[float]) -> None:
+    """A logarithmic axis (linear below the lowest positive rho if 0 is one) with a tick at every rho.
 
-    A tick is labelled where there is room; of many strengths only these have one.
+    A tick is labelled where there is room; of many values only these have one.
     """
-    zero = {"value": "symlog", "linthresh": min((rho for rho in strengths if rho > 0), default=1.0)}
-    axis.set_xscale(**zero if 0 in strengths else {"value": "log"})
-    place = axis.xaxis.get_transform().transform(np.array(strengths))
+    zero = {"value": "symlog", "linthresh": min((rho for rho in rhos if rho > 0), default=1.0)}
+    axis.set_xscale(**zero if 0 in rhos else {"value": "log"})
+    place = axis.xaxis.get_transform().transform(np.array(rhos))
     width = np.ptp(place) or 2.0
     margin = 0.15 * width
     axis.set_xlim(*axis.xaxis.get_transform().inverted().transform([place[0] - margin, place[-1] + margin]))
-    few, labels, last = len(strengths) <= MANY_STRENGTHS, {}, -np.inf
-    for strength, here in zip(strengths, place, strict=True):
+    few, labels, last = len(rhos) <= MANY_RHOS, {}, -np.inf
+    for rho, here in zip(rhos, place, strict=True):
         if here - last >= 0.4 * width:
-            labels[strength], last = canonical(strength if few else f"{strength:.2g}"), here
-    ticks = strengths if few else list(labels)
-    axis.set_xticks(ticks, [labels.get(strength, "") for strength in ticks])
+            labels[rho], last = canonical(rho if few else f"{rho:.2g}"), here
+    ticks = rhos if few else list(labels)
+    axis.set_xticks(ticks, [labels.get(rho, "") for rho in ticks])
     axis.set_xticks([], minor=True)
 
 

@@ -1,4 +1,4 @@
-"""Figures of the training and of all tasks: a table in, a Matplotlib figure out; nothing is read or computed here."""
+"""The figures ``theta_training`` and ``losses``: a table in, a Matplotlib figure out."""
 
 from typing import Any
 

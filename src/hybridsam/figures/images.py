@@ -102,7 +102,10 @@ def draw_frames(table: pd.DataFrame, title: str) -> Figure:
 
 @styled
 def draw_images(table: pd.DataFrame, title: str) -> Figure:
-    """Images: a row a test sample; columns for the data and, of each method, the science part and the full model."""
+    """Images: a row a test sample; columns for the data and, of each method, the science part and the full model.
+
+    sample_label, where the table has it, stands below the sample's number, a line for each part after a semicolon.
+    """
     methods, samples = in_order(table["method"].dropna()), table["sample"].dropna().unique()
     columns = [(None, "data"), *[(method, series) for method in methods for series in ("science part", "full model")]]
     figure = empty_figure(title, 1.1 * len(samples) + 0.9, 1.3 + (WIDTH - 1.3) * len(columns) / 5, "compressed")
@@ -114,8 +117,8 @@ def draw_images(table: pd.DataFrame, title: str) -> Figure:
         for axis, sample in zip(grid[:, j], samples, strict=True):
             picture(axis, shown[(shown["sample"] == sample) & (shown["series"] == series)], scale)
     for axis, (sample, rows) in zip(grid[:, 0], table.groupby("sample"), strict=True):
-        setting = ["", *rows["setting"].iloc[0].split("; ")] if rows["setting"].iloc[0] else []
-        axis.set_ylabel(f"test sample {sample:.0f}" + "\n".join(setting), **BESIDE)
+        label = ["", *rows["sample_label"].iloc[0].split("; ")] if "sample_label" in table else []
+        axis.set_ylabel(f"test sample {sample:.0f}" + "\n".join(label), **BESIDE)
     return figure
 
 

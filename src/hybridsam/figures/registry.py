@@ -7,10 +7,12 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from hybridsam.analysis import predictions, residuals
-from hybridsam.analysis.errors_rho import errors_rho, tradeoff
+from hybridsam.analysis.errors_rho import errors_rho
 from hybridsam.analysis.histories import losses, theta_training
+from hybridsam.analysis.predictions import predictions
+from hybridsam.analysis.residuals import residuals
 from hybridsam.analysis.results import Results
+from hybridsam.analysis.tradeoff import tradeoff
 from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
 from hybridsam.figures.errors_rho import draw_errors_rho
@@ -37,24 +39,14 @@ DRAWN: dict[str, Draw] = {  # kind of table, by the kind of target -> how it is 
 }
 
 
-def predicted(results: Results) -> pd.DataFrame:
-    """What the models predict for test samples: of each method its first completed run."""
-    return predictions.table(results.dataset, results.selected, results.shown_runs)
-
-
-def left_over(results: Results) -> pd.DataFrame:
-    """What those runs leave unexplained of the data."""
-    return residuals.table(results.dataset, results.selected, results.shown_runs)
-
-
 def draw_kind(table: pd.DataFrame, title: str) -> Figure:
     """The figure for the kind of target that the table shows."""
     return DRAWN[table["kind"].iloc[0]](table, title)
 
 
 FIGURES: dict[str, tuple[Callable[[Results], pd.DataFrame], Draw]] = {
-    "predictions": (predicted, draw_kind),
-    "residuals": (left_over, draw_kind),
+    "predictions": (predictions, draw_kind),
+    "residuals": (residuals, draw_kind),
     "theta_training": (theta_training, draw_theta_training),
     "errors_rho": (errors_rho, draw_errors_rho),
     "tradeoff": (tradeoff, draw_tradeoff),

@@ -110,7 +110,7 @@ def draw_residual_maps(table: pd.DataFrame, title: str) -> Figure:
             picture(axis, panel.dropna(subset="rms"), scale)
             above = f"{run_heading(panel)}\n" * (i == 0)
             axis.set_title(above + f"RMS {_short(panel['rms'].iloc[0])}" * bool(panel["rms"].notna().any()))
-        label = with_unit(f"{fill(f'RMS residual of {component}', 22)}\n", rows["unit"].iloc[0])
+        label = with_unit(f"{fill(f'RMS residual of {component}', 18)}\n", rows["unit"].iloc[0])
         colour_bar(figure, grid[i : i + 1], scale, label, pixels_of(rows))
     return figure
 

@@ -56,7 +56,7 @@ FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equ
     ".svg": {"Date": None},
     ".png": {},
 }
-FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; grey keeps their order, or their strength
+FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; in grey they keep order or size
 THIN, THICK = 0.6, 1.8
 MANY = 60  # points on a line that are too many for dots
 CROWD = 500  # dots of a panel that a vector format holds as an image, which is smaller
@@ -120,10 +120,10 @@ def is_penalty(method: str) -> bool:
 
 
 def heading(run: pd.Series, last: str) -> str:
-    """What stands above the panels of a method: its name, its strength, ``last`` and the number of diverged runs."""
+    """What stands above the panels of a method: its name, its rho, ``last`` and the number of diverged runs."""
     kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
-    strength = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
-    return f"{run['method']}\n{strength}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
+    rho = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
+    return f"{run['method']}\n{rho}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
 
 
 def run_heading(panel: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""The figure of the entry page: the relative error of theta of all tasks."""
+"""The figure of the entry page, the relative error of theta of all tasks: a table in, a Matplotlib figure out."""
 
 from textwrap import fill
 
@@ -8,18 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hybridsam.core.methods import in_order
-from hybridsam.figures.style import (
-    legend,
-    log_scale,
-    look,
-    panels,
-    styled,
-)
+from hybridsam.figures.style import legend, log_scale, look, panels, styled
 
 
 @styled
 def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
-    """Relative error of theta at the selected strengths: a row a rule, a group a task, a marker a method.
+    """Relative error of theta at the selected rho: a row a rule, a group a task, a marker a method.
 
     table: rule, task, method, mean, interval (half width, NaN for a single run); dimensionless, on a logarithmic axis.
     """

@@ -1,4 +1,4 @@
-"""The plane of both errors: a marker for each method and rho, and the Pareto front."""
+"""The figure ``tradeoff``, the plane of both errors: a table in, a Matplotlib figure out."""
 
 from typing import Literal
 
@@ -24,11 +24,7 @@ from hybridsam.figures.style import (
 )
 
 MARKER = 12  # pixels of the screen, with some air around it
-
-
 LABEL: Look = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
-
-
 LABELS = {  # where the label of a marker may stand, by preference: offset in points -> alignment
     (5, 3): ("left", "bottom"),
     (-5, 3): ("right", "bottom"),
@@ -39,11 +35,11 @@ LABELS = {  # where the label of a marker may stand, by preference: offset in po
 
 @styled
 def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
-    """The plane of θ-error and y-error: a marker for each method and strength, dots for runs, the Pareto front.
+    """The plane of θ-error and y-error: a marker for each method and rho, dots for runs, the Pareto front.
 
     table: method, rho, seed, status, statistic (run, mean), n, diverged, front (whether a mean lies on it), y_error,
-    y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several strengths, a line
-    joins them in order, and the ends of the line have labels as far as there is room.
+    y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several means, a line
+    joins them in the order of rho, and its ends have labels as far as there is room.
     """
     means = table[(table["statistic"] == "mean") & (table["n"] > 0)]
     if "theta_error" not in table or not means["front"].any():
@@ -65,6 +61,7 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     axis.set_xlabel(with_unit("θ-error", table["theta_error_unit"].iloc[0]))
     axis.set_ylabel(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]))
     legend(figure, _plane_handles(means), 3)
+    _leave_room_between_ticks(figure, axis)
     _label_ends(figure, axis, means)
     return figure
 
@@ -79,7 +76,7 @@ def _sentence(text: str, title: str) -> Figure:
 
 
 def _method_in_plane(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame) -> None:
-    """Runs as faint dots; the means at all strengths, hollow where runs diverged, joined in order of the strength."""
+    """Runs as faint dots; the means at every rho, hollow where runs diverged, joined in the order of rho."""
     colour, marker = look(means["method"].iloc[0])
     dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "markeredgewidth": 0, "alpha": 0.4}
     axis.plot(runs["theta_error"], runs["y_error"], color=colour, rasterized=len(runs) > CROWD, **dots)
@@ -100,13 +97,21 @@ def _front(axis: Axes, means: pd.DataFrame) -> None:
     axis.plot(x, y, color="black", linewidth=1.2, drawstyle="steps-post", zorder=2.5)
 
 
+def _leave_room_between_ticks(figure: Figure, axis: Axes) -> None:
+    """Fewer ticks on a linear x axis whose numbers would run into each other: those of errors that hardly differ."""
+    figure.draw_without_rendering()  # before that, nothing has a place
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+    if axis.get_xscale() == "linear" and any(map(Bbox.overlaps, boxes, boxes[1:])):
+        axis.locator_params(axis="x", nbins=3)
+
+
 def _label_ends(figure: Figure, axis: Axes, means: pd.DataFrame) -> None:
-    """The smallest and the largest strength of each method, where that hides no marker and no other label."""
+    """The smallest and the largest rho of each method, where that hides no marker and no other label."""
     figure.draw_without_rendering()  # before that, nothing has a place
     places = axis.transData.transform(means[["theta_error", "y_error"]].to_numpy(dtype=float))
     taken = [Bbox.from_bounds(x - MARKER / 2, y - MARKER / 2, MARKER, MARKER) for x, y in places]
-    for _, strengths in means[means["method"] != BASELINE].groupby("method"):
-        for _, end in strengths.sort_values("rho").iloc[[0, -1]].drop_duplicates("rho").iterrows():
+    for _, of_method in means[means["method"] != BASELINE].groupby("method"):
+        for _, end in of_method.sort_values("rho").iloc[[0, -1]].drop_duplicates("rho").iterrows():
             _label_if_there_is_room(axis, end, taken)
 
 

@@ -28,6 +28,10 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
 
     Takes a prediction of two samples with its gradient, and an evaluation of the science alone on some more.
     """
+    if not isinstance(model, HybridModel):
+        raise UserError(
+            f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
+        )
     _check_names(model.parameters.names, dataset)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()

@@ -11,7 +11,6 @@ from itertools import pairwise
 from math import prod, sqrt
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Layers = dict[str, Tensor]
@@ -24,16 +23,16 @@ def linear(name: str, n_in: int, n_out: int) -> Shapes:
     return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
 
 
-def convolution(name: str, n_in: int, n_out: int, kernel: int = 3) -> Shapes:
-    return {f"{name}.weight": (n_out, n_in, kernel, kernel), f"{name}.bias": (n_out,)}
-
-
-def norm(name: str, channels: int) -> Shapes:
-    return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
-
-
 class Network:
-    """Names and shapes of the parameters of one member, and of the running statistics of its BatchNorm layers."""
+    """Names and shapes of the parameters of one member, and of the running statistics of its BatchNorm layers.
+
+    Parameters
+    ----------
+    shapes : dict of str to tuple of int
+        name -> shape, of the parameters.
+    running : dict of str to tuple of int, optional
+        name -> shape, of the running statistics.
+    """
 
     shapes: Shapes
     running: Shapes
@@ -47,7 +46,16 @@ class Network:
         return sum(prod(shape) for shape in self.shapes.values())
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """(parameter,) of one member: uniform in +-1/sqrt(fan-in) as in torch.nn; BatchNorm starts as the identity."""
+        """Parameters of one member: uniform in +-1/sqrt(fan-in) as in torch.nn; BatchNorm starts as the identity.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+
+        Returns
+        -------
+        Tensor of shape (parameter,)
+        """
         parts = []
         for name, shape in self.shapes.items():
             weight = self.shapes[f"{name.rpartition('.')[0]}.weight"]
@@ -58,24 +66,66 @@ class Network:
         return torch.cat(parts)
 
     def initial_running(self) -> Tensor:
-        """(n,) of one member: means of zero, variances of one."""
+        """Running statistics of one member: means of zero, variances of one.
+
+        Returns
+        -------
+        Tensor of shape (n,)
+        """
         parts = [torch.full(shape, float(name.endswith("variance"))) for name, shape in self.running.items()]
         return torch.cat(parts) if parts else torch.empty(0)
 
     def is_weight(self) -> Tensor:
-        """(parameter,) True for weights, False for biases."""
+        """Which parameters are weights.
+
+        Returns
+        -------
+        Tensor of shape (parameter,)
+            True for weights, False for biases.
+        """
         return torch.cat([torch.full((prod(s),), name.endswith("weight")) for name, s in self.shapes.items()])
 
     def unflatten(self, phi: Tensor) -> Layers:
-        """(member, parameter) -> layer name -> (member, *shape), as views."""
+        """The parameters of each layer, as views.
+
+        Parameters
+        ----------
+        phi : Tensor of shape (member, parameter)
+
+        Returns
+        -------
+        dict of str to Tensor
+            layer name -> ``(member, *shape)``.
+        """
         return _views(self.shapes, phi)
 
     def unflatten_running(self, running: Tensor) -> Layers:
-        """(member, n) -> name -> (member, channel), as views."""
+        """The running statistics of each layer, as views.
+
+        Parameters
+        ----------
+        running : Tensor of shape (member, n)
+
+        Returns
+        -------
+        dict of str to Tensor
+            name -> (member, channel).
+        """
         return _views(self.running, running)
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        """Apply the unflattened parameters: (member, sample, ..., in) -> (member, sample, ..., out)."""
+        """Apply the unflattened parameters.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of :meth:`unflatten`.
+        x : Tensor of shape (member, sample, ..., in)
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ..., out)
+        """
         raise NotImplementedError
 
 
@@ -85,7 +135,13 @@ def _views(shapes: Shapes, vector: Tensor) -> Layers:
 
 
 class MLP(Network):
-    """Fully connected network with ReLU between layers, e.g. sizes (2, 128, 128, 2): (member, sample, in or out)."""
+    """Fully connected network with ReLU between layers: (member, sample, in) -> (member, sample, out).
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        From input to output, e.g. (2, 128, 128, 2).
+    """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
@@ -103,119 +159,13 @@ class MLP(Network):
         return x
 
 
-class ConvNet(Network):
-    """3 x 3 convolutions with BatchNorm and ReLU between them, e.g. channels (2, 16, 16, 2).
-
-    Input and output are (member, sample, y, x, channel). BatchNorm uses the statistics of the batch at hand and keeps
-    none, as is usual inside a vector field (Yin et al. 2021).
-    """
-
-    def __init__(self, channels: Sequence[int]) -> None:
-        self.channels = tuple(channels)
-        shapes: Shapes = {}
-        for layer, (n_in, n_out) in enumerate(pairwise(self.channels)):
-            shapes |= convolution(str(layer), n_in, n_out)
-            if layer < len(self.channels) - 2:
-                shapes |= norm(f"{layer}.norm", n_out)
-        super().__init__(shapes)
-
-    def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        return each_member(self.one, layers, x)
-
-    def one(self, layers: Layers, x: Tensor) -> Tensor:
-        """One member: (sample, y, x, channel); channels stay last in memory, in which convolutions are faster."""
-        x = x.movedim(-1, 1)
-        last = len(self.channels) - 2
-        for i in range(last + 1):
-            x = conv2d(layers, str(i), x)
-            if i < last:
-                x = torch.relu(batch_norm(layers, f"{i}.norm", x))
-        return x.movedim(1, -1)
-
-
-class UNet(Network):
-    """A U-Net (Ronneberger et al. 2015), two 3 x 3 convolutions a level, e.g. channels (16, 32, 64).
-
-    Input and output are (member, sample, y, x, channel); y and x are multiples of 2^(levels - 1).
-    """
-
-    def __init__(self, n_in: int, channels: Sequence[int], n_out: int) -> None:
-        self.levels = len(channels) - 1
-        shapes: Shapes = {}
-        for level, (before, here) in enumerate(pairwise((n_in, *channels))):
-            shapes |= convolution(f"down{level}.0", before, here) | convolution(f"down{level}.1", here, here)
-        for level, (here, below) in reversed(list(enumerate(pairwise(channels)))):
-            shapes |= convolution(f"up{level}.0", below, here)
-            shapes |= convolution(f"up{level}.1", 2 * here, here) | convolution(f"up{level}.2", here, here)
-        super().__init__(shapes | convolution("out", channels[0], n_out, kernel=1))
-
-    def __call__(self, layers: Layers, x: Tensor) -> Tensor:
-        return each_member(self.one, layers, x)
-
-    def one(self, layers: Layers, x: Tensor) -> Tensor:
-        """One member: (sample, y, x, channel)."""
-
-        def block(x: Tensor, *names: str) -> Tensor:
-            for name in names:
-                x = torch.relu(conv2d(layers, name, x))
-            return x
-
-        skipped, x = [], x.movedim(-1, 1)
-        for level in range(self.levels):
-            x = block(x, f"down{level}.0", f"down{level}.1")
-            skipped.append(x)
-            x = F.max_pool2d(x, 2)
-        x = block(x, f"down{self.levels}.0", f"down{self.levels}.1")
-        for level in reversed(range(self.levels)):
-            x = block(F.interpolate(x, scale_factor=2), f"up{level}.0")
-            x = block(torch.cat([x, skipped[level]], 1), f"up{level}.1", f"up{level}.2")
-        return conv2d(layers, "out", x).movedim(1, -1)
-
-
-class Decoder(Network):
-    """A vector to a square image of one channel: fully connected to 3 x 3 maps, doubled in size by each convolution.
-
-    channels (128, 64, 32) give 24 x 24 pixels. Input (member, sample, in), output (member, sample, y, x, 1). BatchNorm
-    has running statistics: see :class:`RunningStatistics`.
-    """
-
-    START = 3  # pixels
-
-    def __init__(self, n_in: int, channels: Sequence[int]) -> None:
-        self.channels = tuple(channels)
-        self.size = self.START * 2 ** len(self.channels)
-        shapes = linear("0", n_in, self.channels[0] * self.START**2) | norm("0.norm", self.channels[0])
-        for layer, (before, here) in enumerate(pairwise((*self.channels, 1)), 1):
-            shapes |= convolution(str(layer), before, here)
-            if layer < len(self.channels):
-                shapes |= norm(f"{layer}.norm", here)
-        running: Shapes = {}
-        for layer, n in enumerate(self.channels):
-            running |= {f"{layer}.norm.mean": (n,), f"{layer}.norm.variance": (n,)}
-        super().__init__(shapes, running)
-
-    def decode(self, layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, and the statistics (member, n) of the batch in the order of ``running``.
-
-        The statistics normalise unless ``layers`` holds running ones.
-        """
-        return each_member(self.one, layers, x)
-
-    def one(self, layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
-        """One member: (sample, in) -> (sample, y, x, 1), (n,)."""
-        seen = []
-        x = F.linear(x, layers["0.weight"], layers["0.bias"]).unflatten(1, (-1, self.START, self.START))
-        x = x.movedim(1, -1).contiguous().movedim(-1, 1)  # channels last in memory: twice as fast at the paper's size
-        for layer in range(len(self.channels)):
-            variance, mean = torch.var_mean(x.detach(), (0, 2, 3))
-            seen += [mean, variance]
-            x = torch.relu(batch_norm(layers, f"{layer}.norm", x))
-            x = conv2d(layers, str(layer + 1), F.interpolate(x, scale_factor=2))
-        return x.movedim(1, -1), torch.cat(seen)
-
-
 class Networks(Network):
-    """Several networks with the parameters of all in one vector; a parameter's name begins with its part's."""
+    """Several networks with the parameters of all in one vector; a parameter's name begins with its part's.
+
+    Parameters
+    ----------
+    **parts : Network
+    """
 
     def __init__(self, **parts: Network) -> None:
         self.parts = parts
@@ -233,17 +183,36 @@ class Networks(Network):
         return torch.cat([network.is_weight() for network in self.parts.values()])
 
     def layers_of(self, part: str, layers: Layers) -> Layers:
-        """The layers of one part, under the names that the part itself uses."""
+        """The layers of one part, under the names that the part itself uses.
+
+        Parameters
+        ----------
+        part : str
+        layers : dict of str to Tensor
+            Of all parts.
+
+        Returns
+        -------
+        dict of str to Tensor
+        """
         return {name.removeprefix(f"{part}."): values for name, values in layers.items() if name.startswith(f"{part}.")}
 
 
 @dataclass
 class RunningStatistics:
-    """Running means and variances (member, n) of BatchNorm layers with memory.
+    """Running means and variances of BatchNorm layers with memory.
 
     In training a batch is normalised by its own statistics, and what the first pass of a step sees moves the running
     values; the second pass of sharpness-aware minimization, at a perturbed network, leaves no trace. Otherwise the
     running values normalise.
+
+    Parameters
+    ----------
+    values : Tensor of shape (member, n)
+        The running values.
+    training : bool, optional
+    seen : Tensor of shape (member, n), optional
+        Statistics of the batch in the first pass of a step.
     """
 
     values: Tensor
@@ -251,12 +220,22 @@ class RunningStatistics:
     seen: Tensor | None = None
 
     def see(self, statistics: Tensor) -> None:
-        """The statistics (member, n) of a batch."""
+        """Take note of the statistics of a batch.
+
+        Parameters
+        ----------
+        statistics : Tensor of shape (member, n)
+        """
         if self.seen is None:
             self.seen = statistics
 
     def moved(self) -> Tensor:
-        """The running values after a step, (member, n)."""
+        """The running values after a step.
+
+        Returns
+        -------
+        Tensor of shape (member, n)
+        """
         return self.values if self.seen is None else torch.lerp(self.values, self.seen, MOMENTUM)
 
 
@@ -274,15 +253,3 @@ def each_member(one: Callable, layers: Layers, x: Tensor):
     if isinstance(results[0], tuple):
         return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
     return torch.stack(results)
-
-
-def conv2d(layers: Layers, name: str, x: Tensor) -> Tensor:
-    """A convolution of one member that keeps the size, zeros beyond the edge; x (sample, channel, y, x)."""
-    weight = layers[f"{name}.weight"]
-    return F.conv2d(x, weight, layers[f"{name}.bias"], padding=weight.shape[-1] // 2)
-
-
-def batch_norm(layers: Layers, name: str, x: Tensor) -> Tensor:
-    """BatchNorm of one member by the statistics in ``layers``, else by the batch's; x (sample, channel, y, x)."""
-    mean, variance = layers.get(f"{name}.mean"), layers.get(f"{name}.variance")
-    return F.batch_norm(x, mean, variance, layers[f"{name}.weight"], layers[f"{name}.bias"], training=mean is None)

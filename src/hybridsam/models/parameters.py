@@ -22,8 +22,22 @@ TRANSFORMS = ("none", "softplus", "sigmoid")
 class Parameter:
     """One scientific parameter.
 
-    transform: ``none`` (theta = raw), ``softplus`` (theta = lower + softplus(raw)) or ``sigmoid``
-    (theta = lower + (upper - lower) sigmoid(raw)). ``start`` and the bounds are in natural units.
+    Parameters
+    ----------
+    name : str
+    unit : str
+    start : float
+        In natural units.
+    transform : str, optional
+        ``none``: theta = raw; ``softplus``: theta = lower + softplus(raw); ``sigmoid``: theta = lower + (upper - lower)
+        sigmoid(raw).
+    lower, upper : float, optional
+        Bounds in natural units; softplus needs ``lower``, sigmoid both.
+
+    Raises
+    ------
+    UserError
+        For an unknown transform, one that needs a finite bound and has none, and a start that is not inside the bounds.
     """
 
     name: str
@@ -45,7 +59,16 @@ class Parameter:
             raise UserError(f"{where}.start: {self.start} is not inside the bounds ({self.lower}, {self.upper})")
 
     def constrain(self, raw: Tensor) -> Tensor:
-        """Natural units from unconstrained values."""
+        """Natural units from unconstrained values.
+
+        Parameters
+        ----------
+        raw : Tensor
+
+        Returns
+        -------
+        Tensor
+        """
         if self.transform == "softplus":
             return self.lower + softplus(raw)
         if self.transform == "sigmoid":
@@ -53,7 +76,17 @@ class Parameter:
         return raw
 
     def unconstrain(self, theta: Tensor) -> Tensor:
-        """Inverse of :meth:`constrain`."""
+        """Inverse of :meth:`constrain`.
+
+        Parameters
+        ----------
+        theta : Tensor
+            In natural units.
+
+        Returns
+        -------
+        Tensor
+        """
         if self.transform == "softplus":
             excess = theta - self.lower
             return excess + torch.log(-torch.expm1(-excess))
@@ -63,7 +96,16 @@ class Parameter:
 
 
 class Parameters:
-    """The table of all scientific parameters of a model, in a fixed order."""
+    """The table of all scientific parameters of a model, in a fixed order.
+
+    Parameters
+    ----------
+    rows : sequence of Parameter
+
+    Attributes
+    ----------
+    names, units : list of str
+    """
 
     def __init__(self, rows: Sequence[Parameter]) -> None:
         self.rows = tuple(rows)
@@ -72,7 +114,22 @@ class Parameters:
 
     @classmethod
     def from_settings(cls, table: Mapping[str, Mapping]) -> "Parameters":
-        """From the ``theta`` mapping of a task file: name -> unit, start, transform, lower, upper."""
+        """From the ``theta`` mapping of a task file.
+
+        Parameters
+        ----------
+        table : mapping of str to mapping
+            name -> unit, start, transform, lower, upper.
+
+        Returns
+        -------
+        Parameters
+
+        Raises
+        ------
+        UserError
+            Naming the key, for an entry that makes no sense.
+        """
         for name, row in table.items():
             if not isinstance(row, Mapping):
                 raise UserError(f"theta.{name}: {row!r} is not a mapping with unit, start, …")
@@ -82,18 +139,58 @@ class Parameters:
         return len(self.rows)
 
     def initial(self, members: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Unconstrained starting values, (member, parameter); the same for every member."""
+        """Unconstrained starting values, the same for every member.
+
+        Parameters
+        ----------
+        members : int
+        dtype : torch.dtype, optional
+
+        Returns
+        -------
+        Tensor of shape (member, parameter)
+        """
         start = torch.tensor([row.start for row in self.rows], dtype=torch.float64)
         return self.unconstrain(start[None]).to(dtype).repeat(members, 1)
 
     def constrain(self, raw: Tensor) -> Tensor:
-        """(member, parameter) unconstrained -> (member, parameter) natural units."""
+        """Natural units from unconstrained values.
+
+        Parameters
+        ----------
+        raw : Tensor of shape (member, parameter)
+
+        Returns
+        -------
+        Tensor of shape (member, parameter)
+        """
         return torch.stack([row.constrain(raw[:, i]) for i, row in enumerate(self.rows)], 1)
 
     def unconstrain(self, theta: Tensor) -> Tensor:
-        """(member, parameter) natural units -> (member, parameter) unconstrained."""
+        """Inverse of :meth:`constrain`.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (member, parameter)
+            In natural units.
+
+        Returns
+        -------
+        Tensor of shape (member, parameter)
+        """
         return torch.stack([row.unconstrain(theta[:, i]) for i, row in enumerate(self.rows)], 1)
 
     def named(self, theta: Tensor) -> dict[str, Tensor]:
-        """What the science function receives: name -> (member, 1), which broadcasts over samples."""
+        """What the science function receives.
+
+        Parameters
+        ----------
+        theta : Tensor of shape (member, parameter)
+            In natural units.
+
+        Returns
+        -------
+        dict of str to Tensor
+            name -> (member, 1), which broadcasts over samples.
+        """
         return {name: theta[:, i, None] for i, name in enumerate(self.names)}

@@ -15,8 +15,16 @@ from hybridsam.core.errors import UserError
 class Samples:
     """Tensors (member, sample, ...), whose member axis has length one where all members share them.
 
-    inputs: name -> what a model predicts from. targets: what a prediction is compared with. times: of a time series,
-    in the dataset's unit. mean, scale: targets and predictions times scale plus mean are in the dataset's units.
+    Parameters
+    ----------
+    inputs : dict of str to Tensor
+        name -> what a model predicts from.
+    targets : Tensor
+        What a prediction is compared with.
+    times : tuple of float, optional
+        Of a time series, in the dataset's unit.
+    mean, scale : Tensor or float, optional
+        Targets and predictions times scale plus mean are in the dataset's units.
     """
 
     inputs: dict[str, Tensor]
@@ -34,23 +42,60 @@ class Samples:
         return isinstance(self.scale, Tensor)
 
     def batch(self, index: Tensor) -> "Samples":
-        """Some of the shared samples, chosen for each member by index (member, batch)."""
+        """Some of the shared samples, chosen for each member.
+
+        Parameters
+        ----------
+        index : Tensor of shape (member, batch)
+            Numbers of the samples.
+
+        Returns
+        -------
+        Samples
+        """
         return self._each(lambda values: values[0, index])
 
     def chunks(self, size: int) -> Iterator["Samples"]:
-        """All samples, at most ``size`` at a time."""
+        """All samples, at most ``size`` at a time.
+
+        Parameters
+        ----------
+        size : int
+
+        Yields
+        ------
+        Samples
+        """
         for start in range(0, len(self), size):
             yield self._each(lambda values: values[:, start : start + size])  # noqa: B023  used at once
 
     def until(self, n: int) -> "Samples":
-        """The first n of the times and what is observed at them, of a time series of states; anything else as it is."""
+        """The first n of the times and what is observed at them, of a time series of states; anything else as it is.
+
+        Parameters
+        ----------
+        n : int
+
+        Returns
+        -------
+        Samples
+        """
         if not self.times:
             return self
         inputs = {name: values[:, :, :n] for name, values in self.inputs.items()}
         return replace(self, inputs=inputs, targets=self.targets[:, :, : n - 1], times=self.times[:n])
 
     def in_units(self, prediction: Tensor) -> Tensor:
-        """A prediction (member, sample, ...) in the units of the dataset."""
+        """A prediction in the units of the dataset.
+
+        Parameters
+        ----------
+        prediction : Tensor of shape (member, sample, ...)
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ...)
+        """
         return prediction * self.scale + self.mean
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
@@ -59,7 +104,22 @@ class Samples:
 
 
 def in_split(dataset: xr.Dataset, split: str) -> xr.Dataset:
-    """The samples of one split; raises UserError if it has none."""
+    """The samples of one split.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    split : str
+
+    Returns
+    -------
+    xarray.Dataset
+
+    Raises
+    ------
+    UserError
+        If the split has none.
+    """
     chosen = dataset.isel(sample=(dataset["split"] == split).values)
     if not chosen.sizes["sample"]:
         raise UserError(f"dataset: no samples in the split {split!r}")
@@ -67,12 +127,37 @@ def in_split(dataset: xr.Dataset, split: str) -> xr.Dataset:
 
 
 def tensor(variable: xr.DataArray, dtype: torch.dtype, device: str) -> Tensor:
-    """Values (sample, ...) as a tensor (1, sample, ...), shared by all members."""
+    """Values as a tensor that all members share.
+
+    Parameters
+    ----------
+    variable : xarray.DataArray of shape (sample, ...)
+    dtype : torch.dtype
+    device : str
+
+    Returns
+    -------
+    Tensor of shape (1, sample, ...)
+    """
     return torch.as_tensor(variable.values, device=device).to(dtype).unsqueeze(0)
 
 
 def times_of(dataset: xr.Dataset) -> tuple[float, ...]:
-    """The variable ``time``; raises UserError unless it increases."""
+    """The variable ``time``.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+
+    Returns
+    -------
+    tuple of float
+
+    Raises
+    ------
+    UserError
+        Unless it increases.
+    """
     times = tuple(dataset["time"].values.tolist())
     if not all(start < end for start, end in pairwise(times)):
         raise UserError("dataset: the variable time does not increase")
@@ -82,7 +167,17 @@ def times_of(dataset: xr.Dataset) -> tuple[float, ...]:
 def trajectories(dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
     """Time series, from the variable ``state`` (sample, time, ..., component).
 
-    Input ``states`` holds all of them, the targets are those after the first.
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+    split : str
+    dtype : torch.dtype, optional
+    device : str, optional
+
+    Returns
+    -------
+    Samples
+        Input ``states`` holds all of them, the targets are those after the first.
     """
     chosen = in_split(dataset, split)
     states = tensor(chosen["state"], dtype, device)

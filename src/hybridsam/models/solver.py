@@ -29,9 +29,22 @@ class Step:
 class Solver:
     """How to integrate.
 
-    method: ``rk4`` with steps no longer than ``step`` (in the unit of time), or an adaptive method of torchdiffeq with
-    the tolerances ``rtol`` and ``atol``. segment: steps of rk4 of which the backward pass keeps the first state only,
-    and computes the rest again, so that a long rollout needs less memory; 0: it keeps everything.
+    Parameters
+    ----------
+    method : str, optional
+        ``rk4``, or an adaptive method of torchdiffeq, such as ``dopri5``.
+    step : float, optional
+        Longest step of rk4, in the unit of time.
+    segment : int, optional
+        Steps of rk4 of which the backward pass keeps the first state only, and computes the rest again, so that a long
+        rollout needs less memory; 0: it keeps everything.
+    rtol, atol : float, optional
+        Tolerances of an adaptive method.
+
+    Raises
+    ------
+    UserError
+        For an unknown method, and for a number that is not in its range.
     """
 
     method: str = "rk4"
@@ -51,20 +64,43 @@ class Solver:
 
     @classmethod
     def from_settings(cls, values: Mapping) -> "Solver":
-        """From the section ``solver`` of a task file's ``model``; raises UserError naming the key."""
+        """From the section ``solver`` of a task file's ``model``.
+
+        Parameters
+        ----------
+        values : mapping
+
+        Returns
+        -------
+        Solver
+
+        Raises
+        ------
+        UserError
+            Naming the key.
+        """
         return typed(cls, values, "model.solver")
 
     @property
     def adaptive(self) -> bool:
+        """Whether the method chooses its steps itself."""
         return self.method in ADAPTIVE
 
     def rollout(self, field: VectorField, initial: Tensor, times: Sequence[float]) -> Tensor:
         """States at every time after the first.
 
-        field: (t, x) -> dx/dt with x shaped like ``initial``.
-        initial: (member, sample, ...) state at times[0].
-        times: increasing, in the unit of ``step``; need not be evenly spaced.
-        Returns (member, sample, time - 1, ...).
+        Parameters
+        ----------
+        field : callable
+            (t, x) -> dx/dt with x shaped like ``initial``.
+        initial : Tensor of shape (member, sample, ...)
+            State at times[0].
+        times : sequence of float
+            Increasing, in the unit of ``step``; need not be evenly spaced.
+
+        Returns
+        -------
+        Tensor of shape (member, sample, time - 1, ...)
         """
         if self.adaptive:
             return _adaptive(field, initial, times, self)
@@ -80,18 +116,39 @@ class Solver:
         return torch.stack(states, 2)
 
     def rollouts(self, field_of: Callable[[slice], VectorField], initial: Tensor, times: Sequence[float]) -> Tensor:
-        """As :meth:`rollout`, of members that do not mix; field_of: some members -> their vector field.
+        """As :meth:`rollout`, of members that do not mix.
 
         An adaptive method has one error estimate for all that it integrates, so there each member goes alone.
+
+        Parameters
+        ----------
+        field_of : callable
+            Some members, a slice -> their vector field.
+        initial : Tensor of shape (member, sample, ...)
+        times : sequence of float
+
+        Returns
+        -------
+        Tensor of shape (member, sample, time - 1, ...)
         """
         members = len(initial)
         if not self.adaptive or members == 1:
-            return self.rollout(field_of(slice(members)), initial, times)
+            return self.rollout(field_of(slice(None)), initial, times)
         each = [slice(i, i + 1) for i in range(members)]
         return torch.cat([self.rollout(field_of(own), initial[own], times) for own in each])
 
     def steps(self, times: Sequence[float]) -> list[Step]:
-        """The steps of a rollout: between two times equal ones, no longer than ``step``."""
+        """The steps of a rollout.
+
+        Parameters
+        ----------
+        times : sequence of float
+
+        Returns
+        -------
+        list of Step
+            Between two times equal ones, no longer than ``step``.
+        """
         steps = []
         for number, (start, end) in enumerate(pairwise(times)):
             n = max(1, ceil((end - start) / self.step - 1e-9))  # not one more for a rounding error

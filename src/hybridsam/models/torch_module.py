@@ -15,12 +15,21 @@ from hybridsam.models.networks import Layers, Network, each_member
 class TorchModule(Network):
     """Any ``nn.Module`` whose forward takes a tensor (sample, ..., in) and returns one (sample, ..., out).
 
-    make: makes a new module, as ``lambda: MyModule(8)`` does. A member's parameters begin as those of a module that is
+    Buffers, and parameters that need no gradient, are constants that all members share. A forward pass must be a
+    function: ``models.check`` refuses random numbers in it (dropout), and a change of a buffer (running statistics of
+    BatchNorm) is refused here.
+
+    Parameters
+    ----------
+    make : callable
+        Makes a new module, as ``lambda: MyModule(8)`` does. A member's parameters begin as those of a module that is
         made under the member's own random numbers.
 
-    Buffers, and parameters that need no gradient, are constants that all members share. A forward pass must be a
-    function: ``models.check`` refuses random numbers in it (dropout), and a change of a buffer (running
-    statistics of BatchNorm) is refused here.
+    Raises
+    ------
+    UserError
+        For a module in place of the function, and for one that is lazy, not of real numbers, or without parameters that
+        can be trained.
     """
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
@@ -42,7 +51,13 @@ class TorchModule(Network):
         self._copies: dict[tuple, Layers] = {}
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """(parameter,) of one member, as those of a new module."""
+        """(parameter,) of one member, as those of a new module.
+
+        Raises
+        ------
+        UserError
+            If ``make`` returns the same module again.
+        """
         module = self._made(int(torch.randint(2**63 - 1, (), generator=generator)))
         if module is self.module:
             raise UserError("network: the function given to TorchModule must make a new module at every call")

@@ -1,11 +1,17 @@
-"""The caption of each figure: what it shows, n and the kind of interval, from the table that it was drawn from."""
+"""The caption of each figure: what it shows, n and the kind of interval, from the table that it was drawn from.
 
-import numpy as np
+Pages show it, and so does Snakemake's own report.
+"""
+
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
+from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import MANY
+from hybridsam.report.numbers import span
 
 RESIDUALS = "Residuals, data − full model ({data})"
 CAPTIONS = {
@@ -25,7 +31,7 @@ CAPTIONS = {
     "frames": "Images of one test sample ({data}) at the times above the columns: in the first row the data, below "
     "them of each method the full model (left) and the science part alone (right), in one scale, which fits the data. "
     "{one_run}",
-    "images": "{samples} ({data}){settings}. Columns: data, and for {methods} the science part alone and the full "
+    "images": "{samples} ({data}){labels}. Columns: data, and for {methods} the science part alone and the full "
     "model. Values below 0 or above 1 are clipped for display. {one_run}",
     "residual series": RESIDUALS + ", against {time}, a line for each test sample. {band}In the corner: root mean "
     "square (RMS) and autocorrelation at lag 1 (r₁) over {over}. A good model leaves white noise, whose r₁ lies in 0 ± "
@@ -37,22 +43,22 @@ CAPTIONS = {
     "good model leaves white noise: maps without shapes{band}. Each component has one colour scale for all methods, "
     "whose pointed end is for values beyond it. {one_run}",
     "residuals without runs": RESIDUALS + ": none. {one_run}",
-    "theta_training": "θ against the training step at the strength that {rule} chooses. Thin lines: {runs}; "
-    "thick line: mean of the completed runs ({n} for each method; {diverged}). No interval is drawn. {true}",
-    "errors_rho": "Errors on the test data ({data}) at the final iterate against the strength, for every strength that "
-    "was run. {meanings}{strengths}{crosses}{baseline}",
+    "theta_training": "θ against the training step at the ρ that {rule} chooses. Thin lines: {runs}; thick line: mean "
+    "of the completed runs ({n} for each method; {diverged}). No interval is drawn. {true}",
+    "errors_rho": "Errors on the test data ({data}) at the final iterate against ρ, for every ρ that was run. "
+    "{meanings}{points}{crosses}{baseline}",
     "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: mean of the "
-    "completed runs ({n} for each method and strength; {diverged}{hollow}). {absent}A thin line joins the strengths of "
-    "a method in order, the smallest and the largest of which stand beside it where there is room. Dots: {runs}. Black "
-    "steps: the Pareto front, through the means that no other mean undercuts in one error without exceeding it in the "
-    "other. {baseline}No interval is drawn. The front needs the true θ, so it is no rule to select a strength by.",
-    "tradeoff without runs": "No run completed with finite errors ({n} for each method and strength; {diverged}; "
-    "{data}), so there is nothing to compare.",
+    "completed runs ({n} for each method and ρ; {diverged}{hollow}). {absent}A thin line joins a method's means in the "
+    "order of ρ, whose smallest and largest value stand beside it where there is room. Dots: {runs}. Black steps: the "
+    "Pareto front, through the means that no other mean undercuts in one error without exceeding it in the other. "
+    "{baseline}No interval is drawn. The front needs the true θ, so it is no rule to select ρ by.",
+    "tradeoff without runs": "No run completed with finite errors ({n} for each method and ρ; {diverged}; {data}), so "
+    "there is nothing to compare.",
     "tradeoff without truth": "θ is not known for these data ({data}), so there is no θ-error to compare with the "
-    "y-error. The y-error at each strength ({n}; {diverged}) is in the figure of errors.",
-    "losses": "Loss against the training step at the strength that {rule} chooses: validation (solid) and training "
-    "(dotted). Thin lines: {runs}; thick lines: mean of the completed runs ({n} for each method; {diverged}). No "
-    "interval is drawn.",
+    "y-error. The y-error at each ρ ({n}; {diverged}) is in the figure of errors.",
+    "losses": "Loss against the training step at the ρ that {rule} chooses: validation (solid) and training (dotted). "
+    "Thin lines: {runs}; thick lines: mean of the completed runs ({n} for each method; {diverged}). No interval is "
+    "drawn.",
 }
 
 
@@ -102,16 +108,16 @@ def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """Which run stands for a method, and which methods have none."""
     without = in_order(counts["method"][counts["n"] == 0])
     if len(without) == counts["method"].nunique():
-        return f"At the strength that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
+        return f"At the ρ that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
     none = f" {', '.join(without)}: none completed." if without else ""
     return (
-        f"Each method is shown at the strength that {_rule(table)} chooses, by its first completed run (n = 1; "
+        f"Each method is shown at the ρ that {_rule(table)} chooses, by its first completed run (n = 1; "
         f"{_diverged(counts)}), so no interval is drawn.{none}"
     )
 
 
 def _runs(table: pd.DataFrame, counts: pd.DataFrame, each: str) -> str:
-    """Which runs are drawn one by one: all, or the first ones of each method or strength."""
+    """Which runs are drawn one by one: all, or the first ones of each method or ρ."""
     drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "seed"])
     number = drawn.groupby(["method", "rho"]).size()
     all_of_them = counts.set_index(["method", "rho"])[["n", "diverged"]].sum(axis=1)
@@ -141,14 +147,14 @@ def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     low, high = int(counts["n"].min()), int(counts["n"].max())
     interval = "its 95 % Student t interval over seeds" + ", which fewer than two runs do not have" * (low < 2)
     interval = interval if high > 1 else "none, as that takes two completed runs"
-    shown = f"mean of the completed runs ({span(low, high)} for each strength)"
+    shown = f"mean of the completed runs ({span(low, high)} for each ρ)"
     others, erm = (table["method"] != BASELINE).any(), (table["method"] == BASELINE).any()
-    points = f"Points: {_runs(table, counts, 'strength')}; markers: {shown}; bars: {interval}. "
+    points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"
     crosses = f"Crosses on the upper edge: diverged runs ({_diverged(counts)}), which no mean contains. "
     return {
         "meanings": _meanings(table),
-        "strengths": points * bool(others),
+        "points": points * bool(others),
         "crosses": crosses if counts["diverged"].sum() else "No run diverged. ",
         "baseline": f"Dashed line{' and band' * bool(others)}: erm, {baseline}." * bool(erm),
     }
@@ -156,9 +162,9 @@ def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
 
 def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     shown, absent = counts[counts["n"] > 0], int((counts["n"] == 0).sum())
-    have = "strength without a completed run has" if absent == 1 else "strengths without a completed run have"
+    have = "value of ρ without a completed run has" if absent == 1 else "values of ρ without a completed run have"
     return {
-        "runs": _runs(table, counts, "strength"),
+        "runs": _runs(table, counts, "ρ"),
         "meanings": _meanings(table),
         "hollow": ": hollow markers" * bool((shown["diverged"] > 0).any()),
         "absent": f"{absent} {have} no marker. " * bool(absent),
@@ -176,7 +182,7 @@ def _of_residuals(kind: str, table: pd.DataFrame) -> dict[str, str]:
     details = {"band": band, "over": shown["over"].iloc[0]}
     if kind == "residual series":
         number = shown.dropna(subset="value").groupby(["method", "component"]).size().max()
-        details |= {"time": table["time_name"].iloc[0], "white": f"{2 / np.sqrt(number):.2g}"}
+        details |= {"time": table["time_name"].iloc[0], "white": f"{white_noise_bound(number):.2g}"}
     return details
 
 
@@ -192,12 +198,15 @@ def _of_predictions(kind: str, table: pd.DataFrame) -> dict[str, str]:
     number = table["sample"].nunique()
     details = {"samples": f"{number} test samples" if number > 1 else "One test sample"}
     if kind == "images":
-        light = ", with the light source's settings (red, green, blue, of 255) and the polarisers' angles"
-        details["settings"] = light if table["setting"].fillna("").any() else ""
+        details["labels"] = f", with {table['sample_label_name'].iloc[0]}" if "sample_label" in table else ""
         details["methods"] = " and ".join(in_order(table["method"].dropna()))
     return details
 
 
-def span(low: int, high: int) -> str:
-    """Numbers of runs in words: ``n = 3``, ``n = 2 to 3``."""
-    return f"n = {low}" + f" to {high}" * (high > low)
+def theta_summary(table: pd.DataFrame, absent: Mapping[str, Sequence[str]]) -> str:
+    """The caption of the relative errors of θ of all tasks. absent: why tasks are not in the table -> which."""
+    n = span(int(table["n"].min()), int(table["n"].max()))
+    bars = "± half width of its 95 % Student t interval over" if table["n"].max() > 1 else "of"
+    text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
+    text += " A bar that is cut off below reaches zero." * bool((table["interval"] >= table["mean"]).any())
+    return text + "".join(f" Not shown, as {why}: {', '.join(tasks)}." for why, tasks in absent.items())

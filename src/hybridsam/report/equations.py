@@ -12,8 +12,8 @@ import xarray as xr
 
 from hybridsam.core import modules
 from hybridsam.core.settings import Settings
-from hybridsam.models.hybrid import HybridODE
 from hybridsam.models.networks import MLP
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.symbolic import record
 from hybridsam.report.fragments import found_above
 

@@ -35,7 +35,7 @@ def identifiability(folder: Path) -> pd.DataFrame:
 
 
 def rule_of_figures(folder: Path) -> str:
-    """The selection rule by which the figures of a task show one strength of each method; folder: of the task."""
+    """The selection rule by which the figures of a task show one ρ of each method; folder: of the task."""
     return str(pd.read_csv(folder / "figures/theta_training.csv", usecols=["rule"], nrows=1)["rule"].item())
 
 

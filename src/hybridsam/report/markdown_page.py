@@ -3,15 +3,15 @@
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis.experiment import elapsed_seconds, ends_of_runs, training_seconds
+from hybridsam.report.numbers import duration
 from hybridsam.report.table_one import as_markdown
 
 
@@ -51,37 +51,14 @@ def machine() -> str:
 
 def _sizes(cube: xr.Dataset) -> str:
     settings = json.loads(cube.attrs["configuration"])
-    runs = runs_table(cube)
-    counts = runs["status"].value_counts()
+    ends = ends_of_runs({"runs": cube}).loc["runs"]
     return (
-        f"{len(runs)} runs ({counts.get('completed', 0)} completed, {counts.get('diverged', 0)} diverged), "
-        f"{runs['seed'].nunique()} seeds, {training_time([cube])} of training on {cube.attrs['runs_device']}, "
-        f"from the first start to the last end: {duration(elapsed([cube]))}; commit {cube.attrs['runs_git_commit']}."
+        f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, {ends['diverged']} diverged), "
+        f"{cube.sizes['seed']} seeds, {duration(training_seconds([cube]))} of training on {cube.attrs['runs_device']}, "
+        f"from the first start to the last end: {duration(elapsed_seconds([cube]))}; "
+        f"commit {cube.attrs['runs_git_commit']}."
         f"\n\nmodel: `{json.dumps(settings['model'])}`\n\ntraining: `{json.dumps(settings['training'])}`"
     )
-
-
-def training_time(cubes: Iterable[xr.Dataset]) -> str:
-    """Time of training, summed over all runs, in words."""
-    return duration(sum(float(cube["seconds"].sum()) for cube in cubes))
-
-
-def elapsed(cubes: Iterable[xr.Dataset]) -> float:
-    """Seconds from the start of the first training to the end of the last one; NaN where a file does not say it."""
-    periods = [[cube.attrs.get(f"runs_{name}") for name in ("started", "ended")] for cube in cubes]
-    if any(None in period for period in periods):
-        return float("nan")
-    starts, ends = ([datetime.fromisoformat(text) for text in texts] for texts in zip(*periods, strict=True))
-    return (max(ends) - min(starts)).total_seconds()
-
-
-def duration(seconds: float) -> str:
-    """``0.81 s``, ``45 s``, ``3.2 min``, ``7.5 h``, ``12 days``; ``unknown`` for NaN."""
-    for unit, length, most in (("s", 1, 100), ("min", 60, 100), ("h", 3600, 72)):
-        if seconds < most * length:
-            number = seconds / length
-            return f"{number:.2g} {unit}" if number < 10 else f"{number:.0f} {unit}"
-    return "unknown" if np.isnan(seconds) else f"{seconds / 86400:.0f} days"
 
 
 def _order(table: pd.DataFrame) -> str:

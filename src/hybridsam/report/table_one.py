@@ -10,15 +10,17 @@ from hybridsam.analysis.cube import METRICS, SHOWN, THETA_ERROR
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import ORIGINS, TWIN
+from hybridsam.report.numbers import plus_minus
 
 RULE_TITLES = {
-    "validation": "Strength with the lowest validation error (the default rule)",
-    "one_standard_error": "Largest strength within one standard error of the lowest validation error",
-    "oracle": "Strength with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
+    "validation": "ρ with the lowest validation error (the default rule)",
+    "one_standard_error": "Largest ρ within one standard error of the lowest validation error",
+    "oracle": "ρ with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
 }
 TABLE_NOTE = (
     "Errors at the final iterate, on test data; y-error is the mean squared error over all states and times, or of "
-    "standardised targets. rho is the chosen strength, n the number of completed runs; diverged runs enter no mean."
+    "standardised targets. rho is the chosen ρ, radius of the perturbation or weight of the penalty, n the number of "
+    "completed runs; diverged runs enter no mean."
 )
 SPREAD = "Mean ± half width of its 95 % Student t interval over the completed runs, one a seed."
 ONE_SEED = "No method has two completed runs, so there is no interval and no test: any difference may be chance."
@@ -75,29 +77,6 @@ def _runs(row: pd.Series) -> str:
     if not row["n"]:
         return "none completed" + f": {gone}" * bool(gone)
     return f"{row['n']}" + f" ({gone})" * bool(gone)
-
-
-def plus_minus(mean: float, spread: float, sign: str = "") -> str:
-    """``0.504 ± 0.012``, ``(3.1 ± 1.4)e-05``: both to the second digit of the spread. A dash for what is not known.
-
-    Without a spread the mean has three digits. sign: ``+`` to write that of positive numbers too.
-    """
-    if not np.isfinite(mean):
-        return "∞" if np.isinf(mean) else "–"
-    if not np.isfinite(spread) or spread == 0:
-        return f"{mean:{sign}.3g}" + " ± 0" * bool(spread == 0)
-    size = _power(max(abs(mean), spread))
-    exponent = 0 if -5 < size < 6 else size
-    last = _power(spread) - 1 - exponent  # place of the last digit
-    mean, spread = (round(value / 10**exponent, -last) for value in (mean, spread))
-    decimals = max(0, -last)
-    text = f"{mean:{sign}.{decimals}f} ± {spread:.{decimals}f}"
-    return f"({text})e{exponent:+03d}" if exponent else text
-
-
-def _power(value: float) -> int:
-    """The power of ten of the first of two significant digits: -2 of 0.0994, -1 of 0.0996."""
-    return int(f"{value:.1e}".partition("e")[2])
 
 
 def notes(table: pd.DataFrame) -> list[str]:

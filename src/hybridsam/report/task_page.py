@@ -10,19 +10,19 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
+from hybridsam.analysis.estimates import differences, theta_errors, theta_estimates
+from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
 from hybridsam.analysis.results import task_title
-from hybridsam.analysis.selection import RULES
-from hybridsam.analysis.significance import interval
 from hybridsam.core import records
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import TWIN
 from hybridsam.figures.style import with_unit
 from hybridsam.report import captions
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
-from hybridsam.report.table_one import plus_minus
+from hybridsam.report.numbers import plus_minus
 
 NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
 
@@ -68,12 +68,10 @@ def heading(cube: xr.Dataset) -> str:
 
 def reservations(cube: xr.Dataset) -> str:
     """What these runs cannot show, to be said before any number, as HTML."""
-    runs = runs_table(cube)
-    completed = set(runs["method"][runs["status"] == "completed"])
-    without = [method for method in in_order(runs["method"]) if method not in completed]
+    without, ends = methods_without_runs(cube), ends_of_runs({"runs": cube}).loc["runs"]
     lines = []
-    if not completed:
-        lines.append(f"No run completed: all {len(runs)} diverged. There are no estimates and no errors.")
+    if not ends["completed"]:
+        lines.append(f"No run completed: all {ends['diverged']} diverged. There are no estimates and no errors.")
     elif without:
         lines.append(f"No run completed of {', '.join(without)}: there is no estimate and no error.")
     if cube.sizes["seed"] == 1:
@@ -149,29 +147,20 @@ def identified(folder: Path) -> str:
 
 
 def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Theta at the selected strengths: mean over completed runs ± half width of the 95 % Student t interval."""
-    rows = {}
-    for chosen in selection[selection["rule"] == rule].set_index("method").itertuples():
-        runs = cube.sel({"method": chosen.Index, "rho": chosen.rho})
-        values = runs["theta"].where(runs["status"] == "completed").dropna("seed")
-        rows[chosen.Index] = {"strength": canonical(chosen.rho), "n": chosen.n, "diverged": chosen.diverged}
-        for name, unit in zip(cube["parameter"].values, cube["parameter_units"].values, strict=True):
-            of_runs = values.sel(parameter=name).values
-            mean = of_runs.mean() if len(of_runs) else float("nan")
-            rows[chosen.Index][with_unit(name, unit)] = plus_minus(mean, interval(of_runs))
-    return pd.DataFrame(rows).T.loc[in_order(rows)]
+    """Theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
+    rows: dict[str, dict] = {}
+    for row in theta_estimates(cube, selection, rule).itertuples():
+        about = {"rho": canonical(row.rho), "n": row.n, "diverged": row.diverged}
+        rows.setdefault(row.method, about)[with_unit(row.parameter, row.unit)] = plus_minus(row.mean, row.interval)
+    return pd.DataFrame(rows).T
 
 
 def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """All errors of theta at the selected strengths, means and intervals as of :func:`estimates`: a row a method."""
-    chosen = selection[selection["rule"] == rule].set_index("method")
-    names = [name for name in metrics_of(cube) if name.startswith("theta_")]
-    columns = {}
-    for name in names:
-        pairs = zip(chosen[f"{name}_mean"], chosen[f"{name}_interval"], strict=True)
-        about = cube[name].attrs
-        columns[with_unit(about["long_name"], about["units"])] = [plus_minus(*pair) for pair in pairs]
-    return pd.DataFrame(columns, index=chosen.index.rename(None)).loc[in_order(chosen.index)]
+    """All errors of theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
+    rows: dict[str, dict] = {}
+    for row in theta_errors(cube, selection, rule).itertuples():
+        rows.setdefault(row.method, {})[with_unit(row.meaning, row.unit)] = plus_minus(row.mean, row.interval)
+    return pd.DataFrame(rows).T
 
 
 # Runs
@@ -182,23 +171,17 @@ def paired(selection: pd.DataFrame) -> pd.DataFrame:
 
     Empty where no method has such a seed.
     """
-    others = selection[selection["method"] != BASELINE]
-    others = others if others["n_paired"].any() else others.iloc[:0]
-    table = others[["rule", "method", "rho", "n_paired"]].copy()
-    for name in SHOWN:
-        column = f"{name}_minus_{BASELINE}"
-        if column in others:
-            pairs = zip(others[column], others[f"{column}_sd"], strict=True)
-            table[f"{METRICS[name]} − erm"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
-    table["rho"] = table["rho"].map(canonical)
-    table["rule"] = pd.Categorical(table["rule"], list(RULES))
-    table["method"] = pd.Categorical(table["method"], in_order(table["method"]))
-    return table.sort_values(["rule", "method"]).set_index(["rule", "method"])
+    table = differences(selection)
+    written = table[["rho", "n_paired"]].assign(rho=table["rho"].map(canonical))
+    for name in [name for name in SHOWN if name in table]:
+        pairs = zip(table[name], table[f"{name}_sd"], strict=True)
+        written[f"{METRICS[name]} − {BASELINE}"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
+    return written
 
 
 def runs(cube: xr.Dataset) -> str:
     """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
-    table = runs_table(cube).drop(columns="file")
+    table = runs_table(cube)
     diverged = table[table["status"] == "diverged"]
     seeds = diverged.groupby(["method", "rho"], observed=True)["seed"].agg(lambda seed: ", ".join(map(str, seed)))
     units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}

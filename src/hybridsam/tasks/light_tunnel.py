@@ -23,6 +23,8 @@ from hybridsam import HybridMap, Parameters, UNet, UserError, chambers, splits, 
 EXPERIMENT = "uniform_ap_1.8_iso_500.0_ss_0.005"
 COLOURS = ("red", "green", "blue")
 POLARISERS = ("pol_1", "pol_2")
+LABEL_NAME = "the light source's settings (red, green, blue, of 255) and the polarisers' angles"
+LABEL = "R {red:.0f}, G {green:.0f}, B {blue:.0f}; polarisers {pol_1:z.0f}° and {pol_2:z.0f}°"
 THETA = tuple(f"{name}_{colour}" for name in ("w", "t_p", "t_c") for colour in COLOURS)
 
 
@@ -67,6 +69,8 @@ def convert(archive: chambers.Location, constants: Mapping) -> xr.Dataset:
         {"dtype": "uint8", "scale_factor": step, "_FillValue": None},
     )
     angles = {name: ("sample", table[name].to_numpy(), {"long_name": name, "units": "degree"}) for name in POLARISERS}
+    light = table[[*COLOURS, *POLARISERS]].to_dict("records")
+    labels = [LABEL.format(**of_image).replace("-", "−") for of_image in light]
     brightness = {"long_name": "brightness setting of the light source, of 255", "units": "1"}
     return xr.Dataset(
         {
@@ -74,7 +78,12 @@ def convert(archive: chambers.Location, constants: Mapping) -> xr.Dataset:
             "brightness": (("sample", "colour"), table[list(COLOURS)].to_numpy(), brightness),
             **angles,
         },
-        coords={"split": ("sample", split), "channel": list(COLOURS), "colour": list(COLOURS)},
+        coords={
+            "split": ("sample", split),
+            "sample_label": ("sample", labels, {"long_name": LABEL_NAME}),
+            "channel": list(COLOURS),
+            "colour": list(COLOURS),
+        },
         attrs={"target": "image", "truth": json.dumps({name: constants[name] for name in THETA})},
     )
 

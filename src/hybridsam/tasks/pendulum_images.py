@@ -118,7 +118,8 @@ class EncodedODE(HybridModel):
             named = self.parameters.named(theta[own])
             if latent is None:
                 return lambda t, x: self.hidden.science(named, x)
-            field, code = {name: w[own] for name, w in self._part("field", layers).items()}, latent[own]
+            field = {name: w[own] for name, w in self._part("field", layers).items()}
+            code = latent if own == slice(None) else latent[own]  # gradients would add up in another order
             return lambda t, x: self.hidden.science(named, x) + self.field(field, torch.cat([x, code], -1))
 
         initial = self._encode(self.motion, self._part("motion", layers), data)

@@ -6,8 +6,8 @@
 // memory does not grow with the members. Sums have the same order whatever the number of members or threads.
 //
 // Before this text stand the type Real and one of MAP, GRID and FIELD, the part to compile; with FIELD also N_X, N_THETA,
-// N_G, field and field_gradient, which hybridsam.models.symbolic writes from the science. Matrices are row-major; columns beyond
-// the last, up to whole vectors, are zero.
+// N_G, field and field_gradient, which hybridsam.models.symbolic writes from the science. Matrices are row-major; columns
+// beyond the last, up to whole vectors, are zero.
 
 #include <algorithm>
 #include <array>
@@ -29,9 +29,9 @@ constexpr int BYTES = 16, TILE = 12;
 constexpr int BYTES = 16, TILE = 6;
 #endif
 constexpr int LANES = BYTES / sizeof(Real);
-constexpr int PARTS = 4;                        // of a member's samples, which threads share
+constexpr int PARTS = 4;                                     // of a member's samples, which threads share
 constexpr int ROLLOUT_ROWS = 2 * TILE, MAP_ROWS = 7 * TILE;  // in a block
-constexpr size_t ACTIVATIONS = 48 << 20;        // bytes; the steps of a longer rollout are computed again, going back
+constexpr size_t ACTIVATIONS = 48 << 20;  // bytes; the steps of a longer rollout are computed again, going back
 typedef Real Vector __attribute__((vector_size(BYTES), aligned(alignof(Real))));
 
 static Vector& at(Real* p) { return *reinterpret_cast<Vector*>(p); }
@@ -142,8 +142,8 @@ static Real total(const Vector& values) {
 static bool is_narrow(int columns) { return columns <= LANES / 4; }
 
 // C (rows, columns) = aux + A B' for few columns: scalar products of rows of A and of B, whole vectors long.
-static void scalar_products(
-    int rows, int columns, int depth, const Real* A, long lda, const Real* B, long ldb, Real* C, long ldc, const Real* aux) {
+static void scalar_products(int rows, int columns, int depth, const Real* A, long lda, const Real* B, long ldb, Real* C,
+                            long ldc, const Real* aux) {
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < columns; j++) {
             Vector sums = {};
@@ -164,9 +164,9 @@ static void transpose(int rows, int columns, const Real* from, long ld_from, Rea
 
 struct Layer {
     int in, out;
-    long ld_in, ld_out;                           // lengths of rows
-    Real *forward, *backward, *bias;              // weights (in, out) and (out, in)
-    bool transposed;                              // gradient of the weights (out, in), which wastes fewer vectors if out is small
+    long ld_in, ld_out;               // lengths of rows
+    Real *forward, *backward, *bias;  // weights (in, out) and (out, in)
+    bool transposed;                  // gradient of the weights (out, in), which wastes fewer vectors if out is small
     Real *g_weight, *g_bias;
     Array memory[5];
 };
@@ -239,8 +239,9 @@ struct Network {
         for (size_t i = layers.size() - 1; i > 0; i--) {
             Layer& l = layers[i];
             Matrix A = {deltas[i] + delta_row * l.ld_out, l.ld_out, 1};
-            multiply(rows, l.in, {MASKED, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
-                                  activations[i - 1] + row_of(i - 1) * l.ld_in});
+            multiply(rows, l.in,
+                     {MASKED, l.out, A, l.backward, l.ld_in, deltas[i - 1] + delta_row * l.ld_in, l.ld_in,
+                      activations[i - 1] + row_of(i - 1) * l.ld_in});
         }
     }
     // Gradient for the first components of x; rows of g_x are row_length(in) long.
@@ -273,7 +274,8 @@ struct Network {
 
 // ---- units of work
 
-// The parts of all members, of about `block` rows where PARTS allow, shared by threads; what parts add up is added in their order.
+// The parts of all members, of about `block` rows where PARTS allow, shared by threads; what parts add up is added in their
+// order.
 class Parts {
     const int members, parts, rows;
     std::atomic<int> next{0};
@@ -316,11 +318,11 @@ template <typename Block> static void for_blocks(int first, int rows, int size, 
 #ifdef MAP
 // error[m] = mean (g([x, beside]; phi) - y)^2 over the samples and components of member m.
 // sizes: of the layers, the first is that of x and beside together. x (member, samples, n_x), beside
-// (member or 1, samples, rest) and y (member or 1, samples, out), beside_member and y_member numbers apart. Gradients, where not null: g_phi like phi (filled with zeros),
-// g_x like x, g_y (member, samples, out).
-extern "C" void map_error(
-    int members, int samples, int n_layers, const int* sizes, int n_x, const Real* x, const Real* beside,
-    long beside_member, const Real* y, long y_member, const Real* phi, Real* error, Real* g_phi, Real* g_x, Real* g_y, int threads) {
+// (member or 1, samples, rest) and y (member or 1, samples, out), beside_member and y_member numbers apart. Gradients, where
+// not null: g_phi like phi (filled with zeros), g_x like x, g_y (member, samples, out).
+extern "C" void map_error(int members, int samples, int n_layers, const int* sizes, int n_x, const Real* x, const Real* beside,
+                          long beside_member, const Real* y, long y_member, const Real* phi, Real* error, Real* g_phi,
+                          Real* g_x, Real* g_y, int threads) {
     struct Work {
         Network network;
         Array x, g_x;
@@ -573,7 +575,10 @@ struct ConvNet {
         const Input input(*this, i);
         Statistics statistics(layer.out);
         Parts(1, grid.samples, 1).run(threads, [&](int, int first, int rows) {
-            static thread_local struct { Stencil stencil; Array image, line; } work;
+            static thread_local struct {
+                Stencil stencil;
+                Array image, line;
+            } work;
             work.stencil.prepare(layer.in, layer.out, layer.bias, [&](int o, int in, int dy, int dx) {
                 return layer.weight[((o * layer.in + in) * 3 + dy) * 3 + dx];
             });
@@ -635,7 +640,10 @@ struct ConvNet {
         OfNorm result{Sums(layer.in), Sums(layer.in)};
 
         Parts(1, grid.samples, 1).run(threads, [&](int, int first, int rows) {
-            static thread_local struct { Stencil stencil; Array image, delta, line, g_weight; } work;
+            static thread_local struct {
+                Stencil stencil;
+                Array image, delta, line, g_weight;
+            } work;
             work.stencil.prepare(layer.out, layer.in, nullptr, [&](int o, int in, int dy, int dx) {
                 return layer.weight[((in * layer.in + o) * 3 + 2 - dy) * 3 + 2 - dx];
             });
@@ -651,7 +659,8 @@ struct ConvNet {
                     if (last)
                         std::copy_n(g + at_line, pixels, to);
                     else
-                        through_norm(pixels, g + at_line, z[i] + at_line, k.data(), mean.data(), slope.data(), mean_z.data(), to);
+                        through_norm(pixels, g + at_line, z[i] + at_line, k.data(), mean.data(), slope.data(), mean_z.data(),
+                                     to);
                     add_to(pixels, to, sum_delta.data());
                 }
                 input.fill(n, image);
@@ -698,18 +707,17 @@ struct ConvNet {
 
 // y (sample, y, x, out) from x (sample, y, x, in); phi of one member: for each layer weight, bias, gamma and beta, the last
 // without these. Fills z and moments, of all layers but the last: (sample, y, x, out) and (2, out).
-extern "C" void convnet_forward(
-    int samples, int height, int width, int n_layers, const int* channels, const Real* x, const Real* phi, Real* z,
-    Real* moments, Real* y, int threads) {
+extern "C" void convnet_forward(int samples, int height, int width, int n_layers, const int* channels, const Real* x,
+                                const Real* phi, Real* z, Real* moments, Real* y, int threads) {
     ConvNet net({samples, height, width, n_layers, channels}, phi, x, z, moments);
     for (int i = 0; i < n_layers; i++) net.forward(i, i == n_layers - 1 ? y : net.z[i], threads);
 }
 
 // Gradients g_phi (filled with zeros) and, where not null, g_x from g_y, after convnet_forward with the same x, phi, z and
 // moments.
-extern "C" void convnet_backward(
-    int samples, int height, int width, int n_layers, const int* channels, const Real* x, const Real* phi, Real* z,
-    Real* moments, const Real* g_y, Real* g_phi, Real* g_x, int threads) {
+extern "C" void convnet_backward(int samples, int height, int width, int n_layers, const int* channels, const Real* x,
+                                 const Real* phi, Real* z, Real* moments, const Real* g_y, Real* g_phi, Real* g_x,
+                                 int threads) {
     ConvNet net({samples, height, width, n_layers, channels}, phi, x, z, moments);
     static thread_local Array memory[2];
     const Real* g = g_y;
@@ -736,9 +744,9 @@ struct Rollout {  // one block of samples of one member
     const int rows, steps, segment;  // segment: steps whose activations are kept
     const double* h;                 // lengths of the steps
     const Real* theta;
-    Real *states;                    // (step + 1, row, N_X)
-    Real *stages, *k;                // states at which the field is evaluated, (step of the segment, 4, row, N_X); rates (4, row, N_X)
-    Real *g_in, *a;                  // gradients for the network's input (row, ...) and the stages (4, row, N_X)
+    Real* states;      // (step + 1, row, N_X)
+    Real *stages, *k;  // states at which the field is evaluated, (step of the segment, 4, row, N_X); rates (4, row, N_X)
+    Real *g_in, *a;    // gradients for the network's input (row, ...) and the stages (4, row, N_X)
 
     long per_state() const { return (long)rows * N_X; }
 
@@ -796,10 +804,9 @@ struct Rollout {  // one block of samples of one member
 // sizes: of the network's layers, from N_X to N_G. x (member or 1, samples, N_X): initial states, x_member numbers apart.
 // y (member or 1, samples, times, N_X). h (steps): lengths of the steps. observed (steps): the number of the time at the
 // step's end, or -1. Gradients, where not null: g_theta like theta, g_phi like phi (filled with zeros).
-extern "C" void rollout_error(
-    int members, int samples, int n_layers, const int* sizes, const Real* x, long x_member, const Real* y, long y_member,
-    int times, int steps, const double* h, const int* observed, const Real* theta, const Real* phi, Real* error,
-    Real* g_theta, Real* g_phi, int threads) {
+extern "C" void rollout_error(int members, int samples, int n_layers, const int* sizes, const Real* x, long x_member,
+                              const Real* y, long y_member, int times, int steps, const double* h, const int* observed,
+                              const Real* theta, const Real* phi, Real* error, Real* g_theta, Real* g_phi, int threads) {
     struct Work {
         Network network;
         Array states, stages, k, g_in, a, lambda, residuals;
@@ -827,12 +834,19 @@ extern "C" void rollout_error(
                 net.deltas[i] = work.memory[2 * i + 1].zeros(4L * rows * net.layers[i].ld_out);
             }
             const long n = (long)rows * N_X;
-            Rollout rollout{net, rows, steps, segment, h, theta + (long)m * N_THETA, work.states.of((steps + 1) * n),
-                            work.stages.of(4 * segment * n + LANES), work.k.of(4 * n), work.g_in.of(rows * net.first().ld_in),
+            Rollout rollout{net,
+                            rows,
+                            steps,
+                            segment,
+                            h,
+                            theta + (long)m * N_THETA,
+                            work.states.of((steps + 1) * n),
+                            work.stages.of(4 * segment * n + LANES),
+                            work.k.of(4 * n),
+                            work.g_in.of(rows * net.first().ld_in),
                             work.a.of(4 * n)};
             Real *residuals = work.residuals.of((long)times * n), *lambda = work.lambda.zeros(n);
-            for (int r = 0; r < rows; r++)
-                std::copy_n(x + m * x_member + (long)(row + r) * N_X, N_X, rollout.states + r * N_X);
+            for (int r = 0; r < rows; r++) std::copy_n(x + m * x_member + (long)(row + r) * N_X, N_X, rollout.states + r * N_X);
             for (int s = 0; s < steps; s++) {
                 rollout.step(s, g_phi ? s % segment : 0);
                 if (observed[s] < 0) continue;

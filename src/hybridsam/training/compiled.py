@@ -23,8 +23,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hybridsam.models.hybrid import HybridMap, HybridModel, HybridODE, is_of
-from hybridsam.models.networks import MLP, ConvNet, Layers, Network, RunningStatistics
+from hybridsam.models.convolutions import ConvNet
+from hybridsam.models.hybrid import HybridModel, is_of
+from hybridsam.models.law import HybridMap
+from hybridsam.models.networks import MLP, Layers, Network, RunningStatistics
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.samples import Samples
 from hybridsam.models.symbolic import TYPES, NotFollowedError, c_code, record
 from hybridsam.training.loss import Loss

@@ -1,4 +1,4 @@
-"""Which methods count as best, tied and worse, against scipy's paired t-test and Holm's method done by hand."""
+"""Which methods count as best, tied and worse, against scipy's paired t-test and Holm's method; intervals."""
 
 import itertools
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hybridsam.analysis.significance import holm, paired_p, standings
+from hybridsam.analysis.significance import holm, interval, paired_p, standings
 
 NAN, INF = np.nan, np.inf
 
@@ -167,3 +167,11 @@ def test_equal_methods_are_seldom_told_apart():
     tables = [pd.DataFrame(rng.normal(size=(4, 6))) for _ in range(200)]
     wrong = np.mean([(standings(table)["standing"] == "worse").any() for table in tables])
     assert 0.04 < wrong < 0.16
+
+
+# Intervals
+
+
+def test_interval_is_students():
+    assert interval([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / np.sqrt(3), rel=1e-6)
+    assert np.isnan(interval([1.0])) and np.isnan(interval([1.0, np.inf]))

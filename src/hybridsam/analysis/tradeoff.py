@@ -1,0 +1,35 @@
+"""The errors of theta and y beside each other, and which means no other undercuts, as a table to draw."""
+
+import numpy as np
+import pandas as pd
+
+from hybridsam.analysis.cube import SHOWN
+from hybridsam.analysis.errors_rho import errors_rho
+from hybridsam.analysis.results import Results
+
+
+def tradeoff(results: Results) -> pd.DataFrame:
+    """The errors of :func:`errors_rho` beside each other, and whether the means of a rho lie on the Pareto front.
+
+    Where theta is not known there is no column theta_error, and no front.
+    """
+    of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
+    columns = ["method", "rho", "seed", "status", "statistic", "n", "diverged"]
+    table = of_metric["y_error"][columns].assign(front=False)
+    for name in [name for name in SHOWN if name in of_metric]:
+        rows = of_metric[name]
+        table = table.assign(**{name: rows["value"], f"{name}_unit": rows["unit"], f"{name}_meaning": rows["meaning"]})
+    if "theta_error" in table:
+        is_mean = table["statistic"] == "mean"
+        table.loc[is_mean, "front"] = on_front(*(table.loc[is_mean, name].to_numpy() for name in SHOWN))
+    return table
+
+
+def on_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Which points (point,) lie on the Pareto front: no other is lower in one of the two and not higher in the other.
+
+    Points that are not finite lie on no front and keep no other from it.
+    """
+    no_higher = (first <= first[:, None]) & (second <= second[:, None])  # [point, other]
+    lower = (first < first[:, None]) | (second < second[:, None])
+    return np.isfinite(first + second) & ~(no_higher & lower).any(1)
