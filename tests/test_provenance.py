@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from helpers.library import MODULES, all_imports
-from helpers.project import TASKS, names, rules, trainings
+from helpers.project import TASKS, assert_refused, names, rules, trainings
 
 import hybridsam
 from hybridsam.core import modules, provenance
@@ -254,6 +254,19 @@ def test_a_name_that_hybridsam_does_not_have_is_refused_where_a_module_is_loaded
     assert not line.endswith(";") and " is now " not in line
 
 
+def test_a_file_that_is_not_python_is_refused_with_the_line(here):
+    """Of another error Snakemake would conclude that a rule does not apply, and do nothing."""
+    here("laws.py", "import torch\n\ndef build(model:\n")
+    found = refused(closure, here("task.py", "import laws\n"))
+    assert found == f"{Path.cwd() / 'laws.py'}: line 3: '(' was never closed"
+
+
+def test_a_file_may_have_another_encoding(here):
+    text = "# -*- coding: latin-1 -*-\n# Größe\nfrom hybridsam import UserError\n"
+    Path(here("task.py")).write_bytes(text.encode("latin-1"))
+    assert files("task.py") == {"task.py", "core/errors.py"}
+
+
 def test_an_import_that_has_nothing_to_do_with_hybridsam_fails_as_python_says_it(here):
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         modules.load(here("task.py", "import no_such_package\n"))
@@ -318,6 +331,24 @@ def test_a_module_that_was_never_there_gets_no_advice():
     assert modules.moved("analysis.cube") == modules.moved("nothing") == modules.moved("MLP") == ""
     line = refused(modules.load, "hybridsam.tasks.no_such_task")
     assert line.endswith(" (No module named 'hybridsam.tasks.no_such_task')")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "from hybridsam.networks import MLP\n",
+            "laws.py: hybridsam has no networks.MLP; hybridsam.networks is now hybridsam.models.networks",
+        ),
+        ("def build(model:\n", "laws.py: line 1: '(' was never closed"),
+    ],
+    ids=["an old import", "not Python"],
+)
+def test_the_workflow_says_so_before_anything_runs(fresh, text, said):
+    (fresh.root / "laws.py").write_text(text)
+    (fresh.root / "own.py").write_text("from laws import MLP\n")
+    assert_refused(fresh, {"overrides.pendulum.module": "own.py"}, [said])
 
 
 # The hash of code
