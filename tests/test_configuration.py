@@ -173,8 +173,8 @@ def test_shipped_experiments_stand_alone(path):
 @every_experiment
 def test_every_method_of_a_shipped_experiment_has_its_strengths(path):
     experiment = read(path)
-    assert set(experiment["strengths"]) == set(experiment["methods"]) - {"erm"}
-    for grid in experiment["strengths"].values():
+    assert set(experiment["rho"]) == set(experiment["methods"]) - {"erm"}
+    for grid in experiment["rho"].values():
         assert len({canonical(rho) for rho in grid}) == len(grid)
 
 
@@ -284,7 +284,7 @@ def test_the_documented_split_by_run_uses_every_window():
 def test_methods_are_those_of_the_library():
     methods = entries(SCHEMAS["experiment"])["methods"]["items"]["enum"]
     assert methods == list(METHODS)
-    assert set(entries(SCHEMAS["experiment"])["strengths"]["properties"]) == set(METHODS) - {"erm"}
+    assert set(entries(SCHEMAS["experiment"])["rho"]["properties"]) == set(METHODS) - {"erm"}
 
 
 def test_selection_rules_are_those_of_the_library():

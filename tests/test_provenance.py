@@ -1,11 +1,13 @@
 """Where results come from: the code that they depend on, file by file, the data and the commit."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 from helpers.library import MODULES, all_imports
+from helpers.project import TASKS, assert_refused, names, rules, trainings
 
 import hybridsam
 from hybridsam.core import modules, provenance
@@ -258,6 +260,19 @@ def test_a_name_that_hybridsam_does_not_have_is_refused_where_a_module_is_loaded
     assert not line.endswith(";") and " is now " not in line
 
 
+def test_a_file_that_is_not_python_is_refused_with_the_line(here):
+    """Of another error Snakemake would conclude that a rule does not apply, and do nothing."""
+    here("laws.py", "import torch\n\ndef build(model:\n")
+    found = refused(closure, here("task.py", "import laws\n"))
+    assert found == f"{Path.cwd() / 'laws.py'}: line 3: '(' was never closed"
+
+
+def test_a_file_may_have_another_encoding(here):
+    text = "# -*- coding: latin-1 -*-\n# Größe\nfrom hybridsam import UserError\n"
+    Path(here("task.py")).write_bytes(text.encode("latin-1"))
+    assert files("task.py") == {"task.py", "core/errors.py"}
+
+
 def test_an_import_that_has_nothing_to_do_with_hybridsam_fails_as_python_says_it(here):
     with pytest.raises(ModuleNotFoundError, match="no_such_package"):
         modules.load(here("task.py", "import no_such_package\n"))
@@ -324,6 +339,24 @@ def test_a_module_that_was_never_there_gets_no_advice():
     assert line.endswith(" (No module named 'hybridsam.tasks.no_such_task')")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "from hybridsam.networks import MLP\n",
+            "laws.py: hybridsam has no networks.MLP; hybridsam.networks is now hybridsam.models.networks",
+        ),
+        ("def build(model:\n", "laws.py: line 1: '(' was never closed"),
+    ],
+    ids=["an old import", "not Python"],
+)
+def test_the_workflow_says_so_before_anything_runs(fresh, text, said):
+    (fresh.root / "laws.py").write_text(text)
+    (fresh.root / "own.py").write_text("from laws import MLP\n")
+    assert_refused(fresh, {"overrides.pendulum.module": "own.py"}, [said])
+
+
 # The hash of code
 
 
@@ -338,6 +371,55 @@ def test_the_hash_of_code_changes_with_every_file_of_it_and_with_no_other(here):
     changed = code_hash(task)
     here(task, "import laws  # changed\n")
     assert len({before, changed, code_hash(task), code_hash(task, "hybridsam.core.errors")}) == 4
+
+
+# What the workflow runs again
+
+
+@pytest.fixture
+def with_own_task(project):
+    """The finished project, whose results of the pendulum count as made by a file of the user's; configuration."""
+    shutil.copy(project.root / "src/hybridsam/tasks/pendulum.py", project.root / "own.py")
+    project.edit("own.py", "import MLP, HybridODE,", "import HybridODE,")
+    project.edit("own.py", "import torch\n", "import torch\nimport laws\n")
+    project.edit("own.py", 'MLP((2, *model["hidden"], 2))', "hs.TorchModule(lambda: torch.nn.Linear(2, 2))")
+    project.edit("own.py", "    return HybridODE(", "    import hybridsam as hs\n\n    return HybridODE(")
+    (project.root / "laws.py").write_text("rate = 1\n")
+    configuration = project.configure({"overrides.pendulum.module": "own.py"})
+    assert names(project.plan("all", configuration=configuration), "train") == trainings("pendulum")
+    touched = project.snakemake("--touch", "--cores", "1", "all", configuration=configuration)
+    assert touched.returncode == 0, touched.stdout
+    return project, configuration
+
+
+@pytest.mark.slow
+def test_a_file_of_a_public_name_runs_again_what_uses_it_and_nothing_else(with_own_task):
+    project, configuration = with_own_task
+
+    def after_editing(*edited):
+        """The jobs that the edits make necessary; the files are then as they were."""
+        before = {file: (project.root / file).read_text() for file in edited}
+        for file in edited:
+            project.append(file, "\nCHANGED = True\n")
+        jobs = project.plan("all", configuration=configuration)
+        for file, text in before.items():
+            (project.root / file).write_text(text)
+        return jobs
+
+    def of(name):
+        return f"src/hybridsam/{hybridsam.PUBLIC[name].replace('.', '/')}.py"
+
+    assert after_editing(*map(of, ("chambers", "dataset_of", "fit", "to_module"))) == []  # which no task here uses
+    for file in (of("TorchModule"), "laws.py"):  # which this task uses alone
+        jobs = after_editing(file)
+        assert names(jobs, "train") == trainings("pendulum")
+        assert names(jobs, "simulate") == {"simulate pendulum"} and names(jobs, "diagnose") == {"diagnose pendulum"}
+        assert rules(job for job in jobs if job.task == "duffing") <= {"page"}  # which shows the table of all tasks
+    for name in ("simulate_ode", "MLP"):  # which all use, or what they import
+        jobs = after_editing(of(name))
+        assert names(jobs, "train") == trainings(*TASKS)
+        for rule in ("simulate", "diagnose"):
+            assert names(jobs, rule) == {f"{rule} {task}" for task in TASKS}
 
 
 # Data

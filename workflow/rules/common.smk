@@ -123,11 +123,13 @@ def task_settings(task):
 def written(content):
     """A file with this content, as JSON. Its name says what is in it, so that a change reruns what has it in params.
 
-    Settings reach jobs as files: a table of thousands of columns is longer than an argument may be.
+    Also a change of the order alone, which is that of parameters and columns. Settings reach jobs as files: a table of
+    thousands of columns is longer than an argument may be.
     """
-    path = Path(f".snakemake/settings/{digest(content)}.json")
+    text = json.dumps(content, indent=1) + "\n"
+    path = Path(f".snakemake/settings/{digest(text)}.json")
     if not path.exists():
-        write_whole(path, lambda part: part.write_text(json.dumps(content, indent=1) + "\n"))
+        write_whole(path, lambda part: part.write_text(text))
     return str(path)
 
 

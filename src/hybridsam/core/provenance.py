@@ -59,8 +59,8 @@ def closure(*modules: str) -> list[Path]:
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
     the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
-    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, and for the import of a
-    whole room at once.
+    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, for the import of a whole
+    room at once, and for a file that is not Python.
     """
     found: set[Path] = set()
     waiting = []
@@ -98,7 +98,10 @@ def imported(file: Path) -> frozenset[Path]:
 
 def _names(file: Path) -> Iterator[str]:
     """Dotted names that a file's ``import`` statements name, and its uses of what hybridsam has: ``hybridsam.MLP``."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        raise UserError(f"{file}: line {error.lineno}: {error.msg}") from error
     package = {"hybridsam"}  # what it is called in this file
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
