@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hybridsam.analysis.cube import runs_table
-from hybridsam.analysis.selection import RULES, select, strengths
+from hybridsam.analysis.selection import RULES, errors_by_rho, select
 from hybridsam.analysis.significance import interval
 
 
@@ -121,7 +121,7 @@ def test_occam_never_chooses_a_weaker_strength_than_the_validation_rule(rhos, se
             for _ in range(3)
         ]
     )
-    table = strengths(runs)
+    table = errors_by_rho(runs)
     best, occam = RULES["validation"](table), RULES["one_standard_error"](table)
     assert occam >= best
     assert table.loc[occam, "validation_error"] <= table.loc[best, ["validation_error", "standard_error"]].sum()

@@ -62,7 +62,9 @@ def with_table(tmp_path_factory):
     readings = np.arange(8 * len(COLUMNS), dtype=float).reshape(8, -1)
     pd.DataFrame(readings, columns=COLUMNS).assign(flow=range(8)).to_csv(project.root / "wide.csv", index=False)
     (project.root / "config/tasks/wide.yaml").write_text(yaml.safe_dump(TASK))
-    (project.root / project.configure({"tasks": ["pendulum"], "overrides": None})).replace(project.root / "config/test.yaml")
+    (project.root / project.configure({"tasks": ["pendulum"], "overrides": None})).replace(
+        project.root / "config/test.yaml"
+    )
     result = project.snakemake("--cores", "1", "-p", DATASET)
     assert result.returncode == 0, result.stdout
     assert max(map(len, result.stdout.splitlines())) < 1000

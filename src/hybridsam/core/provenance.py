@@ -59,8 +59,8 @@ def closure(*modules: str) -> list[Path]:
     modules: as for :func:`hybridsam.core.modules.source`. Followed is what ``import`` statements name, wherever in a
     file they stand: modules of hybridsam, what they compile, public names, relative names, and a user's own modules in
     the present folder, from which Python imports them. The __init__ files of hybridsam hold no code that a result
-    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, for the import of a whole
-    room at once, and for a file that is not Python.
+    depends on. Raises UserError for a module, and for an import, that hybridsam does not have, for the import of all of
+    a room at once, and for a file that is not Python.
     """
     found: set[Path] = set()
     waiting = []
