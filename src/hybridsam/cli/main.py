@@ -1,6 +1,7 @@
 """Run a subcommand; say what is wrong in one line."""
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,8 @@ from hybridsam.core.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 for what the system refuses, 2 for a mistake of the user's, 130 after an interrupt."""
+    if (here := os.getcwd()) not in sys.path:  # where python -m looks too: for modules of a user's own
+        sys.path.insert(0, here)
     given = vars(parser().parse_args(arguments))
     command, quiet = COMMANDS[given.pop("command")], given.pop("quiet")
     level = logging.WARNING if quiet else logging.INFO

@@ -18,7 +18,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
 from hybridsam.core.methods import get_method
 from hybridsam.core.provenance import code_hash, fingerprint
-from hybridsam.core.settings import typed
+from hybridsam.core.settings import digest, typed
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.check import check
 from hybridsam.models.hybrid import HybridModel
@@ -109,7 +109,8 @@ def checkpoint_for(
     """The checkpoint of a block: a file in ``folder`` whose name holds everything that the result depends on."""
     code = code_hash("hybridsam.training.block", settings["module"])
     configuration = block.hash(settings, fingerprint(dataset))
-    key = f"{configuration}-{code}-torch{torch.__version__}-{chosen_device(device)}"
+    order = digest(json.dumps(settings["model"]))  # of theta, which the hash of the configuration leaves open
+    key = f"{configuration}-{order}-{code}-torch{torch.__version__}-{chosen_device(device)}"
     return Checkpoint(folder / f"{key}.safetensors", every_seconds)
 
 

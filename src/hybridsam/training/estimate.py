@@ -40,7 +40,7 @@ def log_training(task: Settings, dataset: "xr.Dataset", block: Block) -> None:
         few, sizes = _beginning(dataset)
         training, costs, rate = _costs(task, few, sizes, [block.method])
     except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
-        logger.info(f"no estimate of the time: {error}")
+        logger.info(f"no estimate of the time: {_first_line(error)}")
         return
     seconds = training.iterations * costs[block.method].iteration(len(block.seeds), rate)
     logger.info(f"about {in_words(seconds)} in all (estimated)")
@@ -74,9 +74,13 @@ def study(
         try:
             found.append(_cached(task, dataset, grid, sizes, cache))
         except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
-            found.append({"reason": str(error).partition("\n")[0]})
+            found.append({"reason": _first_line(error)})
     titles = [task.get("title", task["module"]) for task in tasks]
     return {"tasks": found, "summary": _summary(titles, found, grid, blocks)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _summary(titles: Sequence[str], found: Sequence[Estimate], grid: Grid, blocks: Sequence[Sequence[int]]) -> str:
