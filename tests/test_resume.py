@@ -17,6 +17,7 @@ from safetensors import safe_open
 
 import hybridsam
 from hybridsam.core import records
+from hybridsam.core.files import write_whole
 from hybridsam.core.provenance import fingerprint
 
 pytestmark = pytest.mark.slow
@@ -64,9 +65,11 @@ class Training:
         return self.folder / "checkpoints"
 
     def start(self, checkpoint_seconds=0, **changes):
-        settings = SETTINGS | {"training": SETTINGS["training"] | changes}
+        settings = self.folder / "settings.json"
+        content = json.dumps(SETTINGS | {"training": SETTINGS["training"] | changes})
+        write_whole(settings, lambda part: part.write_text(content))
         command = [sys.executable, "-m", "hybridsam", "train", str(self.folder / "dataset.nc")]
-        command += ["--settings", json.dumps(settings), "--method", self.method, "--rho", STRENGTHS[self.method]]
+        command += ["--settings", str(settings), "--method", self.method, "--rho", STRENGTHS[self.method]]
         command += ["--seeds", "0-1", "--device", "cpu", "--output", str(self.run)]
         command += ["--checkpoints", str(self.checkpoints), "--checkpoint-seconds", str(checkpoint_seconds)]
         environment = os.environ | {"PYTHONPATH": str(self.source)}
@@ -178,7 +181,7 @@ def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, metho
 
 def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
     assert killed.step() >= 40
-    assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
+    assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "settings.json", "checkpoints"}
     # A file that is being written, and that a kill cuts off, is hidden.
     whole = [path for path in killed.checkpoints.iterdir() if not path.name.startswith(".")]
     assert sorted(path.suffix for path in whole) == [".lock", ".safetensors"]
@@ -215,7 +218,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
 
 def test_a_checkpoint_of_other_code_is_left_alone(killed, tmp_path):
     training = replace(killed.copy(tmp_path / "copy"), source=shutil.copytree(killed.source, tmp_path / "src"))
-    with open(training.source / "hybridsam/methods.py", "a") as file:
+    with open(training.source / "hybridsam/training/methods.py", "a") as file:
         file.write("\n# changed\n")
     log = training.finish()
     assert "resuming" not in log
