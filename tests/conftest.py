@@ -9,7 +9,7 @@ from copy import copy
 import pytest
 import torch
 from helpers.cluster import Cluster, lacks
-from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed
+from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed, copy_with_dataset
 from helpers.project import Project, copy_repository, copy_with_all_tasks
 from hypothesis import settings
 
@@ -168,21 +168,21 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def on_cluster(cluster, tmp_path_factory):
-    """New projects on the cluster."""
-
-    def make():
-        root = tmp_path_factory.mktemp("on cluster") / "a project"
-        copy_repository(root)
-        return OnCluster(Project(root), cluster)
-
-    return make
+def undisturbed(tmp_path_factory):
+    """The trainings of on_cluster.py, as a local Snakemake does them."""
+    return run_once(tmp_path_factory, "an undisturbed project", copy_undisturbed, CUBE)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """The long trainings of on_cluster.py, as a local Snakemake does them."""
-    return run_once(tmp_path_factory, "an undisturbed project", copy_undisturbed, CUBE)
+def on_cluster(cluster, undisturbed, tmp_path_factory):
+    """New projects on the cluster, in which the data are simulated but nothing is trained."""
+
+    def make():
+        root = tmp_path_factory.mktemp("on cluster") / "a project"
+        copy_with_dataset(root, undisturbed)
+        return OnCluster(Project(root), cluster)
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter):
