@@ -156,7 +156,7 @@ def draw_all_tasks(root):
     for cube in project.results.glob("*/cube.nc"):
         results = load_results(cube.with_name("dataset.nc"), cube, cube.with_name("selection.csv"), "validation")
         for name in FIGURES:
-            write_figure(name, results, [cube.parent / f"figures/{name}.{suffix}" for suffix in FORMATS])
+            write_figure(name, results, [cube.parent / f"figures/{name}{ending}" for ending in (*FORMATS, ".csv")])
 
 
 @pytest.fixture
