@@ -12,7 +12,7 @@ RUN := PATH="$$PWD/.venv/bin:$$PATH"
 unexport VIRTUAL_ENV CONDA_PREFIX PYTHONHOME PYTHONPATH PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-slurm new-task bench format environment clean
+.PHONY: help report check test test-slurm style new-task bench format environment clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,18 +21,23 @@ help:  ## print this list
 report: $(DONE)  ## run the default experiment (config/config.yaml) and write its report
 	$(RUN) snakemake --cores $(CORES) report
 
-test: $(DONE)  ## run every check: style, types, workflow, environment, tests, those of SLURM included where it can run
+check: style  ## run what takes minutes: style, types, lint of the workflow, environment, and the quick tests
+	$(RUN) pytest -n $(CORES) --maxprocesses 8 -m "not slow and not slurm"
+
+test: style  ## run every check and test, those on SLURM included where it can run
+	$(RUN) pytest -n $(CORES) --maxprocesses 8 -m "not slurm"
+	$(MAKE) test-slurm
+
+test-slurm: $(DONE)  ## run the workflow on a SLURM cluster on this machine (root; docs/cluster.md)
+	$(RUN) pytest -n $(CORES) --maxprocesses 2 --dist loadfile -m slurm
+
+style: $(DONE)
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) snakefmt --check Snakefile workflow
 	$(RUN) mypy
 	$(RUN) snakemake --lint
 	$(RUN) python envs/derive.py --check
-	$(RUN) pytest -n $(CORES) --maxprocesses 8 -m "not slurm"
-	$(MAKE) test-slurm
-
-test-slurm: $(DONE)  ## run the workflow on a SLURM cluster on this machine (root; docs/cluster.md)
-	$(RUN) pytest -n $(CORES) --maxprocesses 2 --dist loadfile -m slurm
 
 new-task: $(DONE)  ## lay out a scientific model of your own, from a template that runs: make new-task NAME=lynx
 	$(RUN) python -m hybridsam new-task "$(NAME)"

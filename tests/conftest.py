@@ -8,11 +8,14 @@ import os
 import pytest
 import torch
 from helpers.cluster import Cluster, lacks
-from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed
-from helpers.project import Project, copy_repository, copy_with_all_tasks
+from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed, copy_with_dataset
+from helpers.project import FIGURES, Project, copy_repository, copy_with_all_tasks
 from hypothesis import settings
 
+from hybridsam.analysis.results import load as load_results
 from hybridsam.core.methods import get_method
+from hybridsam.figures.registry import write as write_figure
+from hybridsam.figures.style import FORMATS
 from hybridsam.tasks import pendulum
 from hybridsam.training.compiled import CompiledODE
 from hybridsam.training.loop import Training, train
@@ -134,7 +137,7 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope="session")
 def all_tasks(tmp_path_factory):
     """The project with all_tasks.yaml as its config/test.yaml, run from end to end; to be left as it is."""
-    return run_once(tmp_path_factory, "a project of all tasks", copy_with_all_tasks)
+    return run_once(tmp_path_factory, "a project of all tasks", draw_all_tasks)
 
 
 def run_once(tmp_path_factory, name, prepare, target="all"):
@@ -150,6 +153,18 @@ def run_once(tmp_path_factory, name, prepare, target="all"):
             log.write_text(f"{result.stdout}\nexit code {result.returncode}")
     assert log.read_text().endswith("exit code 0"), log.read_text()[-5000:]
     return project
+
+
+def draw_all_tasks(root):
+    """A project with all_tasks.yaml as far as its figures, drawn here: to start thirty processes takes longer."""
+    copy_with_all_tasks(root)
+    project = Project(root)
+    result = project.snakemake("--cores", "2", "table")
+    assert result.returncode == 0, result.stdout
+    for cube in project.results.glob("*/cube.nc"):
+        results = load_results(cube.with_name("dataset.nc"), cube, cube.with_name("selection.csv"), "validation")
+        for name in FIGURES:
+            write_figure(name, results, [cube.parent / f"figures/{name}{ending}" for ending in (*FORMATS, ".csv")])
 
 
 @pytest.fixture
@@ -176,21 +191,21 @@ def cluster():
 
 
 @pytest.fixture(scope="session")
-def on_cluster(cluster, tmp_path_factory):
-    """New projects on the cluster."""
-
-    def make():
-        root = tmp_path_factory.mktemp("on cluster") / "a project"
-        copy_repository(root)
-        return OnCluster(Project(root), cluster)
-
-    return make
+def undisturbed(tmp_path_factory):
+    """The trainings of on_cluster.py, as a local Snakemake does them."""
+    return run_once(tmp_path_factory, "an undisturbed project", copy_undisturbed, CUBE)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory):
-    """The long trainings of on_cluster.py, as a local Snakemake does them."""
-    return run_once(tmp_path_factory, "an undisturbed project", copy_undisturbed, CUBE)
+def on_cluster(cluster, undisturbed, tmp_path_factory):
+    """New projects on the cluster, in which the data are simulated but nothing is trained."""
+
+    def make():
+        root = tmp_path_factory.mktemp("on cluster") / "a project"
+        copy_with_dataset(root, undisturbed)
+        return OnCluster(Project(root), cluster)
+
+    return make
 
 
 def pytest_terminal_summary(terminalreporter):

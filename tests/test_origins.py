@@ -11,7 +11,7 @@ from hybridsam.core import records
 
 pytestmark = pytest.mark.slow
 
-RUNS = ("erm 0", "freg 0.1", "fsam 0.05")
+RUNS = ("erm 0", "fsam 0.05")
 MISTAKES = {
     "no choice between measurements and twins": ("data", None, ["data: missing", "wind_tunnel", "real", "twin"]),
     "unknown choice": ("data", "synthetic", ["data", "'synthetic'", "'real'", "'twin'"]),

@@ -15,13 +15,13 @@ MISTAKES = {
     "unknown key": ("colour", "blue", ["colour", "allowed are", "selection_rule"]),
     "unknown method": ("methods", ["erm", "adam"], ["methods", "'adam'", "fsam"]),
     "unknown task": ("tasks", [*TASKS, "pendulun"], ["tasks", "'pendulun'", "pendulum", "duffing"]),
-    "negative rho": ("strengths.sam", [-0.1], ["strengths.sam", "-0.1", "minimum of 0"]),
-    "rho in words": ("strengths.sam", ["much"], ["strengths.sam", "'much'", "number"]),
-    "rho that is no number": ("strengths.sam", [float("nan")], ["strengths.sam", "nan", "zero or larger"]),
+    "negative rho": ("rho.sam", [-0.1], ["rho.sam", "-0.1", "minimum of 0"]),
+    "rho in words": ("rho.sam", ["much"], ["rho.sam", "'much'", "number"]),
+    "rho that is no number": ("rho.sam", [float("nan")], ["rho.sam", "nan", "zero or larger"]),
     "seed given twice": ("seeds", [0, 0], ["seeds", "[0, 0]", "unique"]),
     "no seeds": ("seeds", [], ["seeds", "[]", "non-empty"]),
     "no iterations": ("overrides.all.training.iterations", 0, ["training.iterations", "0", "minimum of 1"]),
-    "method without strengths": ("strengths.sam", None, ["strengths.sam", "missing"]),
+    "method without strengths": ("rho.sam", None, ["rho.sam", "missing"]),
     "override of an unknown task": ("overrides.wind", {"training": {}}, ["overrides", "'wind'", *TASKS]),
     "unknown key of the training": ("overrides.all.training.momentum", 0.9, ["training", "momentum", "clip_norm"]),
     "constant without a unit": ("overrides.duffing.data.g", {"value": 9.81, "source": "O"}, ["data.g", "unit"]),
@@ -73,16 +73,19 @@ def test_a_run_file_of_another_configuration_is_refused(project):
     run, cube = project.results / "pendulum/runs/erm/rho=0/seeds=0-1.nc", project.results / "pendulum/cube.nc"
     with xr.open_dataset(run) as block:
         settings = json.loads(block.attrs["configuration"])
-    before, other = cube.read_bytes(), json.dumps(settings | {"training": settings["training"] | {"iterations": 2}})
+    other = settings | {"training": settings["training"] | {"iterations": 2}}
+    before, given = cube.read_bytes(), project.root / "settings.json"
+    given.write_text(json.dumps(other))
     training = project.hybridsam(
-        *("train", project.results / "pendulum/dataset.nc", "--settings", other, "--method", "erm", "--rho", "0"),
+        *("train", project.results / "pendulum/dataset.nc", "--settings", given, "--method", "erm", "--rho", "0"),
         *("--seeds", "0-1", "--output", run),
     )
     assert training.returncode == 0, training.stdout
 
+    given.write_text(json.dumps(settings))
     collecting = project.hybridsam(
         *("collect", project.results / "pendulum/runs", "--dataset", project.results / "pendulum/dataset.nc"),
-        *("--settings", json.dumps(settings), "--output", cube),
+        *("--settings", given, "--output", cube),
     )
     assert collecting.returncode == 2
     assert collecting.stdout.startswith(f"hybridsam: {run}: this run file was made with another configuration")
@@ -95,22 +98,25 @@ def test_settings_that_make_no_sense_train_nothing(finished, tmp_path):
     with xr.open_dataset(finished.results / "pendulum/runs/erm/rho=0/seeds=0-1.nc") as block:
         settings = json.loads(block.attrs["configuration"])
     settings["model"]["theta"] = theta
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     result = finished.hybridsam(
-        *("train", finished.results / "pendulum/dataset.nc", "--settings", json.dumps(settings), "--method", "erm"),
-        *("--rho", "0", "--seeds", "0", "--output", tmp_path / "run.nc"),
+        *("train", finished.results / "pendulum/dataset.nc", "--settings", tmp_path / "settings.json"),
+        *("--method", "erm", "--rho", "0", "--seeds", "0", "--output", tmp_path / "run.nc"),
     )
     assert result.returncode == 2
     [line] = result.stdout.splitlines()
     assert line.startswith("hybridsam: theta.omega.upper: ")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
 def test_a_folder_that_may_not_be_written_is_named_and_left_empty(fresh, tmp_path):
     folder = tmp_path / "read only"
     folder.mkdir(mode=0o555)
     settings = {"module": "hybridsam.tasks.pendulum", "data": small_pendulum_data(fresh)}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
     result = fresh.hybridsam(
-        *("simulate", "--settings", json.dumps(settings), "--output", folder / "dataset.nc"), preexec_fn=obey_modes
+        *("simulate", "--settings", tmp_path / "settings.json", "--output", folder / "dataset.nc"),
+        preexec_fn=obey_modes,
     )
     assert result.returncode == 1
     [line] = result.stdout.splitlines()

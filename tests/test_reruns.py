@@ -80,7 +80,7 @@ def test_a_new_seed_trains_its_own_block_only(project):
 
 
 def test_a_new_strength_trains_its_own_blocks_only(project):
-    jobs = project.plan("all", configuration=project.configure({"strengths.sam": [0.05, 0.1, 0.2]}))
+    jobs = project.plan("all", configuration=project.configure({"rho.sam": [0.05, 0.1, 0.2]}))
     assert names(jobs, "simulate") == set()
     assert names(jobs, "train") == trainings(*TASKS, runs=["sam 0.2"])
 
@@ -101,9 +101,9 @@ def test_blocks_may_differ_by_task(project):
 
 
 def test_an_incomplete_experiment_is_laid_over_the_default_one(fresh):
-    (fresh.root / "partial.yaml").write_text("experiment: partial\nmethods: [erm, sam]\nstrengths: {sam: [0.3]}\n")
-    default = yaml.safe_load((fresh.root / "config/config.yaml").read_text())["tasks"]
-    expected = trainings(*default, runs=["erm 0", "sam 0.3"], blocks=["0-2"])
+    without_seeds = {"experiment": "partial", "tasks": ["pendulum"], "methods": ["erm", "sam"], "rho": {"sam": [0.3]}}
+    (fresh.root / "partial.yaml").write_text(yaml.safe_dump(without_seeds))
+    expected = trainings("pendulum", runs=["erm 0", "sam 0.3"], blocks=["0-2"])
     assert names(fresh.plan("table", configuration="partial.yaml"), "train") == expected
 
 

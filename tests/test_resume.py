@@ -17,11 +17,11 @@ from safetensors import safe_open
 
 import hybridsam
 from hybridsam.core import records
+from hybridsam.core.files import write_whole
 from hybridsam.core.provenance import fingerprint
 
 pytestmark = pytest.mark.slow
 
-STRENGTHS = {"sam": "0.05", "freg": "0.1"}
 SETTINGS = {
     "module": "hybridsam.tasks.pendulum",
     "model": {
@@ -45,10 +45,9 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Training:
-    """The training of two seeds by the command line in a folder with a dataset; a checkpoint after every step."""
+    """The training of two seeds by sam, by the command line in a folder with a dataset, with a checkpoint each step."""
 
     folder: Path
-    method: str
     source: Path
 
     @property
@@ -64,9 +63,11 @@ class Training:
         return self.folder / "checkpoints"
 
     def start(self, checkpoint_seconds=0, **changes):
-        settings = SETTINGS | {"training": SETTINGS["training"] | changes}
+        settings = self.folder / "settings.json"
+        content = json.dumps(SETTINGS | {"training": SETTINGS["training"] | changes})
+        write_whole(settings, lambda part: part.write_text(content))
         command = [sys.executable, "-m", "hybridsam", "train", str(self.folder / "dataset.nc")]
-        command += ["--settings", json.dumps(settings), "--method", self.method, "--rho", STRENGTHS[self.method]]
+        command += ["--settings", str(settings), "--method", "sam", "--rho", "0.05"]
         command += ["--seeds", "0-1", "--device", "cpu", "--output", str(self.run)]
         command += ["--checkpoints", str(self.checkpoints), "--checkpoint-seconds", str(checkpoint_seconds)]
         environment = os.environ | {"PYTHONPATH": str(self.source)}
@@ -82,12 +83,16 @@ class Training:
     def kill(self, step):
         """Start and kill the training after that step, while no file is half written."""
         process = self.start()
-        while self.step() < step or self.is_writing(process):
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.001)
+        self.stop(process, step)
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL
+
+    def stop(self, process, step):
+        """Stop the process after that step, while no file is half written."""
+        while self.step() < step or self.is_writing(process):
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.001)
 
     def is_writing(self, process):
         """Whether a file is half written; if not, the process is left stopped."""
@@ -122,18 +127,26 @@ def source(tmp_path_factory):
 def new_training(dataset, source, tmp_path_factory):
     """A training that has not begun."""
 
-    def make(method):
-        folder = tmp_path_factory.mktemp(method)
+    def make():
+        folder = tmp_path_factory.mktemp("training")
         records.write(dataset, folder / "dataset.nc", "dataset", "pendulum")
-        return Training(folder, method, source)
+        return Training(folder, source)
 
     return make
 
 
 @pytest.fixture(scope="module")
+def undisturbed(new_training):
+    """A finished training that nothing has disturbed."""
+    training = new_training()
+    assert resumed_at(training.finish()) == 0
+    return training
+
+
+@pytest.fixture(scope="module")
 def killed(new_training):
-    """A training by sam that was killed on its way; to be copied."""
-    training = new_training("sam")
+    """A training that was killed on its way; to be copied."""
+    training = new_training()
     training.kill(40)
     return training
 
@@ -163,46 +176,43 @@ def assert_has_the_checkpoint_of(training, killed):
     assert (training.checkpoints / checkpoint.name).read_bytes() == checkpoint.read_bytes()
 
 
-@pytest.mark.parametrize("method", STRENGTHS)
-def test_a_killed_training_resumes_and_ends_at_the_same_bits(new_training, method):
-    undisturbed, disturbed = new_training(method), new_training(method)
-    assert resumed_at(undisturbed.finish()) == 0
-    disturbed.kill(40)
-    first = disturbed.step()
-    disturbed.kill(first + 40)  # what has resumed is killed again
-    last = disturbed.step()
-    assert resumed_at(disturbed.finish()) == last > first
-
-    assert_same_results(disturbed, undisturbed)
+def test_a_killed_training_resumes_and_ends_at_the_same_bits(killed, undisturbed, tmp_path):
+    training = killed.copy(tmp_path / "copy")
+    first = training.step()
+    training.kill(first + 40)  # what has resumed is killed again
+    last = training.step()
+    assert resumed_at(training.finish()) == last > first
+    assert_same_results(training, undisturbed)
 
 
 def test_a_killed_training_leaves_nothing_but_its_checkpoint(killed):
     assert killed.step() >= 40
-    assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "checkpoints"}
+    assert {path.name for path in killed.folder.iterdir()} == {"dataset.nc", "settings.json", "checkpoints"}
     # A file that is being written, and that a kill cuts off, is hidden.
     whole = [path for path in killed.checkpoints.iterdir() if not path.name.startswith(".")]
     assert sorted(path.suffix for path in whole) == [".lock", ".safetensors"]
 
 
-def test_a_finished_training_whose_result_is_lost_is_not_done_again(killed, tmp_path):
-    training, again = killed.copy(tmp_path / "once"), killed.copy(tmp_path / "again")
-    training.finish()
-    again.finish(1e9)  # no checkpoint is due but the last one
-    again.run.unlink()
-    log = again.finish(1e9)
+def test_a_finished_training_whose_result_is_lost_is_not_done_again(killed, undisturbed, tmp_path):
+    training = killed.copy(tmp_path / "copy")
+    training.finish(1e9)  # no checkpoint is due but the last one
+    training.run.unlink()
+    log = training.finish(1e9)
     assert resumed_at(log) == SETTINGS["training"]["iterations"]
-    assert_same_results(again, training)
+    assert_same_results(training, undisturbed)
 
 
-def test_of_two_processes_with_the_same_runs_one_trains_and_the_other_waits(new_training, killed, tmp_path):
-    alone, shared = killed.copy(tmp_path / "alone"), new_training("sam")
-    alone.finish()
-    processes = [shared.start(iterations=300), shared.start(iterations=300)]
-    logs = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], logs
-    assert sorted("waiting for another process that trains the same runs" in log for log in logs) == [False, True]
-    assert sorted(map(resumed_at, logs)) == [0, 300]
-    assert_same_results(shared, alone)
+def test_of_two_processes_with_the_same_runs_one_trains_and_the_other_waits(new_training, undisturbed):
+    shared = new_training()
+    first = shared.start()
+    shared.stop(first, 40)
+    second = shared.start()
+    assert any("waiting for another process that trains the same runs" in line for line in second.stderr)
+    first.send_signal(signal.SIGCONT)
+    logs = [process.communicate()[1] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], logs
+    assert list(map(resumed_at, logs)) == [0, SETTINGS["training"]["iterations"]]
+    assert_same_results(shared, undisturbed)
 
 
 def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
@@ -215,7 +225,7 @@ def test_a_checkpoint_of_other_settings_is_left_alone(killed, tmp_path):
 
 def test_a_checkpoint_of_other_code_is_left_alone(killed, tmp_path):
     training = replace(killed.copy(tmp_path / "copy"), source=shutil.copytree(killed.source, tmp_path / "src"))
-    with open(training.source / "hybridsam/methods.py", "a") as file:
+    with open(training.source / "hybridsam/training/methods.py", "a") as file:
         file.write("\n# changed\n")
     log = training.finish()
     assert "resuming" not in log

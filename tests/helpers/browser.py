@@ -25,7 +25,7 @@ FLAGS = (
     "--remote-debugging-pipe",  # commands on file descriptor 3, answers on 4, each ended by a zero byte
 )
 DOMAINS = ("Page", "Network", "Runtime", "Log")
-WAIT_SECONDS = 60
+BACKSTOP = 30 * 60  # seconds after which something hangs, on any machine
 SMALLEST = 11  # px, of text
 LOOK = """(() => {
     document.querySelectorAll("details").forEach(details => details.open = true);
@@ -83,7 +83,7 @@ class Browser:
     def _next(self) -> dict:
         """The next message of the browser."""
         while b"\0" not in self.unread:
-            assert select.select([self.process.stdout], [], [], WAIT_SECONDS)[0], "the browser does not answer"
+            assert select.select([self.process.stdout], [], [], BACKSTOP)[0], "the browser does not answer"
             received = os.read(self.process.stdout.fileno(), 1 << 20)
             assert received, "the browser has ended"
             self.unread += received

@@ -24,7 +24,7 @@ NODES, CPUS, MEGABYTES, GPUS = 3, 4, 16000, 2  # CPUs, memory and GPUs of each n
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "ip", "unshare", "nsenter")
 NAMESPACES = ("--mount", "--uts", "--net", "--pid")
 REAP = ("sh", "-c", "while :; do sleep 1; done")  # the first process, which has to bury the others
-WAIT_SECONDS = 60
+BACKSTOP = 30 * 60  # seconds after which something hangs, on any machine
 
 # proctrack/pgid: without cgroups, kill by process group. jobacct_gather: memory is sampled from /proc each second, and
 # a job above its limit is killed. config_overrides: what a node claims is believed. MinJobAge: squeue shows finished
@@ -54,7 +54,7 @@ JobAcctGatherParams=OverMemoryKill
 SlurmdParameters=config_overrides
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=20
+SlurmdTimeout=60
 KillWait=2
 MessageTimeout=10
 InactiveLimit=0
@@ -179,8 +179,15 @@ class Cluster:
     def begin(self, daemon: str) -> None:
         """Start ``slurmctld`` or ``slurmd-n1``, ``slurmd-n2`` …"""
         program, _, node = daemon.partition("-")
+        said = len(self._log(daemon))
+
+        def there() -> bool:
+            if "fatal:" in self._log(daemon)[said:]:
+                raise RuntimeError(f"{daemon} has ended: {self._log(daemon)[said:]}")
+            return bool(self._pid(daemon)) and self.run("kill", "-0", self._pid(daemon)).returncode == 0
+
         self.run(program, *(["-N", node] if node else ["-i"]), check=True)
-        self._wait(daemon, lambda: self._pid(daemon) and self.run("kill", "-0", self._pid(daemon)).returncode == 0)
+        self._wait(daemon, there)
 
     def kill(self, daemon: str) -> None:
         self.run("kill", "-KILL", self._pid(daemon), check=True)
@@ -197,6 +204,16 @@ class Cluster:
         """The number of a daemon in its namespace; empty before it has told it."""
         file = self.folder / f"{daemon}.pid"
         return file.read_text().strip() if file.exists() else ""
+
+    def _log(self, daemon: str) -> str:
+        file = self.folder / f"{daemon}.log"
+        return file.read_text() if file.exists() else ""
+
+    def wait_for_commands_to_fail(self) -> None:
+        """While the controller is away: wait until all commands that were asking it have given up, and one more has."""
+        for _ in range(2):
+            if self.run("squeue", capture_output=True).returncode == 0:
+                raise RuntimeError("the controller is not away")
 
     def lose_processes(self, job: "Job") -> None:
         """Kill what a job consists of, as a node's crash does: SLURM's own processes of it first."""
@@ -217,7 +234,7 @@ class Cluster:
         self._wait("its nodes", ready)
 
     def _wait(self, what: str, there) -> None:
-        end = time.monotonic() + WAIT_SECONDS
+        end = time.monotonic() + BACKSTOP
         while not there():
             if time.monotonic() > end:
                 logs = [f"--- {log}\n{log.read_text()[-2000:]}" for log in sorted(self.folder.glob("*.log"))]

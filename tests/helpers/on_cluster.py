@@ -1,7 +1,8 @@
-"""Projects whose Snakemake runs on a real SLURM, and trainings on it that are long enough to be disturbed."""
+"""Projects whose Snakemake runs on a real SLURM, and trainings on it that last until they have been disturbed."""
 
-import contextlib
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,35 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
-from safetensors import safe_open
 
 from helpers.cluster import Cluster, Job
+from helpers.held import GO
 from helpers.project import Project, copy_repository
 
-ITERATIONS = 30000
-LONG = {  # one task, one method and a training for each seed, long enough to be disturbed
-    "tasks": ["pendulum"],
-    "methods": ["erm"],
-    "seeds_per_job": 1,
-    "overrides.all.training": {"iterations": ITERATIONS, "record_every": 1000},
-}
-CUBE = "results/test/pendulum/cube.nc"
+ALONE = {"tasks": ["pendulum"], "methods": ["erm"], "seeds_per_job": 1}  # a training for each seed
+DATASET, CUBE = "results/test/pendulum/dataset.nc", "results/test/pendulum/cube.nc"
+ITERATIONS = 20  # by config/test.yaml
 SEEDS = range(5)
-WAIT_SECONDS = 400
-
-
-def seeds_of(blocks):
-    return [int(block.split("-")[0]) for block in blocks]
-
-
-def until(true, what, process=None):
-    """Wait for something to become true."""
-    end = time.monotonic() + WAIT_SECONDS
-    while not (found := true()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
-        assert process is None or process.poll() is None, f"snakemake ended before {what}"
-        time.sleep(0.2)
-    return found
+UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}  # states of a job
+BACKSTOP = 30 * 60  # seconds after which something hangs, on any machine
 
 
 @dataclass(frozen=True)
@@ -53,10 +36,19 @@ class OnCluster:
         """What the last Snakemake printed."""
         return (self.project.root / "output.txt").read_text()
 
-    def configure(self, blocks):
-        """LONG with these seeds, and checkpoints twice a second."""
-        self.project.edit("workflow/rules/train.smk", "--checkpoints", "--checkpoint-seconds 0.5 --checkpoints")
-        return self.project.configure(LONG | {"seeds": seeds_of(blocks)})
+    def hold_trainings(self):
+        """From now on a training waits after a few steps until it is let go."""
+        held = shlex.quote(str(Path(__file__).with_name("held.py")))
+        self.project.edit("workflow/rules/train.smk", "python -m hybridsam", f"python {held}")
+
+    def held(self):
+        """The steps at which trainings wait, by seeds."""
+        logs = {path.stem.removeprefix("seeds="): path.read_text() for path in self.project.root.glob("logs/*/*/*/*/*")}
+        found = {seeds: re.search(r"held at step (\d+)", log) for seeds, log in logs.items()}
+        return {seeds: int(match[1]) for seeds, match in found.items() if match}
+
+    def let_go(self):
+        (self.project.root / GO).touch()
 
     def start(self, *arguments, configuration="config/test.yaml"):
         """Start Snakemake with the SLURM profile, in a hurry but for that as a user does; returns its process."""
@@ -70,7 +62,16 @@ class OnCluster:
 
     def run(self, *arguments, **options):
         """Run Snakemake to its end; returns its exit status."""
-        return self.start(*arguments, **options).wait(WAIT_SECONDS)
+        return self.start(*arguments, **options).wait(BACKSTOP)
+
+    def wait_for(self, what, true, process=None):
+        """Wait for something to become true, as long as this Snakemake runs; returns what it became."""
+        end = time.monotonic() + BACKSTOP
+        while not (found := true()):
+            assert time.monotonic() < end, f"waited in vain for {what}: {self.output}"
+            assert process is None or process.poll() is None, f"snakemake ended before {what}: {self.output}"
+            time.sleep(0.2)
+        return found
 
     def log(self, seeds, run="erm/rho=0"):
         return (self.project.root / f"logs/test/pendulum/{run}/seeds={seeds}.log").read_text()
@@ -81,17 +82,14 @@ class OnCluster:
         jobs = [job for job in jobs if not states or job.state in states]
         return {job.comment.rpartition("_")[2]: job for job in (reversed(jobs) if first else jobs)}
 
+    def ended(self):
+        """The states of all trainings, once the last has ended."""
+        states = {job.state for job in self.trainings().values()}
+        return states if not states & UNDER_WAY else None
+
     def is_ours(self, job: Job):
         """Whether this project's last Snakemake submitted it."""
         return f"SLURM jobid {job.number} " in self.output
-
-    def steps(self):
-        """Steps of all checkpoints that are there."""
-        found = []
-        for path in (self.project.results / "pendulum/checkpoints").glob("*.safetensors"):
-            with contextlib.suppress(OSError), safe_open(path, "pt") as file:
-                found.append(int(file.metadata()["step"]))
-        return found
 
 
 def heed_interrupts():
@@ -99,12 +97,23 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def copy_with_dataset(root, simulated):
+    """A copy of the repository with the dataset of another project."""
+    copy_repository(root)
+    (root / DATASET).parent.mkdir(parents=True)
+    shutil.copy(simulated.root / DATASET, root / DATASET)
+
+
 def copy_undisturbed(root):
-    """A project with config/test.yaml for LONG with all SEEDS in one job, as a local Snakemake trains them."""
+    """A project with config/test.yaml for ALONE with all SEEDS in one job, as a local Snakemake trains them."""
     copy_repository(root)
     project = Project(root)
-    changed = project.configure(LONG | {"seeds": list(SEEDS), "seeds_per_job": len(SEEDS)})
+    changed = project.configure(ALONE | {"seeds": list(SEEDS), "seeds_per_job": len(SEEDS)})
     (root / changed).rename(root / "config/test.yaml")
+
+
+def seeds_of(blocks):
+    return [int(block.split("-")[0]) for block in blocks]
 
 
 def resumed_at(log):
