@@ -14,12 +14,11 @@ import yaml
 
 from hybridsam.core.blocks import blocks_of, canonical, seed_ranges
 from hybridsam.core.errors import UserError
-from hybridsam.core.files import write_whole
+from hybridsam.core.files import TWIN_MARK, write_whole
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.modules import source
 from hybridsam.core.provenance import closure
 from hybridsam.core.settings import differences, digest, merge, numbers, parse_yaml, without_sources
-from hybridsam.data.chambers import MARK
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
@@ -153,7 +152,7 @@ def settings_and_changes(*sections):
 def archive_at_hand(archive):
     """The archive, packed or unpacked, if it lies in the folder for people without network, else None."""
     folder = Path(experiment["offline_dir"])
-    if (folder / archive / MARK).exists():
+    if (folder / archive / TWIN_MARK).exists():
         sys.exit(f"experiment configuration: offline_dir: {folder / archive} is a SYNTHETIC TWIN, not measurements")
     return next((str(path) for path in (folder / f"{archive}.zip", folder / archive) if path.exists()), None)
 

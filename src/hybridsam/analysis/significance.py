@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 SIGNIFICANCE = 0.05
 
@@ -46,6 +45,8 @@ def paired_p(differences: np.ndarray) -> float:
         return float("nan")
     if not differences.any():
         return 1.0
+    from scipy import stats  # only now: most figures need no test, and it takes long to import
+
     with np.errstate(divide="ignore"):
         t = np.abs(differences.mean()) / stats.sem(differences)
     return float(2 * stats.t.sf(t, len(differences) - 1))
@@ -64,4 +65,6 @@ def interval(values: ArrayLike, level: float = 0.95) -> float:
     sample = np.asarray(values, dtype=float)
     if len(sample) < 2 or not np.isfinite(sample).all():
         return float("nan")
+    from scipy import stats
+
     return float(stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample))

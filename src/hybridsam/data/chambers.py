@@ -26,6 +26,7 @@ from urllib3.util import Retry
 
 from hybridsam.core import modules
 from hybridsam.core.errors import UserError
+from hybridsam.core.files import TWIN_MARK
 from hybridsam.core.records import TWIN
 from hybridsam.core.settings import typed, values_of
 
@@ -33,7 +34,6 @@ Location = Path | zipfile.Path  # of a file or folder, on disk or inside an arch
 
 RETRIES, BACKOFF_SECONDS, TIMEOUT_SECONDS = 3, 0.5, (10, 60)  # timeouts: to connect, between two pieces of an answer
 CHUNK, PROGRESS_SECONDS = 1 << 20, 10.0
-MARK = "TWIN.json"  # lies in the folder of every synthetic twin and in no measured archive
 ROOM = "Make room or choose another disk"
 BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -254,7 +254,7 @@ def is_twin(folder: Location) -> bool:
     -------
     bool
     """
-    return (folder / MARK).is_file()
+    return (folder / TWIN_MARK).is_file()
 
 
 def read_table(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import xarray as xr
-from scipy.integrate import solve_ivp
 
 from hybridsam.core import modules
 from hybridsam.core.settings import values_of
@@ -108,6 +107,8 @@ def simulate_ode(
 
 
 def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray) -> np.ndarray:
+    from scipy.integrate import solve_ivp  # only now: trainings load a task too, and simulate nothing
+
     def flat(t: float, x: np.ndarray) -> np.ndarray:
         return field(t, x.reshape(initial.shape)).ravel()
 

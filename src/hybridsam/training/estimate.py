@@ -39,7 +39,9 @@ def log_training(task: Settings, dataset: "xr.Dataset", block: Block) -> None:
     try:
         few, sizes = _beginning(dataset)
         training, costs, rate = _costs(task, few, sizes, [block.method])
-    except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
+    except UserError:  # training will say it
+        return
+    except Exception as error:  # such as of a model for which a few copies of a sample are no data
         logger.info(f"no estimate of the time: {_first_line(error)}")
         return
     seconds = training.iterations * costs[block.method].iteration(len(block.seeds), rate)

@@ -8,8 +8,8 @@ from typing import Any
 
 from hybridsam.core import modules
 from hybridsam.core.errors import UserError
+from hybridsam.core.files import TWIN_MARK
 from hybridsam.core.settings import values_of
-from hybridsam.data.chambers import MARK
 
 
 def simulate_twin(task: Mapping, folder: Path) -> None:
@@ -24,15 +24,15 @@ def write_twin(folder: Path, what: str, constants: Mapping[str, Any], fill: Call
 
     An older twin is replaced; measurements are not: UserError.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise UserError(f"{folder}: is there and no synthetic twin (no {MARK} in it); not replaced by one")
+    if folder.exists() and any(folder.iterdir()) and not (folder / TWIN_MARK).is_file():
+        raise UserError(f"{folder}: is there and no synthetic twin (no {TWIN_MARK} in it); not replaced by one")
     part = folder.with_name(f".{folder.name}.part")  # one name: what a killed simulation left is replaced, not joined
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         fill(part)
         mark = {"synthetic": True, "what": f"SYNTHETIC TWIN, not measured: {what}", "constants": dict(constants)}
-        (part / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+        (part / TWIN_MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
