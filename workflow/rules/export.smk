@@ -13,7 +13,7 @@ rule export_model:
         selection="results/{experiment}/{task}/selection.csv",
         runs=runs_of,
         weights=lambda wc: [str(Path(run).with_suffix(".safetensors")) for run in runs_of(wc)],
-        code=lambda wc: library("hybridsam.export", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.export", "hybridsam.analysis.selection", task_settings(wc.task)["module"]),
     output:
         model="results/{experiment}/{task}/models/{method}/model.safetensors",
         parameters="results/{experiment}/{task}/models/{method}/parameters.tsv",
