@@ -104,6 +104,7 @@ def test_a_missing_run_predicts_nothing(model, dataset, runs):
     assert found.sel({"method": "erm", "rho": 0.0}).notnull().all()
 
 
+@pytest.mark.slow
 def test_runs_that_were_written_predict_in_a_new_process(model, dataset, runs, settings, tmp_path):
     runs.to_netcdf(tmp_path / "runs.nc")
     dataset.to_netcdf(tmp_path / "dataset.nc")

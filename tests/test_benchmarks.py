@@ -55,6 +55,7 @@ def variants(task, problem):
     return found | {"jax": jax.JaxPeer(problem, 1, "cpu", "jax")}  # diffrax takes long to compile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", problems.TASKS)
 def test_the_peers_compute_what_the_library_computes(task, problem):
     small_problem, _ = problem(task)
@@ -106,6 +107,7 @@ def test_work_is_counted(task, flops, problem):
     assert problem(task)[0].gigaflops() == pytest.approx(flops / 1e9)
 
 
+@pytest.mark.slow
 def test_a_measurement_is_written_and_shown(problem, tmp_path, monkeypatch, capsys):
     task, output = "pendulum", tmp_path / "results.json"
     rates = {"sgemm_gigaflops": 100.0, "convolution_gigaflops": 50.0}

@@ -314,6 +314,7 @@ print(status["VmHWM"].split()[0], "torch" in sys.modules)  # getrusage begins wi
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_ten_thousand_images_are_read_in_little_memory(tmp_path):
     folder = tmp_path / "images_64"

@@ -346,6 +346,7 @@ def test_without_a_compiler_pytorch_takes_over_and_the_log_says_so(log, no_cache
     assert not list(no_cache.glob("**/*.so"))
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_or_is_damaged_is_no_error(log, no_cache, monkeypatch):
     assert faster_loss(Predation([4]), time_series(3, 4))
     (file,) = (no_cache / "hybridsam").glob("*.so")
@@ -358,6 +359,7 @@ def test_a_cache_that_cannot_be_written_or_is_damaged_is_no_error(log, no_cache,
         assert name in log.records[-1].message and log.records[-1].levelname == "WARNING"
 
 
+@pytest.mark.slow
 def test_compiled_code_is_found_in_the_cache_and_compiled_anew_for_other_code(no_cache):
     assert all(faster_loss(Predation(hidden), time_series(3, 4)) for hidden in ([4], [4], [7, 5]))
     assert len(list((no_cache / "hybridsam").iterdir())) == 1  # sizes of the network are no part of the code

@@ -274,6 +274,7 @@ def test_what_is_measured_is_drawn_with_its_numbers(scaling, monkeypatch, tmp_pa
     assert (numbers[["seconds", "predicted", "megabytes"]] > 0).all(axis=None)
 
 
+@pytest.mark.slow
 def test_the_fit_finds_the_constants_of_times_that_follow_the_law(scaling):
     points = [
         point | scaling.measure(point)

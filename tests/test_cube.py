@@ -83,6 +83,7 @@ def test_what_the_blocks_have_of_each_run_is_in_the_cube_too():
     np.testing.assert_array_equal(cube["more"][:, 0], [[1, 2, 3], [np.nan, 2, np.nan]])
 
 
+@pytest.mark.slow
 def test_blocks_need_not_be_in_memory_together():
     given = []
 

@@ -93,6 +93,7 @@ def test_jacobian_agrees_with_finite_differences():
     np.testing.assert_allclose(jacobian[:, 0], (high - low) / (2 * h), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_science_only_fit_is_not_caught_in_the_local_minimum_beside_its_start():
     model, dataset = shipped("duffing")
     data = trajectories(dataset, "train", torch.float64)

@@ -171,6 +171,7 @@ print(module.theta["omega"].item(), *states.flatten().tolist())
 """
 
 
+@pytest.mark.slow
 def test_the_workflow_exports_models_that_load_in_two_lines(project):
     folder = project.results / "pendulum/models/sam"
     exported = project.snakemake("--cores", "1", str((folder / "model.safetensors").relative_to(project.root)))

@@ -148,6 +148,7 @@ def test_errors_on_the_page_are_those_of_the_table(experiment, tmp_path):
     assert all(row[head.index("y-error")].startswith("432") for row in rows)
 
 
+@pytest.mark.slow
 def test_the_notebook_needs_only_task_and_experiment(experiment, tmp_path):
     """Run by Jupyter in the folder notebooks, beside results; the page made of it has no script and folds code in."""
     shutil.copytree(experiment("normal"), tmp_path / "results/made_up")
