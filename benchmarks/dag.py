@@ -1,7 +1,7 @@
 """Measure how planning a study and building its cube grow with the number of runs; one small run is trained.
 
 plan: `snakemake -n -q all`. start: a real Snakemake on two cores, until it starts the first training; then it is
-killed. Both in a copy of the repository, five tasks with ten strengths each, all data made. collect: files of one seed
+killed. Both in a copy of the repository, five tasks with ten rho each, all data made. collect: files of one seed
 each, copies of a run that was trained, into the cube. Every command is a process of its own. Needs Linux.
 
 Examples:
@@ -39,10 +39,10 @@ from hybridsam.core.provenance import fingerprint
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = ("Snakefile", "workflow", "config", "src", "envs", "notebooks")
 TASKS = ("pendulum", "reaction_diffusion", "duffing", "pendulum_images", "wind_tunnel")
-RUNS_PER_SEED = 50  # of these tasks, with ten strengths each
+RUNS_PER_SEED = 50  # of these tasks, with ten rho each
 PARTS = ("plan", "start", "collect")
 SEEDS_PER_JOB = (1, 20)  # the worst, and that of config/paper.yaml
-STRENGTHS = [f"{i / 100}" for i in range(1, 11)]  # of the run files
+RHOS = [f"{i / 100}" for i in range(1, 11)]  # of the run files
 SETTINGS = "task.json"  # of the run files
 CHOICE, FIRST = "Select jobs to execute", "rule train:"  # what Snakemake prints before it chooses, and of a training
 EVERY = 0.1  # seconds between two looks at a process's memory
@@ -161,14 +161,14 @@ def train_one(folder: Path) -> None:
     task = settings.merge(task, settings.numbers({"training": training, "model": {"hidden": [8, 8]}}))
     (folder / SETTINGS).write_text(json.dumps(task), encoding="utf-8")
     hybridsam(folder, "simulate", "--settings", SETTINGS, "--output", "dataset.nc")
-    run = ["--method", "sam", "--rho", STRENGTHS[0], "--seeds", "0", "--output", "run.nc"]
+    run = ["--method", "sam", "--rho", RHOS[0], "--seeds", "0", "--output", "run.nc"]
     hybridsam(folder, "train", "dataset.nc", "--settings", SETTINGS, *run)
 
 
 def copy_runs(folder: Path, runs: int) -> None:
     """Make run files of one seed each out of run.nc, where they are not there yet."""
     task, data = settings.load(folder / SETTINGS), fingerprint(records.read(folder / "dataset.nc", "dataset"))
-    for block in blocks_of({"sam": STRENGTHS}, range(runs // len(STRENGTHS)), 1):
+    for block in blocks_of({"sam": RHOS}, range(runs // len(RHOS)), 1):
         path = folder / "runs" / block.path
         if path.exists():
             continue
@@ -180,7 +180,7 @@ def copy_runs(folder: Path, runs: int) -> None:
 
 
 def collect(folder: Path, runs: int) -> dict:
-    grid = ["--grid", json.dumps({"sam": STRENGTHS}), "--seeds", f"0-{runs // len(STRENGTHS) - 1}"]
+    grid = ["--grid", json.dumps({"sam": RHOS}), "--seeds", f"0-{runs // len(RHOS) - 1}"]
     grid += ["--seeds-per-job", "1", "--threads", "2"]
     files = ["runs", "--dataset", "dataset.nc", "--settings", SETTINGS, *grid, "--output", "cube.nc"]
     found = hybridsam(folder, "collect", *files)
@@ -206,7 +206,7 @@ def measurements(parts: list[str], sizes: list[int], repeats: int, folder: Path)
         for part, once in {"plan": plan, "start": start}.items():
             for runs in sizes if part in parts else []:
                 for size in SEEDS_PER_JOB:
-                    jobs = len(TASKS) * len(STRENGTHS) * len(seed_ranges(range(runs // RUNS_PER_SEED), size))
+                    jobs = len(TASKS) * len(RHOS) * len(seed_ranges(range(runs // RUNS_PER_SEED), size))
                     what = {"part": part, "runs": runs, "seeds_per_job": size, "jobs": jobs}
                     yield repeated(repeats, what, lambda r=runs, s=size, once=once: once(workflow, r, s))
     if "collect" in parts:

@@ -1,6 +1,6 @@
 """Measure how long the report of many runs takes and how large it is: six tasks of the default experiment, 10,000 runs.
 
-One seed of every method and strength is trained for two iterations; then each cube is made as large as if there were
+One seed of every method and rho is trained for two iterations; then each cube is made as large as if there were
 many seeds and steps, with numbers that scatter, and the selection is made again. Measured are, from these files on,
 `snakemake --cores 2` to all figures, and then to tables, pages and entry page. Needs Linux.
 

@@ -10,8 +10,8 @@ from hybridsam.training.loop import BatchOrder, constrained, initial_state
 from hybridsam.training.loss import mean_squared_error
 
 SEEDS = (3, 1, 2)
-STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
-every_method = pytest.mark.parametrize("name", STRENGTHS)
+RHOS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
+every_method = pytest.mark.parametrize("name", RHOS)
 members = st.lists(st.integers(0, 2**31), min_size=1, max_size=4)
 
 
@@ -98,10 +98,10 @@ def test_validation_data_are_not_cut_into_batches(fit, loss, model, trajectories
 
 @every_method
 def test_a_member_trained_on_batches_equals_the_same_run_alone(fit, name):
-    strengths = [STRENGTHS[name]] * 3
-    block = fit(name, strengths, SEEDS, batch_size=2)
+    rhos = [RHOS[name]] * 3
+    block = fit(name, rhos, SEEDS, batch_size=2)
     for i, seed in enumerate(SEEDS):
-        alone = fit(name, strengths[:1], [seed], batch_size=2)
+        alone = fit(name, rhos[:1], [seed], batch_size=2)
         torch.testing.assert_close(block.w[[i]], alone.w, rtol=1e-12, atol=1e-12)
 
 

@@ -22,19 +22,19 @@ some_seeds = st.sets(st.integers(0, 60), min_size=1)
     ("rho", "text"),
     [(0, "0"), (0.0, "0"), (-0.0, "0"), (0.05, "0.05"), (1e-4, "1e-4"), ("1e-4", "1e-4"), (1, "1"), ("0.50", "0.5")],
 )
-def test_strengths_are_written_in_one_way(rho, text):
+def test_rhos_are_written_in_one_way(rho, text):
     assert canonical(rho) == text
 
 
 @given(rho=rhos)
-def test_written_strength_reads_back_as_the_same_number(rho):
+def test_a_written_rho_reads_back_as_the_same_number(rho):
     text = canonical(rho)
     assert float(text) == rho
     assert canonical(text) == text
 
 
 @pytest.mark.parametrize("rho", [-0.1, float("nan"), float("inf"), "large", "", None, [0.1]])
-def test_what_is_no_strength_is_refused(rho):
+def test_what_is_no_rho_is_refused(rho):
     with pytest.raises(UserError, match=r"rho: .* is not a number that is zero or larger"):
         canonical(rho)
     with pytest.raises(UserError, match=r"rho: .* is not a number that is zero or larger"):

@@ -171,7 +171,7 @@ def test_shipped_experiments_stand_alone(path):
 
 
 @every_experiment
-def test_every_method_of_a_shipped_experiment_has_its_strengths(path):
+def test_every_method_of_a_shipped_experiment_has_its_rhos(path):
     experiment = read(path)
     assert set(experiment["rho"]) == set(experiment["methods"]) - {"erm"}
     for grid in experiment["rho"].values():

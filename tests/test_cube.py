@@ -39,7 +39,7 @@ def test_cube_holds_every_run_at_its_place_and_marks_the_missing():
     assert len(runs_table(cube)) == 5
 
 
-def test_blocks_of_one_strength_join_along_seeds():
+def test_blocks_of_one_rho_join_along_seeds():
     later = block("erm", 0.0, [3, 4], [[1, 2], [1, 2]], np.ones((2, 3)))
     cube = cube_of(ERM, later)
     assert cube["seed"].values.tolist() == [0, 1, 2, 3, 4]
@@ -136,7 +136,7 @@ def test_a_run_file_says_when_training_began_and_ended_leaving_out_the_pause_of_
 
 @pytest.fixture
 def runs(tmp_path):
-    """The run files of erm and sam at two strengths, seeds 0 to 2, 5 and 6, beside dataset.nc and settings.json."""
+    """The run files of erm and sam at two rhos, seeds 0 to 2, 5 and 6, beside dataset.nc and settings.json."""
     settings = small.settings_of("pendulum")
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     records.write(dataset(synthetic="yes"), tmp_path / "dataset.nc", "dataset", "Data")

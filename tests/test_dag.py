@@ -8,7 +8,7 @@ import time
 import netCDF4
 import psutil
 import pytest
-from helpers import small
+from helpers import small, waiting
 
 sys.path.insert(0, str(small.ROOT / "benchmarks"))
 
@@ -29,28 +29,25 @@ def test_an_experiment_has_the_runs_that_are_asked_for(runs):
     chosen = dag.experiment(runs, 20)
     settings = sum(len(chosen["rho"].get(method, [0])) for method in chosen["methods"])
     assert len(chosen["tasks"]) * settings * len(chosen["seeds"]) == runs
-    assert len(dag.TASKS) * len(dag.STRENGTHS) == dag.RUNS_PER_SEED  # by which jobs are counted
+    assert len(dag.TASKS) * len(dag.RHOS) == dag.RUNS_PER_SEED  # by which jobs are counted
 
 
 def test_memory_is_that_of_the_process_and_of_what_it_starts(tmp_path):
-    use = "import time; held = b'x' * 300_000_000; time.sleep(0.5)"
-    nothing = dag.measure(python("import time; time.sleep(0.5)"), tmp_path)
+    use = "import time; held = b'x' * 300_000_000; time.sleep(2)"
+    nothing = dag.measure(python("import time; time.sleep(2)"), tmp_path)
     direct = dag.measure(python(use), tmp_path)
     started = dag.measure(python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {use!r}])"), tmp_path)
     assert nothing["megabytes"] < 100
     for found in (direct, started):
         assert 286 < found["megabytes"] < 400
-        assert found["seconds"] > 0.5
+        assert found["seconds"] > 2
 
 
 def test_a_command_is_killed_with_all_its_children_at_the_line_that_is_waited_for(tmp_path):
     before = time.perf_counter()
     found = dag.measure(python(ENDLESS), tmp_path, until="rule train:")
-    assert found["seconds"] < time.perf_counter() - before < 100
-    deadline = time.monotonic() + 20
-    while any(is_ours(process) for process in psutil.process_iter()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert found["seconds"] < time.perf_counter() - before
+    waiting.until("the end of all children", lambda: not any(map(is_ours, psutil.process_iter())))
 
 
 def is_ours(process):
@@ -67,20 +64,20 @@ def test_a_command_that_fails_is_no_measurement(tmp_path, until):
 
 
 @pytest.mark.slow
-def test_copies_of_a_run_are_runs_of_other_seeds_and_strengths(tmp_path):
+def test_copies_of_a_run_are_runs_of_other_seeds_and_rho(tmp_path):
     (tmp_path / dag.SETTINGS).write_text(json.dumps(small.settings_of("pendulum")))
     records.write(small.dataset_of("pendulum", tmp_path), tmp_path / "dataset.nc", "dataset", "Data")
-    run = ["--method", "sam", "--rho", dag.STRENGTHS[0], "--seeds", "0", "--output", "run.nc"]
+    run = ["--method", "sam", "--rho", dag.RHOS[0], "--seeds", "0", "--output", "run.nc"]
     dag.hybridsam(tmp_path, "train", "dataset.nc", "--settings", dag.SETTINGS, *run)
     for runs in (10, 30):
         dag.copy_runs(tmp_path, runs)
         dag.collect(tmp_path, runs)
     cube = records.read(tmp_path / "cube.nc", "cube")
     assert cube["seed"].values.tolist() == [0, 1, 2]
-    assert cube["rho"].values.tolist() == [float(rho) for rho in dag.STRENGTHS]
-    with netCDF4.Dataset(tmp_path / f"runs/sam/rho={dag.STRENGTHS[-1]}/seeds=2-2.nc") as file:
-        assert (file["rho"][0], file["seed"][0]) == (float(dag.STRENGTHS[-1]), 2)
-    (tmp_path / f"runs/sam/rho={dag.STRENGTHS[3]}/seeds=1-1.nc").unlink()
+    assert cube["rho"].values.tolist() == [float(rho) for rho in dag.RHOS]
+    with netCDF4.Dataset(tmp_path / f"runs/sam/rho={dag.RHOS[-1]}/seeds=2-2.nc") as file:
+        assert (file["rho"][0], file["seed"][0]) == (float(dag.RHOS[-1]), 2)
+    (tmp_path / f"runs/sam/rho={dag.RHOS[3]}/seeds=1-1.nc").unlink()
     with pytest.raises(SystemExit, match="no such file"):
         dag.collect(tmp_path, 30)
 
@@ -122,7 +119,7 @@ def test_a_wrong_option_gets_one_clear_line(arguments, message, monkeypatch, cap
 @pytest.mark.slow
 def test_a_study_is_planned_and_its_first_training_started_and_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(dag, "TASKS", ("pendulum",))
-    monkeypatch.setattr(dag, "RUNS_PER_SEED", len(dag.STRENGTHS))
+    monkeypatch.setattr(dag, "RUNS_PER_SEED", len(dag.RHOS))
     dag.prepare(tmp_path)
     planned, started = dag.plan(tmp_path, 20, 1), dag.start(tmp_path, 20, 1)
     assert 0 < started["choice_seconds"] < started["seconds"]

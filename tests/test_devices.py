@@ -28,12 +28,12 @@ def test_members_at_once_fill_the_memory_and_are_at_least_one():
 @pytest.mark.parametrize("name", ["freg", "asam"])
 @pytest.mark.parametrize("batch_size", [0, 3])
 def test_groups_of_members_change_nothing(fit, loss, trajectories, monkeypatch, caplog, name, batch_size):
-    strengths, seeds = [0.01, 0.02, 0.05, 0.1, torch.nan], [4, 1, 0, 2, 3]
-    whole = fit(name, strengths, seeds, batch_size=batch_size)
+    rhos, seeds = [0.01, 0.02, 0.05, 0.1, torch.nan], [4, 1, 0, 2, 3]
+    whole = fit(name, rhos, seeds, batch_size=batch_size)
     needed = devices.saved_bytes(lambda: loss(*weights(loss.model, seeds), trajectories()))
     monkeypatch.setattr(devices, "BYTES_ON_CPU", 2 * needed / len(seeds))
     with caplog.at_level(logging.INFO):
-        parts = fit(name, strengths, seeds, batch_size=batch_size)
+        parts = fit(name, rhos, seeds, batch_size=batch_size)
     assert "5 members, " in caplog.text and " at once" in caplog.text
     torch.testing.assert_close(parts.w, whole.w, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(parts.skipped, whole.skipped)

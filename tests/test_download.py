@@ -12,12 +12,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 
 import pytest
+from helpers import waiting
 
 from hybridsam.core.errors import UserError
 from hybridsam.data import chambers
@@ -94,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def stalls(self):
         self.start(len(CONTENT))
         self.wfile.write(CONTENT[: 2 * chambers.CHUNK + 1])
-        self.server.released.wait(60)
+        self.server.released.wait(waiting.BACKSTOP)
 
     def stalls_once(self):
         self.good() if self.server.asked[self.path] > 1 else self.stalls()
@@ -309,10 +309,7 @@ def test_a_killed_download_leaves_no_archive_and_the_next_one_succeeds(archive, 
     part = target.with_name("walks.zip.part")
     command = [sys.executable, "-c", DOWNLOAD, as_json(offered), str(target)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size >= chambers.CHUNK):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.01)
+    waiting.until("a first chunk", lambda: part.exists() and part.stat().st_size >= chambers.CHUNK, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert left(target) == ["walks.zip.part"]

@@ -92,7 +92,7 @@ def test_applied_gradient_of_a_quadratic_is_the_closed_form(name):
 
 @pytest.mark.parametrize("name", ["sam", "asam", "fsam", "l2reg", "freg"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_zero_strength_is_erm_to_the_bit(fit, name, dtype):
+def test_zero_rho_is_erm_to_the_bit(fit, name, dtype):
     plain = fit("erm", [0.0, 0.0], [0, 1], dtype=dtype)
     zero, other = (fit(name, [rho, rho], [0, 1], dtype=dtype) for rho in (0.0, 0.1))
     for key in ("w", "m", "v"):
@@ -291,7 +291,7 @@ def test_methods_without_a_penalty_minimize_the_mean_squared_error(loss, model, 
 
 
 @pytest.mark.parametrize("name", ["l2reg", "freg"])
-def test_penalties_are_added_in_proportion_to_each_members_strength(loss, model, trajectories, name):
+def test_penalties_are_added_in_proportion_to_each_members_rho(loss, model, trajectories, name):
     data, raw, phi = trajectories(), model.parameters.initial(3, torch.float64), random(3, len(model.network))
     penalty = (phi**2).sum(1) if name == "l2reg" else model.penalty(None, phi, data, None)
     error = mean_squared_error(loss, model.parameters.constrain(raw), phi, data)

@@ -13,9 +13,9 @@ from hybridsam.models.torch_module import TorchModule
 from hybridsam.tasks import pendulum
 from hybridsam.training.loop import generator
 
-STRENGTHS = {"erm": 0.0, "l2reg": 1e-3, "freg": 0.1, "sam": 0.05, "asam": 0.05, "fsam": 0.05}
+RHOS = {"erm": 0.0, "l2reg": 1e-3, "freg": 0.1, "sam": 0.05, "asam": 0.05, "fsam": 0.05}
 HISTORIES = ("theta", "train_loss", "validation_loss", "grad_norm_theta", "grad_norm_phi")
-every_method = pytest.mark.parametrize("method", STRENGTHS)
+every_method = pytest.mark.parametrize("method", RHOS)
 by_pytorch = pytest.mark.parametrize("loss_of", ["PyTorch"], indirect=True)
 
 
@@ -98,7 +98,7 @@ def test_gradient_of_a_member_is_that_of_the_module_and_zero_elsewhere():
 def test_training_through_a_module_equals_that_of_the_built_in_network(fit, method, monkeypatch):
     built_in, own = MLP((2, 8, 8, 2)), TorchModule(lambda: plain(nn.ReLU))
     monkeypatch.setattr(own, "initial", built_in.initial)
-    run = {"rho": [STRENGTHS[method]] * 2, "seeds": [3, 5], "iterations": 10}
+    run = {"rho": [RHOS[method]] * 2, "seeds": [3, 5], "iterations": 10}
     expected, found = (fit(method, model=model_with(network), **run) for network in (built_in, own))
     torch.testing.assert_close(found.w, expected.w, rtol=1e-8, atol=1e-10)
     for name in HISTORIES:
@@ -108,10 +108,10 @@ def test_training_through_a_module_equals_that_of_the_built_in_network(fit, meth
 @by_pytorch
 @every_method
 def test_a_member_equals_the_same_run_alone(fit, method):
-    model, strengths = model_with(TorchModule(Own)), [STRENGTHS[method] * factor for factor in (1, 2, 1)]
-    together = fit(method, strengths, [0, 1, 2], model=model, iterations=6)
-    for i, strength in enumerate(strengths):
-        alone = fit(method, [strength], [i], model=model_with(TorchModule(Own)), iterations=6)
+    model, rhos = model_with(TorchModule(Own)), [RHOS[method] * factor for factor in (1, 2, 1)]
+    together = fit(method, rhos, [0, 1, 2], model=model, iterations=6)
+    for i, rho in enumerate(rhos):
+        alone = fit(method, [rho], [i], model=model_with(TorchModule(Own)), iterations=6)
         torch.testing.assert_close(together.w[i], alone.w[0], rtol=1e-12, atol=1e-12)
     assert not torch.allclose(together.w[0], together.w[2], atol=1e-3)
 

@@ -67,7 +67,7 @@ def defined(statements, prefix=""):
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
     """What the Python of README.md prints, in a folder in which nothing is."""
-    [code] = re.findall(r"(?s)```python\n(.*?)```", text("README.md"))
+    code = "\n".join(re.findall(r"(?s)```python\n(.*?)```", text("README.md")))
     here = tmp_path_factory.mktemp("readme")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(

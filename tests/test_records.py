@@ -72,7 +72,7 @@ def test_nothing_but_the_file_is_left(written):
 
 @pytest.fixture
 def run_file(tmp_path):
-    """A run file of two methods, strengths and seeds."""
+    """A run file of two methods, rhos and seeds."""
     path = tmp_path / "runs.nc"
     runs = xr.Dataset(
         {

@@ -21,7 +21,7 @@ MISTAKES = {
     "seed given twice": ("seeds", [0, 0], ["seeds", "[0, 0]", "unique"]),
     "no seeds": ("seeds", [], ["seeds", "[]", "non-empty"]),
     "no iterations": ("overrides.all.training.iterations", 0, ["training.iterations", "0", "minimum of 1"]),
-    "method without strengths": ("rho.sam", None, ["rho.sam", "missing"]),
+    "method without rho": ("rho.sam", None, ["rho.sam", "missing"]),
     "override of an unknown task": ("overrides.wind", {"training": {}}, ["overrides", "'wind'", *TASKS]),
     "unknown key of the training": ("overrides.all.training.momentum", 0.9, ["training", "momentum", "clip_norm"]),
     "constant without a unit": ("overrides.duffing.data.g", {"value": 9.81, "source": "O"}, ["data.g", "unit"]),

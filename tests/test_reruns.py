@@ -79,7 +79,7 @@ def test_a_new_seed_trains_its_own_block_only(project):
     assert names(jobs, "collect") == {f"collect {task}" for task in TASKS}
 
 
-def test_a_new_strength_trains_its_own_blocks_only(project):
+def test_a_new_rho_trains_its_own_blocks_only(project):
     jobs = project.plan("all", configuration=project.configure({"rho.sam": [0.05, 0.1, 0.2]}))
     assert names(jobs, "simulate") == set()
     assert names(jobs, "train") == trainings(*TASKS, runs=["sam 0.2"])

@@ -13,11 +13,11 @@ from hybridsam.training.loop import BatchOrder, constrained, initial_state, trai
 from hybridsam.training.loss import Loss, mean_squared_error
 
 SEEDS = (3, 1, 2)
-STRENGTHS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
+RHOS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
 TENSORS = ("w", "m", "v", "updates", "skipped", "running")
 IMAGES = {"pixels": 6, "steps": 3, "train": 9, "validation": 3, "test": 3}
 IMAGE_MODEL = {"seen": 2, "encoder": [4], "latent": 1, "hidden": [4], "decoder": [3]}
-every_method = pytest.mark.parametrize("name", STRENGTHS)
+every_method = pytest.mark.parametrize("name", RHOS)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def image_model():
 
 @pytest.fixture
 def fit_images(image_model, images, training):
-    def run(name, strengths, seeds, checkpoint=None, **changes):
+    def run(name, rhos, seeds, checkpoint=None, **changes):
         how = training(**({"iterations": 8, "batch_size": 4, "record_every": 100} | changes))
         data = [image_model.data(images, split, getattr(torch, how.dtype), "cpu") for split in ("train", "validation")]
-        return train(Loss(image_model), get_method(name), strengths, seeds, *data, how, checkpoint)
+        return train(Loss(image_model), get_method(name), rhos, seeds, *data, how, checkpoint)
 
     return run
 
@@ -65,7 +65,7 @@ def torch_statistics(calls, member):
 @every_method
 def test_running_statistics_move_once_a_step_by_the_first_pass(fit_images, image_model, monkeypatch, name):
     calls = decoded(image_model, monkeypatch)
-    final = fit_images(name, [STRENGTHS[name]] * 2, [4, 7])
+    final = fit_images(name, [RHOS[name]] * 2, [4, 7])
     passes = 2 if name == "sam" else 1
     del calls[0]  # in which the memory that a member needs is measured
     assert len(calls) == passes * (8 + 1)  # the last step is recorded and takes no update
@@ -147,11 +147,11 @@ def test_evaluation_moves_no_statistics(fit_images):
 @pytest.mark.parametrize("name", ["erm", "sam"])
 def test_a_killed_training_resumes_to_the_same_bits(fit_images, tmp_path, name, step, dtype):
     """Two batches an epoch: killed in the middle of an epoch, between two, and after the last step."""
-    path, strengths = tmp_path / "block.safetensors", [0.05, torch.nan if name == "sam" else 0.0, 0.1]
+    path, rhos = tmp_path / "block.safetensors", [0.05, torch.nan if name == "sam" else 0.0, 0.1]
     with pytest.raises(Killed):
-        fit_images(name, strengths, SEEDS, KilledAt(path, step), dtype=dtype)
-    resumed = fit_images(name, strengths, SEEDS, Checkpoint(path), dtype=dtype)
-    whole = fit_images(name, strengths, SEEDS, dtype=dtype)
+        fit_images(name, rhos, SEEDS, KilledAt(path, step), dtype=dtype)
+    resumed = fit_images(name, rhos, SEEDS, Checkpoint(path), dtype=dtype)
+    whole = fit_images(name, rhos, SEEDS, dtype=dtype)
     assert resumed.step == whole.step == 8
     for key in TENSORS:
         torch.testing.assert_close(getattr(resumed, key), getattr(whole, key), rtol=0, atol=0, equal_nan=True)
@@ -169,10 +169,10 @@ def test_a_checkpoint_holds_the_running_statistics(fit_images, tmp_path):
 
 @every_method
 def test_a_member_of_a_block_with_batch_norm_equals_the_same_run_alone(fit_images, name):
-    strengths = [STRENGTHS[name]] * 3
-    block = fit_images(name, strengths, SEEDS)
+    rhos = [RHOS[name]] * 3
+    block = fit_images(name, rhos, SEEDS)
     for i, seed in enumerate(SEEDS):
-        alone = fit_images(name, strengths[:1], [seed])
+        alone = fit_images(name, rhos[:1], [seed])
         torch.testing.assert_close(block.running[[i]], alone.running, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(block.history["theta"][-1, [i]], alone.history["theta"][-1], rtol=1e-9, atol=1e-9)
         loss, of_alone = (state.history["validation_loss"][-1] for state in (block, alone))

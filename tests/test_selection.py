@@ -37,7 +37,7 @@ def test_one_seed_has_no_standard_error_and_all_rules_still_choose():
     assert np.isnan(row["theta_error_sd"])
 
 
-def test_diverged_runs_are_counted_and_never_make_a_strength_look_better():
+def test_diverged_runs_are_counted_and_never_make_a_rho_look_better():
     bad = runs_with("sam", 0.1, [0.1, 0.1, 0.1], [0.0, 0.0, 0.0])
     bad["status"][0, 0, 1] = "diverged"
     cube = cube_of(ERM, runs_with("sam", 0.02, [1.0, 1.0, 1.0], [0.9, 0.9, 0.9]), bad)
@@ -56,7 +56,7 @@ def test_a_method_of_which_all_runs_diverged_is_still_reported():
 
 
 def test_a_prediction_that_ran_away_on_validation_or_test_data_is_an_infinite_error():
-    """Not one that is left out of the mean, which would make the strength look better than the others."""
+    """Not one that is left out of the mean, which would make the rho look better than the others."""
     away = runs_with("sam", 0.1, [0.1, np.nan, 0.1], [0.1, 0.1, 0.1])
     cube = cube_of(ERM, away, runs_with("sam", 0.02, [0.5, 0.5, 0.5], [0.9, 0.9, 0.9]))
     assert runs_table(cube).query("rho == 0.1")["y_error"].tolist() == [0.2, np.inf, 0.2]
@@ -66,7 +66,7 @@ def test_a_prediction_that_ran_away_on_validation_or_test_data_is_an_infinite_er
     assert row["y_error_standing"] == "untested" and row["theta_error_standing"] == "best"
 
 
-def test_every_rule_compares_the_methods_at_its_own_strengths():
+def test_every_rule_compares_the_methods_at_its_own_rho():
     """Against scipy, by the seeds: sam is best by the oracle, at rho = 0.1, and erm by the validation error."""
     small, large = [0.8, 0.9, 1.2], [0.1, 0.2, 0.1]
     cube = cube_of(ERM, runs_with("sam", 0.02, [1.0, 1.1, 1.2], small), runs_with("sam", 0.1, [5.0, 5.1, 5.2], large))
@@ -112,7 +112,7 @@ def test_without_erm_there_is_nothing_to_pair_with():
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=6, unique=True), st.integers(0, 2**32 - 1))
-def test_occam_never_chooses_a_weaker_strength_than_the_validation_rule(rhos, seed):
+def test_occam_never_chooses_a_smaller_rho_than_the_validation_rule(rhos, seed):
     rng = np.random.default_rng(seed)
     runs = pd.DataFrame(
         [

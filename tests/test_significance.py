@@ -95,7 +95,7 @@ def test_one_seed_is_no_test():
 
 
 def test_equal_errors_are_tied_and_not_undefined():
-    """As of two methods that both end on a bound of theta, or of a strength so small that nothing changes."""
+    """As of two methods that both end on a bound of theta, or of a rho so small that nothing changes."""
     standing, p = compare(erm=[0.25, 0.5, 0.75], sam=[0.25, 0.5, 0.75])
     assert standing == {"erm": "best", "sam": "tied"}
     assert p["sam"] == 1

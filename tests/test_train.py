@@ -18,7 +18,7 @@ from hybridsam.models.ode import HybridODE
 from hybridsam.training.loop import Checkpoint, State, adam_step, generator, initial_state
 from hybridsam.training.loss import mean_squared_error
 
-STRENGTHS = (0.0, 0.02, 0.1)
+RHOS = (0.0, 0.02, 0.1)
 SEEDS = (3, 1, 2)
 TENSORS = ("w", "m", "v", "updates", "skipped")
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -114,8 +114,8 @@ def test_learning_rate_falls_from_its_start_to_its_end(training, iterations, rat
 @every_method
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
 def test_a_member_of_a_block_equals_the_same_run_alone(fit, name, dtype, tolerance):
-    block = fit(name, STRENGTHS, SEEDS, dtype=dtype)
-    for i, (rho, seed) in enumerate(zip(STRENGTHS, SEEDS, strict=True)):
+    block = fit(name, RHOS, SEEDS, dtype=dtype)
+    for i, (rho, seed) in enumerate(zip(RHOS, SEEDS, strict=True)):
         alone = fit(name, [rho], [seed], dtype=dtype)
         torch.testing.assert_close(block.w[[i]], alone.w, rtol=tolerance, atol=tolerance)
         for key, values in alone.history.items():
@@ -125,8 +125,8 @@ def test_a_member_of_a_block_equals_the_same_run_alone(fit, name, dtype, toleran
 @every_method
 def test_order_and_company_of_members_do_not_matter(fit, name):
     order = [2, 0]
-    block = fit(name, STRENGTHS, SEEDS)
-    other = fit(name, [STRENGTHS[i] for i in order], [SEEDS[i] for i in order])
+    block = fit(name, RHOS, SEEDS)
+    other = fit(name, [RHOS[i] for i in order], [SEEDS[i] for i in order])
     torch.testing.assert_close(other.w, block.w[order], rtol=1e-12, atol=1e-12)
     assert not torch.equal(block.w[0], block.w[2])
 
@@ -221,13 +221,13 @@ def test_training_ends_when_every_member_has_diverged(fit):
 @pytest.mark.parametrize("name", ["erm", "asam"])
 def test_a_killed_training_resumes_to_the_same_bits(fit, tmp_path, caplog, name, step):
     path = tmp_path / "block.safetensors"
-    strengths = [0.02, torch.nan if name == "asam" else 0.0, 0.1]
+    rhos = [0.02, torch.nan if name == "asam" else 0.0, 0.1]
     with pytest.raises(Killed):
-        fit(name, strengths, SEEDS, checkpoint=KilledAt(path, step))
+        fit(name, rhos, SEEDS, checkpoint=KilledAt(path, step))
     with caplog.at_level(logging.INFO):
-        resumed = fit(name, strengths, SEEDS, checkpoint=Checkpoint(path))
+        resumed = fit(name, rhos, SEEDS, checkpoint=Checkpoint(path))
     assert f"resuming at step {step} from {path}" in caplog.text
-    assert_same(resumed, fit(name, strengths, SEEDS))
+    assert_same(resumed, fit(name, rhos, SEEDS))
 
 
 def test_a_loaded_checkpoint_is_the_state_that_was_saved(fit, tmp_path):

@@ -7,12 +7,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import waiting
 
 from hybridsam.core import settings
 from hybridsam.core.errors import UserError
@@ -355,10 +355,7 @@ def test_a_killed_simulation_leaves_no_folder_that_counts(tmp_path):
     folder = tmp_path / "lt_camera_v1"
     command = [sys.executable, "-c", SIMULATE, json.dumps(LIGHT | {"images": 3000, "image_size": 64}), str(folder)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.rglob("*.jpg")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
-        time.sleep(0.01)
+    waiting.until("the first picture", lambda: list(tmp_path.rglob("*.jpg")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not folder.exists() and list(tmp_path.iterdir())

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from helpers.waiting import BACKSTOP
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless",
@@ -25,7 +27,6 @@ FLAGS = (
     "--remote-debugging-pipe",  # commands on file descriptor 3, answers on 4, each ended by a zero byte
 )
 DOMAINS = ("Page", "Network", "Runtime", "Log")
-BACKSTOP = 30 * 60  # seconds after which something hangs, on any machine
 SMALLEST = 11  # px, of text
 LOOK = """(() => {
     document.querySelectorAll("details").forEach(details => details.open = true);

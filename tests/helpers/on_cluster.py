@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import xarray as xr
 from helpers.cluster import Cluster, Job
 from helpers.held import GO
 from helpers.project import Project, copy_repository
+from helpers.waiting import BACKSTOP, until
 
 ALONE = {"tasks": ["pendulum"], "methods": ["erm"], "seeds_per_job": 1}  # a training for each seed
 DATASET, CUBE = "results/test/pendulum/dataset.nc", "results/test/pendulum/cube.nc"
 ITERATIONS = 20  # by config/test.yaml
 SEEDS = range(5)
 UNDER_WAY = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING"}  # states of a job
-BACKSTOP = 30 * 60  # seconds after which something hangs, on any machine
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,7 @@ class OnCluster:
 
     def wait_for(self, what, true, process=None):
         """Wait for something to become true, as long as this Snakemake runs; returns what it became."""
-        end = time.monotonic() + BACKSTOP
-        while not (found := true()):
-            assert time.monotonic() < end, f"waited in vain for {what}: {self.output}"
-            assert process is None or process.poll() is None, f"snakemake ended before {what}: {self.output}"
-            time.sleep(0.2)
-        return found
+        return until(what, true, process, lambda: self.output)
 
     def log(self, seeds, run="erm/rho=0"):
         return (self.project.root / f"logs/test/pendulum/{run}/seeds={seeds}.log").read_text()

@@ -90,7 +90,7 @@ def imported(file: Path) -> frozenset[Path]:
     for name in _names(file):
         if name.split(".")[0] == "hybridsam":
             found.add(_of_hybridsam(name, file))
-        elif PACKAGE not in file.parents:  # a package runs its __init__ files too
+        else:  # a package runs its __init__ files too
             parts = name.split(".")
             found |= {source(".".join(parts[:n]), Path.cwd()) for n in range(1, len(parts) + 1)}
     return frozenset(path for path in found if path and not (path.name == "__init__.py" and PACKAGE in path.parents))
