@@ -53,17 +53,17 @@ def run_file(settings, dataset, tmp_path_factory):
 
 
 def test_results_are_those_of_the_workflow_to_the_bit(runs, run_file):
-    ours = runs.sel({"method": "sam", "rho": 0.05})
+    ours = runs.sel(training_method="sam", rho=0.05)
     with xr.open_dataset(run_file) as theirs:
         for name in ("theta", "theta_history", "y_error", "train_loss", "validation_loss", "skipped_updates"):
             assert np.array_equal(ours[name], theirs[name][0, 0]), name
 
 
 def test_all_runs_are_on_labelled_axes(runs):
-    assert runs["theta"].dims == ("method", "rho", "seed", "parameter")
-    assert runs["method"].values.tolist() == ["erm", "sam"]
+    assert runs["theta"].dims == ("training_method", "rho", "seed", "parameter")
+    assert runs["training_method"].values.tolist() == ["erm", "sam"]
     assert runs["rho"].values.tolist() == [0, 0.05, 0.1]
-    status = runs["status"].sel({"method": "erm"}).transpose("rho", "seed").values
+    status = runs["status"].sel(training_method="erm").transpose("rho", "seed").values
     assert status.tolist() == [["completed"] * 2, ["missing"] * 2, ["missing"] * 2]
     assert {"theta_error", "y_error", "phi"} <= set(runs)
     assert runs["step"].values.tolist() == [0, 4, 8, 12]
@@ -77,8 +77,8 @@ def test_predictions_are_those_of_the_run_file(model, dataset, runs, run_file):
         for name in ("prediction", "prediction_science"):
             assert np.allclose(found[name][..., :examples, :, :], theirs[name], rtol=1e-5, atol=1e-6), name
             assert found[name].attrs == theirs[name].attrs
-            assert found[name].dims == ("method", "rho", "seed", "sample", "time", "component")
-    one = hybridsam.predict(model, runs.sel({"method": "sam", "rho": 0.05, "seed": 1}), dataset)
+            assert found[name].dims == ("training_method", "rho", "seed", "sample", "time", "component")
+    one = hybridsam.predict(model, runs.sel(training_method="sam", rho=0.05, seed=1), dataset)
     assert one["prediction"].dims == ("sample", "time", "component")
     assert np.allclose(one["prediction"], found["prediction"][0, 0, 1], rtol=1e-5, atol=1e-6)
 
@@ -86,7 +86,7 @@ def test_predictions_are_those_of_the_run_file(model, dataset, runs, run_file):
 def test_predictions_go_beyond_the_times_of_training(model, dataset, runs):
     times = dataset["time"].values
     longer = np.concatenate([times, times[-1] + times[1:]])
-    chosen = runs.sel({"method": "sam", "rho": 0.1})
+    chosen = runs.sel(training_method="sam", rho=0.1)
     short, long = (hybridsam.predict(model, chosen, dataset, times=t)["prediction"] for t in (times, longer))
     assert long["time"].values.tolist() == longer[1:].tolist()
     assert np.allclose(long.sel(time=times[1:]), short, atol=1e-6)
@@ -98,10 +98,15 @@ def test_predictions_go_beyond_the_times_of_training(model, dataset, runs):
     assert np.allclose(again, long.isel(seed=0, time=slice(len(times) - 1, None)), atol=1e-4)
 
 
+def test_runs_with_an_axis_that_sel_does_not_select_by_are_refused(model, dataset, runs):
+    with pytest.raises(UserError, match="the axis method is called training_method now: runs.rename"):
+        hybridsam.predict(model, runs.rename(training_method="method"), dataset)
+
+
 def test_a_missing_run_predicts_nothing(model, dataset, runs):
     found = hybridsam.predict(model, runs, dataset)["prediction"]
-    assert found.sel({"method": "erm", "rho": 0.1}).isnull().all()
-    assert found.sel({"method": "erm", "rho": 0.0}).notnull().all()
+    assert found.sel(training_method="erm", rho=0.1).isnull().all()
+    assert found.sel(training_method="erm", rho=0.0).notnull().all()
 
 
 @pytest.mark.slow

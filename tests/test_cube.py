@@ -29,11 +29,11 @@ from hybridsam.training.checkpoint import Checkpoint
 def test_cube_holds_every_run_at_its_place_and_marks_the_missing():
     cube = cube_of(ERM, runs_with("sam", 0.1, [4.0], [0.1]), runs_with("sam", 0.05, [5.0], [0.2]))
     assert cube["rho"].values.tolist() == [0.0, 0.05, 0.1]
-    assert cube["theta"].sel({"method": "sam", "rho": 0.05, "seed": 0, "parameter": "a"}).item() == 1.2
-    assert cube["status"].sel({"method": "sam", "rho": 0.05, "seed": 1}).item() == "missing"
-    assert cube["status"].sel({"method": "erm", "rho": 0.1, "seed": 0}).item() == "missing"
-    assert np.isnan(cube["theta"].sel({"method": "erm", "rho": 0.1})).all()
-    assert cube["seconds"].sel({"method": "erm", "rho": 0.0}).values.tolist() == [2.0, 2.0, 2.0]
+    assert cube["theta"].sel(training_method="sam", rho=0.05, seed=0, parameter="a").item() == 1.2
+    assert cube["status"].sel(training_method="sam", rho=0.05, seed=1).item() == "missing"
+    assert cube["status"].sel(training_method="erm", rho=0.1, seed=0).item() == "missing"
+    assert np.isnan(cube["theta"].sel(training_method="erm", rho=0.1)).all()
+    assert cube["seconds"].sel(training_method="erm", rho=0.0).values.tolist() == [2.0, 2.0, 2.0]
     assert "prediction" not in cube and "file" not in cube
     assert cube["samples"].to_series().to_dict() == {"train": 2, "validation": 1, "test": 1}
     assert len(runs_table(cube)) == 5
@@ -67,7 +67,7 @@ def test_a_task_measures_errors_of_theta_in_its_own_way():
         return {"theta_error": (theta["a"] - truth["a"], "signed"), "theta_ratio": (theta["b"] / truth["b"], "ratio")}
 
     cube = cube_of(ERM, theta_metrics=theta_metrics)
-    theta = cube["theta"].sel({"method": "erm", "rho": 0.0})
+    theta = cube["theta"].sel(training_method="erm", rho=0.0)
     np.testing.assert_allclose(cube["theta_error"].values[0, 0], theta.sel(parameter="a") - 1.0)
     runs, row = runs_table(cube), select(cube).iloc[0]
     np.testing.assert_allclose(runs["theta_ratio"], theta.sel(parameter="b") / 2.0)
@@ -78,7 +78,7 @@ def test_a_task_measures_errors_of_theta_in_its_own_way():
 def test_what_the_blocks_have_of_each_run_is_in_the_cube_too():
     """Such as the files that they were read from, and what a task or a later version adds."""
     names = ERM.assign(file=(RUN, np.array([[["a.nc", "a.nc", "b.nc"]]], dtype=object)), more=(RUN, [[[1, 2, 3]]]))
-    cube = cube_of(names, names.assign_coords(method=["sam"]).isel(seed=[1]))
+    cube = cube_of(names, names.assign_coords(training_method=["sam"]).isel(seed=[1]))
     assert cube["file"].values[:, 0].tolist() == [["a.nc", "a.nc", "b.nc"], ["", "a.nc", ""]]
     np.testing.assert_array_equal(cube["more"][:, 0], [[1, 2, 3], [np.nan, 2, np.nan]])
 
@@ -178,13 +178,13 @@ def collected(runs, tmp_path):
 def test_the_cube_holds_the_numbers_of_the_files_to_the_bit(runs, collected, tmp_path, arguments):
     assert collected(*arguments) == 0
     cube = records.read(tmp_path / "cube.nc", "cube")
-    assert cube.sizes == {"method": 2, "rho": 3, "seed": 5, "parameter": 2, "split": 3, "step": 1}
+    assert cube.sizes == {"training_method": 2, "rho": 3, "seed": 5, "parameter": 2, "split": 3, "step": 1}
     assert int((cube["status"] != "missing").sum()) == 3 * 5
     assert cube.attrs["runs_device"] == "GPU | cpu"
     for path in runs:
         made = xr.load_dataset(path)
         for seed in made["seed"].values:
-            run = {"method": made["method"].item(), "rho": made["rho"].item(), "seed": seed}
+            run = {"training_method": made["training_method"].item(), "rho": made["rho"].item(), "seed": seed}
             for name in ("theta", "y_error", "skipped_updates", "theta_history", "grad_norm_phi", "status"):
                 np.testing.assert_array_equal(cube[name].sel(run).values, made[name].sel(run).values, strict=False)
                 assert cube[name].attrs == made[name].attrs
@@ -193,7 +193,7 @@ def test_the_cube_holds_the_numbers_of_the_files_to_the_bit(runs, collected, tmp
     for name in ("parameter", "parameter_units", "split", "step", "learning_rate"):
         xr.testing.assert_identical(cube[name].variable, made[name].variable)
     missing = cube.where(cube["status"] == "missing", drop=True)
-    assert missing.sizes["method"] and np.isnan(missing["theta"].sel({"method": "erm", "rho": 0.1})).all()
+    assert missing.sizes["training_method"] and np.isnan(missing["theta"].sel(training_method="erm", rho=0.1)).all()
 
 
 def test_only_what_is_configured_is_collected(runs, collected, tmp_path):
@@ -252,9 +252,9 @@ def test_the_cube_leads_to_the_run_files_from_where_it_lies(runs, tmp_path):
     settings, data = small.settings_of("pendulum"), records.read(tmp_path / "dataset.nc", "dataset")
     for folder, before in ((tmp_path, "runs"), (tmp_path / "runs/erm", ".."), (tmp_path / "elsewhere", "../runs")):
         files = collect(settings, data, runs, folder)["file"]
-        found = files.sel({"method": "sam", "rho": 0.1, "seed": 6}).item()
+        found = files.sel(training_method="sam", rho=0.1, seed=6).item()
         assert found == f"{before}/sam/rho=0.1/seeds=5-6.nc"
-        assert files.sel({"method": "erm", "rho": 0.1, "seed": 6}).item() == ""
+        assert files.sel(training_method="erm", rho=0.1, seed=6).item() == ""
 
 
 def test_without_run_files_there_is_no_cube(collected, runs, capsys):

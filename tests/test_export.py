@@ -27,7 +27,7 @@ def fitted(task, folder, seeds=2, method="sam"):
     model = modules.load(settings["module"]).build(settings["model"])
     dataset = small.dataset_of(task, folder)
     runs = hybridsam.fit(model, dataset, {method: [0.05]}, seeds, "cpu", progress=False, **settings["training"])
-    return model, dataset, runs.sel({"method": method, "rho": 0.05})
+    return model, dataset, runs.sel(training_method=method, rho=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_only_one_run_that_was_completed_becomes_a_module(pendulum):
     with pytest.raises(UserError, match=r"run: has several of seed \[0, 1\]; select one of each"):
         hybridsam.to_module(model, runs, dataset)
     gone = runs.isel(seed=0).assign(status=((), "diverged"))
-    with pytest.raises(UserError, match=r"run: method sam, rho 0.05, seed 0: diverged; only a completed run"):
+    with pytest.raises(UserError, match=r"run: training_method sam, rho 0.05, seed 0: diverged; only a completed run"):
         hybridsam.to_module(model, gone, dataset)
     with pytest.raises(UserError, match="no variable phi"):
         hybridsam.to_module(model, runs.isel(seed=0).drop_vars("phi"), dataset)
@@ -149,8 +149,8 @@ def test_the_best_of_the_selected_runs_is_chosen():
     error = [[[0.1, 0.3], [0.1, 0.2], [0.1, 0.1]]]  # rho, seed, split
     cube = xr.Dataset(
         {"y_error": (("rho", "seed", "split"), error), "status": (("rho", "seed"), [["completed"] * 2 + ["diverged"]])},
-        coords={"method": "sam", "rho": [0.1], "seed": [3, 4, 5], "split": ["test", "validation"]},
-    ).expand_dims("method")
+        coords={"training_method": "sam", "rho": [0.1], "seed": [3, 4, 5], "split": ["test", "validation"]},
+    ).expand_dims("training_method")
     selection = pd.DataFrame({"method": ["sam"], "rule": ["validation"], "rho": [0.1]})
     runs = export.selected(cube, selection, "sam", "validation")
     assert export.best_run(runs)["seed"] == 4  # seed 5 has a lower error, but diverged
@@ -191,7 +191,7 @@ def test_the_workflow_exports_models_that_load_in_two_lines(project):
         {"state": (("sample", "time", "component"), np.array([[[1.0, 0.0]] * 3]), {"units": "1"})},
         coords={"time": [0, 0.5, 1], "split": ("sample", ["test"]), "component": ["q", "p"]},
     )
-    run = block.sel(seed=best["seed"].item()).squeeze(["method", "rho"])
+    run = block.sel(seed=best["seed"].item()).squeeze(["training_method", "rho"])
     expected = hybridsam.predict(model, run, one)["prediction"]
     assert np.allclose(states, expected.values.ravel(), atol=1e-5)
 

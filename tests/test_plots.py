@@ -93,7 +93,7 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
             "sample": ("example", numbers),
         },
         coords={
-            "method": [method],
+            "training_method": [method],
             "rho": [rho],
             "seed": seeds,
             "parameter": list(TRUTH),
@@ -138,7 +138,7 @@ def nine_parameters(cube: xr.Dataset) -> xr.Dataset:
 
 def endless(cube: xr.Dataset) -> xr.Dataset:
     """Runs of erm that completed with errors that are not finite."""
-    infinite = cube["y_error"].where(cube["method"] != "erm", np.inf)
+    infinite = cube["y_error"].where(cube["training_method"] != "erm", np.inf)
     return cube.assign(y_error=infinite.assign_attrs(cube["y_error"].attrs))
 
 
@@ -187,7 +187,7 @@ def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     figure.get_layout_engine().execute(figure)
     texts = [text for text in figure.findobj(match=lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
     assert texts and min(text.get_fontsize() for text in texts) >= 8
-    assert set(table["method"]) == set(results(case).cube["method"].values)
+    assert set(table["method"]) == set(results(case).cube["training_method"].values)
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN") == (case == "twin")
     caption = captions.caption(name, table)
     assert "n = " in caption and "  " not in caption
@@ -201,7 +201,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
     table, figure = drawn("theta_training", results(case))
     cube, selected = results(case).cube, results(case).selected.set_index("method")
     for axis, method in zip(figure.axes, in_order(GRID), strict=False):  # the first row: k
-        runs = cube.sel({"method": method, "rho": selected.loc[method, "rho"], "parameter": "k"})
+        runs = cube.sel(training_method=method, rho=selected.loc[method, "rho"], parameter="k")
         completed = runs.sel(seed=runs["status"].values == "completed")
         lines = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(STEPS)]
         np.testing.assert_allclose(lines[:-1], runs["theta_history"].transpose("seed", "step"), rtol=1e-5)
@@ -209,7 +209,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
         assert any(np.allclose(line.get_ydata(), TRUTH["k"]) for line in axis.get_lines())
     assert figure.legends[0].get_texts()[0].get_text() == "true value"
     values = table[(table["statistic"] == "run") & (table["method"] == "sam") & (table["parameter"] == "mass")]
-    runs = cube["theta_history"].sel({"method": "sam", "rho": selected.loc["sam", "rho"], "parameter": "mass"})
+    runs = cube["theta_history"].sel(training_method="sam", rho=selected.loc["sam", "rho"], parameter="mass")
     assert list(values.filter(like="step=")) == [f"step={step}" for step in STEPS]
     np.testing.assert_allclose(values.filter(like="step="), runs.transpose("seed", "step"), rtol=1e-5)
 
@@ -246,7 +246,7 @@ def test_the_losses_are_those_of_the_cube(results):
     rho = results("normal").selected.set_index("method").loc["fsam", "rho"]
     for split, name in (("training", "train_loss"), ("validation", "validation_loss")):
         rows = table[(table["method"] == "fsam") & (table["split"] == split) & (table["statistic"] == "run")]
-        expected = results("normal").cube[name].sel({"method": "fsam", "rho": rho})
+        expected = results("normal").cube[name].sel(training_method="fsam", rho=rho)
         np.testing.assert_allclose(rows.filter(like="step="), expected.transpose("seed", "step"), rtol=1e-5)
 
 
@@ -376,7 +376,7 @@ def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypat
 def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
-    cube["status"].loc[{"method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
+    cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
     assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {"completed": 15, "diverged": 5, "missing": 1}
     paired = task_page.paired(made.selection)
     assert paired.loc[("validation", "fsam"), "n_paired"] == 2

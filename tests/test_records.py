@@ -79,7 +79,7 @@ def run_file(tmp_path):
             name: (dims, np.random.default_rng(0).random([2] * len(dims)))
             for name, dims in records.REQUIRED["runs"].items()
         },
-        coords={"method": ["erm", "sam"], "rho": [0.0, 0.1], "seed": [3, 4], "parameter": ["a", "b"]},
+        coords={"training_method": ["erm", "sam"], "rho": [0.0, 0.1], "seed": [3, 4], "parameter": ["a", "b"]},
         attrs={"seconds": 1.5, "device": "cpu"},
     )
     runs["status"] = RUN, np.array(["completed", "diverged"] * 4, dtype=object).reshape(2, 2, 2)
@@ -100,6 +100,16 @@ def test_numbers_are_those_that_xarray_reads(run_file):
         assert not np.ma.isMaskedArray(values)
         assert values.dtype == whole[name].dtype or whole[name].dtype.kind in "OU"
     assert found.attrs == whole.attrs
+
+
+def test_a_file_of_an_older_version_has_the_axis_of_today(run_file):
+    """Which was called method, by which xarray's sel does not select."""
+    expected, numbers = read(run_file, "runs"), read_numbers(run_file)
+    old = expected.rename(training_method="method")
+    write(old, run_file, "runs", "Old")
+    assert read(run_file, "runs").equals(expected)
+    assert read_numbers(run_file).variables.keys() == numbers.variables.keys()
+    assert expected.sel(training_method="sam", seed=4)["theta"].dims == ("rho", "parameter")
 
 
 # Refusals
@@ -127,7 +137,7 @@ def test_of_other_files_no_numbers_are_read(run_file, written):
     with pytest.raises(UserError, match=r"dataset\.nc: expected a hybridsam runs file, found dataset"):
         read_numbers(written)
     write(read(run_file, "runs").drop_vars("status"), run_file, "runs", "Changed")
-    with pytest.raises(UserError, match=r"the variable status\(method, rho, seed\) is missing") as refused:
+    with pytest.raises(UserError, match=r"the variable status\(training_method, rho, seed\) is missing") as refused:
         read_numbers(run_file)
     assert str(run_file) in str(refused.value)
 

@@ -30,7 +30,7 @@ TARGETS = {  # task -> dimensions of a prediction with their sizes
     "light_tunnel": {"y": 8, "x": 8, "channel": 3},
     "light_sensors": {"component": 6},
 }
-RUN = {"method": 1, "rho": 1, "seed": 2}
+RUN = {"training_method": 1, "rho": 1, "seed": 2}
 every_task = pytest.mark.parametrize("task", small.TASKS)
 every_method = pytest.mark.parametrize("method", METHODS)
 

@@ -24,8 +24,8 @@ whatever theta is. Sharpness-aware minimization that perturbs phi alone keeps it
     theta = hs.Parameters([hs.Parameter("k", unit="s-2", start=0.5)])
     model = hs.HybridODE(science, theta, hs.MLP((2, 32, 32, 2)), hs.Solver(method="rk4", step=0.25))
     runs = hs.fit(model, dataset, methods={"erm": [0], "fsam": [0.1, 0.3]}, seeds=3)
-    runs["theta"].mean("seed")                  # an xarray Dataset on (method, rho, seed)
-    fsam = runs.sel({"method": "fsam", "rho": 0.3})
+    runs["theta"].mean("seed")                  # an xarray Dataset on (training_method, rho, seed)
+    fsam = runs.sel(training_method="fsam", rho=0.3)
     hs.predict(model, fsam, dataset, times=range(100))
     hs.parameter_table(model, fsam)             # theta with its spread, in the format of PEtab
     hs.to_module(model, fsam.sel(seed=0), dataset)    # one run as a plain nn.Module, without a member axis

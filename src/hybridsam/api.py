@@ -70,7 +70,7 @@ def fit(
     Returns
     -------
     xarray.Dataset
-        On the axes (method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (..., split),
+        On the axes (training_method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (..., split),
         ``theta_error`` where the truth is known, ``status`` (completed, diverged, or missing where a method was not run
         at a rho), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`. Write it
         with ``to_netcdf``.
@@ -151,8 +151,8 @@ def predict(
     ----------
     model : HybridModel
     runs : xarray.Dataset
-        Of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel({"method": "fsam", "rho":
-        0.05})``.
+        Of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel(training_method="fsam",
+        rho=0.05)``.
     dataset : xarray.Dataset
         The one they were trained on, or another with the same variables; a law that was standardised needs the same
         training samples in it.
@@ -207,7 +207,9 @@ def predict(
 
 
 def dtype_of(runs: xr.Dataset) -> torch.dtype:
-    """The type of numbers in which the runs were trained; raises UserError for runs without their networks."""
+    """The type of numbers in which runs were trained; raises UserError for those of old, or without their networks."""
+    if "method" in runs.coords:
+        raise UserError("runs: the axis method is called training_method now: runs.rename(method='training_method')")
     if "phi" not in runs:
         raise UserError("runs: no variable phi; allowed are results of hybridsam.fit and of hybridsam.load_runs")
     configuration = json.loads(runs.attrs["configuration"])
@@ -215,7 +217,7 @@ def dtype_of(runs: xr.Dataset) -> torch.dtype:
 
 
 def _with_network(runs: xr.Dataset, model: HybridModel, weights: Mapping[str, Tensor]) -> xr.Dataset:
-    """The runs with ``phi`` (method, rho, seed, weight), and the running statistics of BatchNorm."""
+    """The runs with ``phi`` (training_method, rho, seed, weight), and the running statistics of BatchNorm."""
 
     def vector(names: Sequence[str]) -> np.ndarray:
         parts = [weights[f"network.{name}"].flatten(1) for name in names]

@@ -136,8 +136,8 @@ def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> Hybri
     ----------
     model : HybridModel
     run : xarray.Dataset
-        One of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel({"method": "sam", "rho": 0.05,
-        "seed": 0})``.
+        One of :func:`hybridsam.fit` or :func:`hybridsam.load_runs`, such as ``runs.sel(training_method="sam",
+        rho=0.05, seed=0)``.
     dataset : xarray.Dataset
         The one it was trained on, whose mean and scale a law may need.
 
@@ -213,13 +213,13 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
     UserError
         If no run completed, and for several methods or values of rho.
     """
-    if several := [f"{name} {runs[name].values.tolist()}" for name in ("method", "rho") if name in runs.dims]:
+    if several := [f"{name} {runs[name].values.tolist()}" for name in RUN[:2] if name in runs.dims]:
         raise UserError(f"runs: have several of {', '.join(several)}; select one of each")
     completed = runs["theta"].where(runs["status"] == "completed")
     over = [name for name in ("seed",) if name in completed.dims]
     n = int((runs["status"] == "completed").sum())
     if not n:
-        raise UserError(f"runs: none of method {runs['method'].item()}, rho {runs['rho'].item():g} completed")
+        raise UserError(f"runs: none of method {runs['training_method'].item()}, rho {runs['rho'].item():g} completed")
     rows = model.parameters.rows
     return pd.DataFrame(
         {
@@ -244,14 +244,14 @@ def selected(cube: xr.Dataset, selection: pd.DataFrame, method: str, rule: str) 
         raise UserError(
             f"method {method}, rule {rule}: not selected; there are methods {known['method']}, rules {known['rule']}"
         )
-    return cube.sel({"method": method, "rho": chosen["rho"].item()})
+    return cube.sel(training_method=method, rho=chosen["rho"].item())
 
 
 def best_run(runs: xr.Dataset) -> xr.Dataset:
     """Of the completed runs of one method and rho, that with the lowest validation error."""
     errors = runs["y_error"].sel(split="validation").where(runs["status"] == "completed")
     if errors.isnull().all():
-        raise UserError(f"runs: none of method {runs['method'].item()}, rho {runs['rho'].item():g} completed")
+        raise UserError(f"runs: none of method {runs['training_method'].item()}, rho {runs['rho'].item():g} completed")
     return runs.isel(seed=int(errors.argmin("seed")))
 
 

@@ -27,7 +27,7 @@ def block(method, rho, seeds, theta, y_error, status="completed"):
             "prediction": ((*RUN, "example"), np.ones((1, 1, n, 1))),
         },
         coords={
-            "method": [method],
+            "training_method": [method],
             "rho": [rho],
             "seed": list(seeds),
             "parameter": ["a", "b"],

@@ -1,4 +1,4 @@
-"""The cube of a task: all its runs on the axes (method, rho, seed), and their errors against the truth."""
+"""The cube of a task: all its runs on the axes (training_method, rho, seed), and their errors against the truth."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,7 +56,7 @@ def combine(
     dataset: xr.Dataset,
     theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
-    """All blocks of a task on the axes (method, rho, seed); combinations that were not run have status ``missing``.
+    """All blocks of a task on the axes of runs; combinations that were not run have status ``missing``.
 
     blocks: one after the other; of none is more kept than what goes into the cube, so predictions are not. like: one of
     the blocks, whole, for the units and what all have in common. theta_metrics: see :func:`add_errors`.
@@ -64,7 +64,7 @@ def combine(
     per_run = {str(name): variable for name, variable in like.data_vars.items() if is_of_runs(variable.dims)}
     parts = [_Part.of(block, per_run) for block in blocks]
     axes: dict[str, list] = {
-        "method": list(dict.fromkeys(part.method for part in parts)),
+        "training_method": list(dict.fromkeys(part.method for part in parts)),
         "rho": sorted({part.rho for part in parts}),
         "seed": sorted({seed for part in parts for seed in part.seeds}),
     }
@@ -90,14 +90,14 @@ def combine(
 def _on_axes(
     parts: Iterable[_Part], axes: Mapping[str, Sequence], name: str, of_a_run: tuple[int, ...] = ()
 ) -> np.ndarray:
-    """Values (method, rho, seed, *of_a_run) of one name from all parts; where there are none, what ``MISSING`` says."""
+    """Values (run, *of_a_run) of one name from all parts; where there are none, what ``MISSING`` says."""
     position = {axis: {label: i for i, label in enumerate(labels)} for axis, labels in axes.items()}
     missing = MISSING.get(name, np.nan)
     kind = object if isinstance(missing, str) else float
     whole = np.full((*map(len, axes.values()), *of_a_run), missing, dtype=kind)
     for part in parts:
         seeds = [position["seed"][seed] for seed in part.seeds]
-        whole[position["method"][part.method], position["rho"][part.rho], seeds] = part.values[name]
+        whole[position["training_method"][part.method], position["rho"][part.rho], seeds] = part.values[name]
     return whole
 
 
@@ -155,8 +155,8 @@ def runs_table(cube: xr.Dataset) -> pd.DataFrame:
     for name in metrics_of(cube):
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}
-    table = pd.DataFrame(frames).reset_index()
+    table = pd.DataFrame(frames).reset_index().rename(columns={"training_method": "method"})
     for name in table.columns.intersection(["validation_error", "y_error", "y_error_over_noise"]):
         table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
-    table["method"] = pd.Categorical(table["method"], cube["method"].values.tolist(), ordered=True)
-    return table[table["status"] != "missing"].sort_values(list(RUN), ignore_index=True)
+    table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
+    return table[table["status"] != "missing"].sort_values(["method", "rho", "seed"], ignore_index=True)

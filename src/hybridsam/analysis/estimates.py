@@ -17,7 +17,7 @@ def theta_estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.
     """
     rows = []
     for chosen in _of_rule(selection, rule).itertuples():
-        runs = cube.sel({"method": chosen.Index, "rho": chosen.rho})
+        runs = cube.sel(training_method=chosen.Index, rho=chosen.rho)
         values = runs["theta"].where(runs["status"] == "completed").dropna("seed")
         about = {"method": chosen.Index, "rho": chosen.rho, "n": chosen.n, "diverged": chosen.diverged}
         for name, unit in zip(cube["parameter"].values, cube["parameter_units"].values, strict=True):

@@ -32,7 +32,7 @@ def methods_without_runs(cube: xr.Dataset) -> list[str]:
 
 def rhos_run(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """The values of rho that were run, as tuples: a row a method, a column a task; empty where a method was not run."""
-    methods = in_order({name for cube in cubes.values() for name in cube["method"].values.tolist()})
+    methods = in_order({name for cube in cubes.values() for name in cube["training_method"].values.tolist()})
     columns = {}
     for task, cube in cubes.items():
         found = runs_table(cube).groupby("method", observed=True)["rho"].unique()

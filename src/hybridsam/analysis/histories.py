@@ -34,8 +34,8 @@ def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFr
     most = max(1, NUMBERS // (len(results.selected) * recorded.sizes[axis] * recorded.sizes["step"]))
     frames = []
     for method, rho in zip(results.selected["method"], results.selected["rho"], strict=True):
-        histories = recorded.sel({"method": method, "rho": rho})
-        status = results.cube["status"].sel({"method": method, "rho": rho}).to_series()
+        histories = recorded.sel(training_method=method, rho=rho)
+        status = results.cube["status"].sel(training_method=method, rho=rho).to_series()
         rows = _rows(histories.sel(seed=status.index[status != "missing"][:most]), axis)
         frames.append(rows.assign(method=method, statistic="run", status=rows["seed"].map(status)))
         if (status == "completed").any():

@@ -45,10 +45,10 @@ class Results:
         """
         found = {}
         for method, rho in zip(self.selected["method"], self.selected["rho"], strict=True):
-            runs = self.cube.sel({"method": method, "rho": rho})
+            runs = self.cube.sel(training_method=method, rho=rho)
             for seed in runs["seed"].values[runs["status"].values == "completed"][:1]:
                 block = records.read(self.folder / runs["file"].sel(seed=seed).item(), "runs")
-                run = block.sel({"method": method, "rho": rho, "seed": seed})
+                run = block.sel(training_method=method, rho=rho, seed=seed)
                 found[method] = run.set_coords("sample").swap_dims({"example": "sample"})
         return found
 

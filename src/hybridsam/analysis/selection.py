@@ -69,7 +69,7 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
     metrics = [name for name in runs if name in METRICS or name.startswith("theta_")]
     baseline = _completed(runs, BASELINE, None)
     rows = []
-    for method in cube["method"].values.tolist():
+    for method in cube["training_method"].values.tolist():
         by_rho = errors_by_rho(runs[runs["method"] == method])
         for rule in rules:
             rho = RULES[rule](by_rho)

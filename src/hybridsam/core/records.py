@@ -20,7 +20,8 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
 from hybridsam.core.provenance import git_commit, versions
 
-RUN = ("method", "rho", "seed")
+RUN = ("training_method", "rho", "seed")  # not method, which is an argument of xarray's sel
+RENAMED = {"method": "training_method"}  # in files of older versions
 REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "dataset": {"split": ("sample",)},  # and the attribute target: the variable that models predict
     "runs": {
@@ -74,6 +75,7 @@ def read(path: Path, kind: str) -> xr.Dataset:
     """Read a file of that kind into memory; raises UserError naming the file if it is anything else."""
     with _naming(path):
         dataset = xr.load_dataset(path, engine="netcdf4")
+        dataset = dataset.rename({old: new for old, new in RENAMED.items() if old in dataset.variables})
     _check(path, kind, dataset.attrs, {str(name): variable.dims for name, variable in dataset.variables.items()})
     return dataset
 
@@ -91,9 +93,10 @@ def read_numbers(path: Path) -> Numbers:
     with _naming(path), netCDF4.Dataset(path) as file:
         file.set_auto_maskandscale(False)
         attributes = {name: file.getncattr(name) for name in file.ncattrs()}
-        dims = {name: variable.dimensions for name, variable in file.variables.items()}
+        named = {RENAMED.get(name, name): variable for name, variable in file.variables.items()}
+        dims = {name: tuple(RENAMED.get(dim, dim) for dim in of.dimensions) for name, of in named.items()}
         wanted = [name for name in dims if name in RUN or is_of_runs(dims[name])]
-        values = {name: file.variables[name][...] for name in wanted}
+        values = {name: named[name][...] for name in wanted}
     _check(path, "runs", attributes, dims)
     return Numbers(values, attributes)
 

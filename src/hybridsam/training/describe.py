@@ -31,14 +31,14 @@ GRADIENTS = {
 def describe(
     loss: Loss, state: State, training: Training, data: Mapping[str, Samples], dataset: xr.Dataset, block: Block
 ) -> xr.Dataset:
-    """The final iterate and the history of a block on the axes (method, rho, seed, ...).
+    """The final iterate and the history of a block on the axes (training_method, rho, seed, ...).
 
     data: split -> samples, as they were made of ``dataset``.
     """
     model = loss.model
     runs = xr.Dataset(
         coords={
-            "method": [block.method],
+            "training_method": [block.method],
             "rho": [block.rho],
             "seed": list(block.seeds),
             "parameter": model.parameters.names,
