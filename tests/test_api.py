@@ -99,7 +99,7 @@ def test_predictions_go_beyond_the_times_of_training(model, dataset, runs):
 
 
 def test_runs_with_an_axis_that_sel_does_not_select_by_are_refused(model, dataset, runs):
-    with pytest.raises(UserError, match="the axis method is called training_method now: runs.rename"):
+    with pytest.raises(UserError, match="the axis method is called training_method now"):
         hybridsam.predict(model, runs.rename(training_method="method"), dataset)
 
 
