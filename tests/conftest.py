@@ -16,6 +16,7 @@ from hybridsam.analysis.results import load as load_results
 from hybridsam.core.methods import get_method
 from hybridsam.figures.registry import write as write_figure
 from hybridsam.figures.style import FORMATS
+from hybridsam.models.samples import Samples
 from hybridsam.tasks import pendulum
 from hybridsam.training.compiled import CompiledODE
 from hybridsam.training.loop import Training, train
@@ -91,7 +92,11 @@ def model(build):
 def loss_of(request):
     """The loss of a model, by each of two ways to it."""
     compiled = request.param == "compiled"
-    return lambda model, dtype=torch.float64: CompiledODE(model, dtype) if compiled else Loss(model)
+
+    def loss(model, dtype=torch.float64):
+        return CompiledODE(model, Samples({}, torch.empty(0, dtype=dtype))) if compiled else Loss(model)
+
+    return loss
 
 
 @pytest.fixture(scope="session")

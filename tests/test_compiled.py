@@ -1,5 +1,6 @@
 """The compiled path: its losses and gradients are those of PyTorch, and members, threads and segments change no bit."""
 
+import copy
 import logging
 import platform
 import re
@@ -78,9 +79,9 @@ def weights(model, members):
     return model.parameters.initial(members, torch.float64) + 0.1 * random(members, len(model.parameters)), phi
 
 
-def compiled_loss(model):
+def compiled_loss(model, data):
     """Whether it agrees with PyTorch is for the test to find."""
-    return compiled._compiled(model, torch.float64)
+    return compiled._compiled(model, data)
 
 
 def assert_agree(model, data, members=2, tolerance=1e-10, method="erm"):
@@ -88,7 +89,7 @@ def assert_agree(model, data, members=2, tolerance=1e-10, method="erm"):
     rho = torch.linspace(0.01, 0.3, members, dtype=torch.float64)
     slow, fast = (
         gradient(objective(loss, get_method(method), rho, data), theta, phi)
-        for loss in (Loss(model), compiled_loss(model))
+        for loss in (Loss(model), compiled_loss(model, data))
     )
     for expected, found in zip(slow, fast, strict=True):
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.norm().item())
@@ -214,7 +215,7 @@ def test_gradient_in_single_precision_is_that_in_double_precision(build, dataset
     exact, single = (model.data(dataset, "train", dtype) for dtype in (torch.float64, torch.float32))
     erm, rho = get_method("erm"), torch.zeros(2)
     expected = gradient(objective(Loss(model), erm, rho, exact), theta.double(), phi.double())
-    loss = compiled.CompiledODE(model, torch.float32)
+    loss = compiled.CompiledODE(model, single)
     for found, values in zip(gradient(objective(loss, erm, rho, single), theta, phi), expected, strict=True):
         assert (found - values).norm() < 1e-5 * values.norm()
 
@@ -227,7 +228,7 @@ def training_in(dtype):
 def test_ten_iterations_follow_those_of_pytorch(build, dataset, name):
     model, how, method = build(hidden=[32, 32]), training_in("float32"), get_method(name)
     data, curves = model.data(dataset, "train", torch.float32), []
-    for loss in (Loss(model), compiled.CompiledODE(model, torch.float32)):
+    for loss in (Loss(model), compiled.CompiledODE(model, data)):
         state, curve = initial_state(model, [0, 1], how), []
         for _ in range(10):
             rho = torch.tensor([0.02, 0.1])
@@ -255,7 +256,7 @@ CASES = {
 
 def of_members(model, data, theta, phi):
     """Error and gradients, by the compiled code alone."""
-    theta, loss = model.parameters.constrain(theta).detach(), compiled_loss(model)
+    theta, loss = model.parameters.constrain(theta).detach(), compiled_loss(model, data)
     if isinstance(model, HybridODE):
         return loss._error(data, [True] * 2, theta, phi)
     targets = data.targets.expand(len(theta), *data.targets.shape[1:])
@@ -305,7 +306,7 @@ def test_a_member_that_is_not_finite_changes_no_bit_of_the_others_and_is_seen(na
 def test_a_loss_without_gradient_is_the_same(name):
     model, data = CASES[name]
     theta, phi = weights(model, 2)
-    loss, natural = compiled_loss(model), model.parameters.constrain(theta)
+    loss, natural = compiled_loss(model, data), model.parameters.constrain(theta)
     with torch.no_grad():
         plain = loss(natural, phi, data)
     assert torch.equal(plain, loss(natural, phi.requires_grad_(), data).detach())
@@ -438,6 +439,7 @@ def test_a_faster_loss_leaves_the_model_and_its_network_as_they_are(name):
     model, data = (CASES | {"field": (on_a_grid([5]), fields())})[name]
     theta, phi = weights(model, 2)
     owners = (model, model.network, type(model), type(model.network))
+    copy.copy(model)  # which leaves __slotnames__ in a class
     before, prediction = [dict(vars(owner)) for owner in owners], model.predict(theta, phi, data)
     loss = faster_loss(model, data)
     loss(theta, phi, data)

@@ -225,7 +225,7 @@ def test_a_table_that_has_grown_gives_another_estimate(tmp_path):
     task = {key: value for key, value in small_settings("pendulum").items() if key != "data"} | {"table": table}
     costs = []
     for rows in (30, 3000):
-        lines = [f"{number},0.1,0.2" for number in range(rows)]
+        lines = [f"{number},{number % 7},{number % 5}" for number in range(rows)]
         Path(table["file"]).write_text("\n".join(["t,q,p", *lines]))
         costs.append(studied(task, cache=tmp_path / "cache")["tasks"][0]["seconds"])
     assert costs[0] < costs[1]

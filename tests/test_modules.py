@@ -50,7 +50,9 @@ def plain(activation=nn.Tanh, width=8):
 
 
 def model_with(network):
-    return HybridODE(pendulum.science, Parameters([Parameter("omega", "rad s-1", 0.5)]), network, Solver(step=0.25))
+    return HybridODE(
+        pendulum.science, Parameters([Parameter("omega", "rad s-1", 0.5)]), network, Solver(step=0.25), 1.0
+    )
 
 
 def members(network, n):

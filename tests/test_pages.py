@@ -120,6 +120,13 @@ def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(expe
     assert "nan" not in re.findall(r"\w+", text.lower())
 
 
+def test_a_theta_that_did_not_arrive_is_named_on_the_page(experiment):
+    text = shown_by(NOTEBOOK, experiment("normal"), task="oscillator", experiment="made_up").get_text()
+    assert "theta.k has not arrived: erm in 3 of 3 runs (" in text
+    assert "theta.mass has hardly left its start: erm in 3 of 3 runs (" in text
+    assert "Every θ left its start" not in text
+
+
 def test_theta_on_the_page_is_that_of_the_cube(experiment):
     """The rho with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
     folder = experiment("normal")

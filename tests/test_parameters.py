@@ -15,13 +15,20 @@ ROWS = {
     "softplus": {"unit": "rad s-1", "start": 0.5, "transform": "softplus", "lower": 0.1},
     "sigmoid": {"unit": "m2 s-1", "start": 1.2e-3, "transform": "sigmoid", "lower": 0.0, "upper": 1e-2},
 }
-every_transform = pytest.mark.parametrize("transform", ROWS)
+MORE = {  # kinds whose values the tests below know by the documentation alone
+    "scaled": {"unit": "W K-1", "start": 50.0},
+    "below": {"unit": "K", "start": 290.0, "transform": "softplus", "upper": 310.0},
+    "log": {"unit": "Pa", "start": 3e5, "transform": "log"},
+    "negative": {"unit": "V", "start": -0.07, "transform": "log"},
+}
+every_transform = pytest.mark.parametrize("transform", [*ROWS, *MORE])
 moderate = st.lists(st.floats(-15, 15), min_size=1, max_size=5)
 
 
 def table(**changes):
-    """All three rows, of which one is changed."""
-    return {name: row | changes.get(name, {}) for name, row in ROWS.items()}
+    """All three rows, of which one is changed, or another one that is."""
+    rows = ROWS | {name: MORE[name] for name in changes if name in MORE}
+    return {name: row | changes.get(name, {}) for name, row in rows.items()}
 
 
 def column(values):
@@ -31,24 +38,27 @@ def column(values):
 @every_transform
 @given(raw=moderate)
 def test_unconstrain_inverts_constrain(transform, raw):
-    row = Parameter("x", **ROWS[transform])
+    row = Parameter("x", **(ROWS | MORE)[transform])
     torch.testing.assert_close(row.unconstrain(row.constrain(column(raw))), column(raw), rtol=1e-7, atol=1e-7)
 
 
 @every_transform
 @given(share=st.floats(1e-6, 1 - 1e-6))
 def test_constrain_inverts_unconstrain(transform, share):
-    row = Parameter("x", **ROWS[transform])
-    lower, upper = max(row.lower, -100), min(row.upper, 100)
+    row = Parameter("x", **(ROWS | MORE)[transform])
+    far = 100 * abs(row.start)
+    lower, upper = max(row.lower, -far), min(row.upper, far)
+    if row.transform == "log":
+        lower, upper = sorted((0, 100 * row.start))
     theta = column([lower + share * (upper - lower)])
-    torch.testing.assert_close(row.constrain(row.unconstrain(theta)), theta, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(row.constrain(row.unconstrain(theta)), theta, rtol=1e-9, atol=1e-9 * abs(row.start))
 
 
 @every_transform
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@given(raw=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=5))
+@given(raw=st.lists(st.floats(-1e4, 50), min_size=1, max_size=5))
 def test_constrained_values_respect_the_bounds(transform, dtype, raw):
-    row = Parameter("x", **ROWS[transform])
+    row = Parameter("x", **(ROWS | MORE)[transform])
     theta = row.constrain(torch.tensor(raw, dtype=dtype))
     assert theta.isfinite().all()
     assert (theta >= torch.tensor(row.lower, dtype=dtype)).all()
@@ -57,10 +67,54 @@ def test_constrained_values_respect_the_bounds(transform, dtype, raw):
 
 def test_transforms_are_those_of_the_documentation():
     raw = column([-2.0, 0.3, 4.0])
-    none, softplus, sigmoid = (Parameter(name, **row).constrain(raw).tolist() for name, row in ROWS.items())
-    assert none == raw.tolist()
-    assert softplus == pytest.approx([0.1 + math.log1p(math.exp(x)) for x in raw.tolist()], rel=1e-12)
-    assert sigmoid == pytest.approx([1e-2 / (1 + math.exp(-x)) for x in raw.tolist()], rel=1e-12)
+    found = {name: Parameter(name, **row).constrain(raw).tolist() for name, row in (ROWS | MORE).items()}
+    expected = {
+        "none": lambda x: 0.7 * x,
+        "softplus": lambda x: 0.1 + 0.4 * math.log1p(math.exp(x)),
+        "sigmoid": lambda x: 1e-2 / (1 + math.exp(-x)),
+        "scaled": lambda x: 50 * x,
+        "below": lambda x: 310 - 20 * math.log1p(math.exp(x)),
+        "log": lambda x: 3e5 * math.exp(x),
+        "negative": lambda x: -0.07 * math.exp(x),
+    }
+    for name, values in found.items():
+        assert values == pytest.approx([expected[name](x) for x in raw.tolist()], rel=1e-12), name
+
+
+def test_a_scale_that_is_stated_replaces_the_parameters_own_size():
+    raw = column([-2.0, 0.3, 4.0])
+    none, softplus = (Parameter(name, **ROWS[name], scale=1.0).constrain(raw) for name in ("none", "softplus"))
+    assert none.tolist() == raw.tolist()
+    assert softplus.tolist() == pytest.approx([0.1 + math.log1p(math.exp(x)) for x in raw.tolist()], rel=1e-12)
+
+
+@every_transform
+@given(unit=st.floats(1e-9, 1e9))
+def test_training_sees_the_same_whatever_the_unit_of_theta(transform, unit):
+    """Only the sign of a bound's or a start's unit could matter, and a unit has none."""
+    row = (ROWS | MORE)[transform]
+    other = row | {key: row[key] * unit for key in ("start", "lower", "upper") if key in row}
+    ours, theirs = Parameters([Parameter("x", **row)]), Parameters([Parameter("x", **other)])
+    raw = theirs.initial(1, torch.float64)
+    torch.testing.assert_close(raw, ours.initial(1, torch.float64), rtol=1e-9, atol=1e-9)
+    raw = raw + column([[-3.0], [0.1], [5.0]])
+    torch.testing.assert_close(theirs.constrain(raw), unit * ours.constrain(raw), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("row", "size"),
+    [
+        ({"start": 50.0}, 50),
+        ({"start": -3.0}, 3),
+        ({"start": 290.0, "lower": 273.0}, 17),
+        ({"start": 290.0, "upper": 310.0, "transform": "softplus"}, 20),
+        ({"start": 0.0, "lower": -2.0, "upper": 6.0}, 8),
+        ({"start": 0.3, "lower": 0.0, "upper": 1.0, "transform": "sigmoid"}, 1),
+        ({"start": 50.0, "scale": 7.0}, 50),
+    ],
+)
+def test_a_parameter_has_a_size_of_its_own(row, size):
+    assert Parameter("x", "1", **row).size == pytest.approx(size)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
@@ -96,7 +150,17 @@ def test_table_keeps_order_names_and_units():
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("none", "transform", "log"),
+        ("none", "transform", "exp"),
+        ("none", "scale", 0.0),
+        ("none", "scale", -1.0),
+        ("none", "scale", float("inf")),
+        ("none", "scale", "large"),
+        ("softplus", "upper", 7.0),
+        ("sigmoid", "scale", 1.0),
+        ("log", "scale", 1.0),
+        ("log", "lower", 0.0),
+        ("log", "upper", 1e9),
+        ("log", "start", 0.0),
         ("none", "start", float("nan")),
         ("none", "start", "fast"),
         ("none", "unit", 1),
@@ -123,6 +187,8 @@ def test_bad_value_is_refused_with_its_key(name, key, value):
         ({"unit": "1"}, "start"),
         ({"unit": "1", "start": 1.0, "transform": "softplus"}, "lower"),
         ({"unit": "1", "start": 1.0, "transform": "sigmoid", "lower": 0.0}, "upper"),
+        ({"unit": "1", "start": 0.0}, "scale"),
+        ({"unit": "1", "start": 0}, "scale"),
     ],
 )
 def test_missing_value_is_refused_with_its_key(row, key):

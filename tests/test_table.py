@@ -131,6 +131,8 @@ def test_rows_of_a_law_become_samples():
         "target": ("sample", "component"),
         "pressure": ("sample",),
         "light": ("sample", "light_column"),
+        "target_mean": ("component",),
+        "target_scale": ("component",),
     }
     assert [int((dataset["split"] == name).sum()) for name in SPLITS] == [4, 2, 2]
     np.testing.assert_array_equal(dataset["target"], law()[["ir", "vis"]])

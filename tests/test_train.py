@@ -177,7 +177,7 @@ def test_a_member_that_breaks_while_training_keeps_its_last_finite_weights(fit, 
     def science(theta, x):
         return model.science(theta, x) + torch.where(theta["omega"] > limit, torch.nan, 0.0)[..., None]
 
-    fragile = HybridODE(science, model.parameters, model.network, model.solver)
+    fragile = HybridODE(science, model.parameters, model.network, model.solver, network_scale=1.0)
     final = fit("erm", [0.0] * 3, SEEDS, model=fragile, record_every=1, learning_rate=1e-2)
     broke_at = int((omega[:, breaking] > limit).nonzero()[0])
     others = [i for i in range(3) if i != breaking]

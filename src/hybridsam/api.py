@@ -1,6 +1,7 @@
 """Hybrid models in Python, without Snakemake: train and compare, predict, open what the workflow trained."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,17 +13,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
+from hybridsam.analysis.arrival import arrivals, remarks
 from hybridsam.analysis.cube import combine
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
+from hybridsam.core.scales import STANDARD
 from hybridsam.core.settings import Settings, typed
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.training.block import train_block
 from hybridsam.training.loop import State, Training
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
 TRAINING = {
@@ -70,10 +75,11 @@ def fit(
     Returns
     -------
     xarray.Dataset
-        On the axes (training_method, rho, seed): ``theta`` (..., parameter) in natural units, ``y_error`` (..., split),
-        ``theta_error`` where the truth is known, ``status`` (completed, diverged, or missing where a method was not run
-        at a rho), histories on ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`. Write it
-        with ``to_netcdf``.
+        On the axes (training_method, rho, seed): ``theta`` (..., parameter) in natural units, how far it moved
+        (``theta_moved``, ``theta_moved_late``, ``theta_drift``), ``y_error`` (..., split), ``theta_error`` where the
+        truth is known, ``status`` (completed, diverged, or missing where a method was not run at a rho), histories on
+        ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`. Write it with ``to_netcdf``. A
+        theta that has not arrived, or has hardly left its start, is named in the log.
 
     Raises
     ------
@@ -99,7 +105,10 @@ def fit(
             runs, weights = train_block(model, how, dataset, block, device, each_step=advance)
             trained.append(_with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
-    return combine(trained, trained[0], dataset)
+    runs = combine(trained, trained[0], dataset)
+    for remark in remarks(arrivals(runs)):
+        logger.warning(remark)
+    return runs
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -154,8 +163,7 @@ def predict(
         Of :func:`fit` or :func:`load_runs`, or a selection of them, such as ``runs.sel(training_method="fsam",
         rho=0.05)``.
     dataset : xarray.Dataset
-        The one they were trained on, or another with the same variables; a law that was standardised needs the same
-        training samples in it.
+        The one they were trained on, or another with the same variables and units.
     split : str, optional
         ``train``, ``validation`` or ``test``.
     times : sequence of float, optional
@@ -174,6 +182,7 @@ def predict(
         For runs without their networks, a split without samples, and times of a model that has none.
     """
     dtype = dtype_of(runs)
+    dataset = dataset.assign({name: runs[name].variable for name in STANDARD if name in runs})  # those of training
     data = model.data(dataset, split, dtype, "cpu")
     if times is not None:
         if not data.times:

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from hybridsam.api import dtype_of, load_runs, model_of
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import RUN, origin
+from hybridsam.core.scales import STANDARD
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import Network, RunningStatistics
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.samples import Samples
 
 
@@ -69,7 +71,7 @@ class HybridModule(nn.Module):
     theta : torch.nn.ParameterDict
         name -> scalar parameter in natural units, as the science function takes it.
     network : torch.nn.Module
-        g, from (sample, ..., in) to (sample, ..., out).
+        The trained network, from (sample, ..., in) to (sample, ..., out), both in the units in which it works.
     """
 
     def __init__(self, model: HybridModel, state: Mapping[str, Tensor]) -> None:
@@ -80,6 +82,7 @@ class HybridModule(nn.Module):
         self.network = PlainNetwork(model.network, own)
         self.mean: Tensor = nn.Buffer(state["mean"].clone())
         self.scale: Tensor = nn.Buffer(state["scale"].clone())
+        self.rate: Tensor = nn.Buffer(state.get("rate", torch.tensor(1.0)).clone())  # which older files lack
 
     def forward(self, times: Sequence[float] = (), **inputs: Tensor) -> Tensor:
         """The whole model.
@@ -116,17 +119,43 @@ class HybridModule(nn.Module):
         """
         return self._predicted(self.model.predict_science, times, inputs)
 
+    def g(self, states: Tensor) -> Tensor:
+        """What the network adds to the science of a vector field.
+
+        Parameters
+        ----------
+        states : Tensor of shape (sample, ..., component)
+
+        Returns
+        -------
+        Tensor of shape (sample, ..., component)
+            In the units of the state per unit of time.
+
+        Raises
+        ------
+        UserError
+            Of a model that is no vector field.
+        """
+        if not isinstance(self.model, HybridODE):
+            raise UserError(f"g: {type(self.model).__name__} is no HybridODE; its network is the attribute network")
+        layers = self.model.network.unflatten(self.network.phi())
+        return self.model.supplied(layers, states.unsqueeze(0), self._samples({}, states.unsqueeze(0))).squeeze(0)
+
     def _predicted(self, predict: Callable, times: Sequence[float], inputs: Mapping[str, Tensor]) -> Tensor:
         of_one = {name: values.unsqueeze(0) for name, values in inputs.items()}
         # In the place of targets, of which only the number of samples is looked at:
         some = next(iter(of_one.values()), torch.empty(1, 0))
-        data = Samples(of_one, some, tuple(map(float, times)), self.mean, self.scale)
+        data = self._samples(of_one, some, times)
         theta = torch.stack([self.theta[name] for name in self.model.parameters.names]).unsqueeze(0)
         try:
             prediction = predict(theta, self.network.phi(), data, RunningStatistics(self.network.running()))
         except KeyError as error:
             raise UserError(f"inputs: {error} is missing; given are {', '.join(inputs) or 'none'}") from error
         return data.in_units(prediction).squeeze(0)
+
+    def _samples(self, inputs: dict[str, Tensor], targets: Tensor, times: Sequence[float] = ()) -> Samples:
+        """In the standard units of training."""
+        return Samples(inputs, targets, tuple(map(float, times)), self.mean, self.scale, self.rate)
 
 
 def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> HybridModule:
@@ -159,10 +188,11 @@ def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> Hybri
     theta, phi, running = (torch.as_tensor(run[name].values).to(dtype) for name in ("theta", "phi", "running"))
     network = model.network
     layers = network.unflatten(phi.unsqueeze(0)) | network.unflatten_running(running.unsqueeze(0))
+    dataset = dataset.assign({name: run[name].variable for name in STANDARD if name in run})  # those of training
     data = model.data(dataset, "train", dtype, "cpu")
     state = {f"theta.{name}": value for name, value in zip(model.parameters.names, theta, strict=True)}
     state |= {f"network.{name}": values.squeeze(0) for name, values in layers.items()}
-    state |= {name: torch.as_tensor(getattr(data, name), dtype=dtype) for name in ("mean", "scale")}
+    state |= {name: torch.as_tensor(getattr(data, name), dtype=dtype) for name in ("mean", "scale", "rate")}
     return HybridModule(model, state)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.records import RUN, Numbers, is_of_runs
+from hybridsam.core.scales import STANDARD
 
 METRICS = {  # errors of a run -> what tables and figures call them
     "theta_error": "θ-error",
@@ -68,13 +69,15 @@ def combine(
         "rho": sorted({part.rho for part in parts}),
         "seed": sorted({seed for part in parts for seed in part.seeds}),
     }
-    shared = ("parameter", "parameter_units", "split", "step")
+    shared = ["parameter", "parameter_units", "parameter_size", "split", "step"]
+    if "target_scale" in like:
+        shared += ["component", "component_units", *STANDARD]
     cube = xr.Dataset(
         {
             name: (variable.dims, _on_axes(parts, axes, name, variable.shape[3:]), variable.attrs)
             for name, variable in per_run.items()
         },
-        coords=axes | {name: like[name].variable for name in shared},
+        coords=axes | {name: like[name].variable for name in shared if name in like.variables},
         attrs={name: like.attrs[name] for name in ("synthetic", "source", "configuration")}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
         | _made_by(parts),
@@ -135,9 +138,15 @@ def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetric
             for name, (error, meaning) in theta_metrics(values, truth).items():
                 cube[name] = (RUN, error, {"long_name": meaning, "units": "1"})
     if dataset.attrs.get("noise", 0) > 0:
-        scaled = cube["y_error"] ** 0.5 / dataset.attrs["noise"]
+        scaled = cube["y_error"] ** 0.5 / _noise(dataset, cube)
         cube["y_error_over_noise"] = scaled.assign_attrs(long_name="RMSE over noise standard deviation", units="1")
     return cube
+
+
+def _noise(dataset: xr.Dataset, cube: xr.Dataset) -> float:
+    """Root mean square of the measurement noise, in the units of the errors."""
+    over_scale = float((cube["target_scale"] ** -2.0).mean()) if "target_scale" in cube else 1.0
+    return dataset.attrs["noise"] * over_scale**0.5
 
 
 def metrics_of(cube: xr.Dataset) -> list[str]:

@@ -1,11 +1,14 @@
 """Commands that train, and that say beforehand what it takes and what can be known of theta."""
 
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
+
+logger = logging.getLogger(__name__)
 
 
 @command(
@@ -40,6 +43,7 @@ def train(
 ) -> None:
     import torch
 
+    from hybridsam.analysis.arrival import arrivals, remarks
     from hybridsam.core import records
     from hybridsam.core.blocks import Block, canonical, parse_seeds
     from hybridsam.core.settings import digest, load
@@ -59,7 +63,10 @@ def train(
     with alone:
         if chosen_device(device) == "cpu":
             log_training(task, data, block)
-        write_runs(*train_task(task, data, block, device, checkpoint), output)
+        runs, weights = train_task(task, data, block, device, checkpoint)
+        for remark in remarks(arrivals(runs)):
+            logger.warning(remark)
+        write_runs(runs, weights, output)
 
 
 @command(

@@ -136,6 +136,8 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     try:
         if isinstance(value, bool):
             raise TypeError
+        if kind == float | None and value is not None:
+            kind = float
         if kind is float:
             return float(value)  # YAML reads 1e-4 as text
         if kind in (int, str) and not isinstance(value, kind):

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from hybridsam.core import modules
+from hybridsam.core.scales import standard_units
 from hybridsam.core.settings import values_of
 from hybridsam.data import splits
 
@@ -26,6 +27,7 @@ def simulate_ode(
     constants: Mapping,
     truth: Mapping[str, float],
     grid: Mapping[str, np.ndarray] | None = None,
+    standardise: bool = True,
 ) -> xr.Dataset:
     """Noisy trajectories of dx/dt = field(t, x) from uniformly drawn initial states.
 
@@ -47,12 +49,16 @@ def simulate_ode(
         name -> true value of what models will estimate.
     grid : mapping of str to ndarray, optional
         Axis -> its coordinates in m.
+    standardise : bool, optional
+        Whether the dataset says how large its components are, so that errors are in units of that; else they are in
+        the components' own units, as in the paper.
 
     Returns
     -------
     xarray.Dataset
         ``state``, with noise, ``state_true``, without, and ``rate_true``, dx/dt at ``state_true``, on the axes sample,
-        time, those of the grid, component; ``time`` in s; ``split`` of each sample.
+        time, those of the grid, component; ``time`` in s; ``split`` of each sample; ``target_mean``, ``target_scale``
+        and ``target_rate`` of each component in the training samples, where that is asked for.
 
     Notes
     -----
@@ -83,7 +89,7 @@ def simulate_ode(
     dims = ("sample", "time", *grid, "component")
     units = "; ".join(components.values())
     rate_units = "; ".join(f"({unit}) s-1" for unit in components.values())
-    return xr.Dataset(
+    dataset = xr.Dataset(
         {
             "state": (dims, np.concatenate(noisy), {"long_name": "observed state", "units": units}),
             "state_true": (dims, np.concatenate(clean), {"long_name": "state without noise", "units": units}),
@@ -104,6 +110,7 @@ def simulate_ode(
             "noise": float(constants["noise"]),
         },
     )
+    return dataset.assign(standard_units(dataset, "state")) if standardise else dataset
 
 
 def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray) -> np.ndarray:

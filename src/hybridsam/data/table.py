@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.scales import standard_units
 from hybridsam.data import columns
 from hybridsam.data.columns import numbers
 from hybridsam.data.grids import fields, finite
@@ -89,6 +90,7 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
         dataset = _time_series(rows, table, table.time, where)
     else:
         dataset = _law(columns.as_frame(data, table.columns, where), table, where)
+    dataset = dataset.assign(standard_units(dataset, dataset.attrs["target"]))
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
 
 

@@ -35,7 +35,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     _check_names(model.parameters.names, dataset)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
-    theta, phi = start.clone().requires_grad_(), model.network.initial(torch.Generator().manual_seed(0)).to(start)[None]
+    theta, phi = start.clone().requires_grad_(), model.initial(torch.Generator().manual_seed(0)).to(start)[None]
     targets = tuple(few.targets.shape[2:])
     failure: Exception | None = None
     try:

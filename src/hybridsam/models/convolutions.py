@@ -42,7 +42,7 @@ class ConvNet(Network):
             shapes |= convolution(str(layer), n_in, n_out)
             if layer < len(self.channels) - 2:
                 shapes |= norm(f"{layer}.norm", n_out)
-        super().__init__(shapes)
+        super().__init__(shapes, last=str(len(self.channels) - 2))
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
         return each_member(self.one, layers, x)
@@ -97,7 +97,7 @@ class UNet(Network):
         for level, (here, below) in reversed(list(enumerate(pairwise(channels)))):
             shapes |= convolution(f"up{level}.0", below, here)
             shapes |= convolution(f"up{level}.1", 2 * here, here) | convolution(f"up{level}.2", here, here)
-        super().__init__(shapes | convolution("out", channels[0], n_out, kernel=1))
+        super().__init__(shapes | convolution("out", channels[0], n_out, kernel=1), last="out")
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
         return each_member(self.one, layers, x)
@@ -160,7 +160,7 @@ class Decoder(Network):
         running: Shapes = {}
         for layer, n in enumerate(self.channels):
             running |= {f"{layer}.norm.mean": (n,), f"{layer}.norm.variance": (n,)}
-        super().__init__(shapes, running)
+        super().__init__(shapes, running, last=str(len(self.channels)))
 
     def decode(self, layers: Layers, x: Tensor) -> tuple[Tensor, Tensor]:
         """Images, and the statistics of the batch, which normalise unless ``layers`` holds running ones.

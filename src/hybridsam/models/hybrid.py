@@ -58,6 +58,19 @@ class HybridModel:
     target: str
     science: Callable[..., Tensor]
 
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """phi of one member at the start of training.
+
+        Parameters
+        ----------
+        generator : torch.Generator
+
+        Returns
+        -------
+        Tensor of shape (n,)
+        """
+        return self.network.initial(generator)
+
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
         """The samples of one split.
 

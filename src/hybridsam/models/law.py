@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from hybridsam.core.scales import standard_units
 from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
 from hybridsam.models.networks import Network, RunningStatistics
 from hybridsam.models.parameters import Parameters
@@ -60,9 +61,9 @@ class HybridLaw(HybridModel):
         targets = tensor(chosen[self.target], dtype, device)
         if not self.standardise:
             return Samples(inputs, targets)
-        known = in_split(dataset, "train")[self.target]
-        over = [name for name in known.dims if name != "component"]
-        mean, scale = (tensor(values, dtype, device) for values in (known.mean(over), known.std(over)))
+        if not {"target_mean", "target_scale"} <= set(dataset.variables):
+            dataset = dataset.assign(standard_units(dataset, self.target))
+        mean, scale = (tensor(dataset[name], dtype, device) for name in ("target_mean", "target_scale"))
         return Samples(inputs, (targets - mean) / scale, mean=mean, scale=scale)
 
     def predict_science(

@@ -32,14 +32,18 @@ class Network:
         name -> shape, of the parameters.
     running : dict of str to tuple of int, optional
         name -> shape, of the running statistics.
+    last : str, optional
+        Name of the layer whose output is the network's, where there is one that is linear.
     """
 
     shapes: Shapes
     running: Shapes
+    last: str
 
-    def __init__(self, shapes: Shapes, running: Shapes | None = None) -> None:
+    def __init__(self, shapes: Shapes, running: Shapes | None = None, last: str = "") -> None:
         self.shapes = shapes
         self.running = running or {}
+        self.last = last
 
     def __len__(self) -> int:
         """Number of parameters of one member."""
@@ -64,6 +68,17 @@ class Network:
             else:
                 parts.append((2 * torch.rand(prod(shape), generator=generator) - 1) / sqrt(prod(weight[1:])))
         return torch.cat(parts)
+
+    def of_last_layer(self) -> Tensor:
+        """Which parameters are those of the layer ``last``.
+
+        Returns
+        -------
+        Tensor of shape (parameter,)
+            All False where no such layer is known.
+        """
+        own = {f"{self.last}.weight", f"{self.last}.bias"}
+        return torch.cat([torch.full((prod(s),), name in own) for name, s in self.shapes.items()])
 
     def initial_running(self) -> Tensor:
         """Running statistics of one member: means of zero, variances of one.
@@ -148,7 +163,7 @@ class MLP(Network):
         shapes: Shapes = {}
         for layer, widths in enumerate(pairwise(self.sizes)):
             shapes |= linear(str(layer), *widths)
-        super().__init__(shapes)
+        super().__init__(shapes, last=str(len(self.sizes) - 2))
 
     def __call__(self, layers: Layers, x: Tensor) -> Tensor:
         last = len(self.sizes) - 2

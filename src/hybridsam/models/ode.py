@@ -1,16 +1,18 @@
 """A vector field that is known in part: a science and a network, rolled out together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import xarray as xr
 from torch import Tensor
 
 from hybridsam.models.hybrid import HybridModel, NetworkTrial, ScienceTrial, Theta, is_of
-from hybridsam.models.networks import Network, RunningStatistics
+from hybridsam.models.networks import Layers, Network, RunningStatistics
 from hybridsam.models.parameters import Parameters
 from hybridsam.models.samples import Samples, trajectories
 from hybridsam.models.solver import Solver, VectorField
+
+SMALL = 0.1  # factor of the network's last layer at the start
 
 
 class HybridODE(HybridModel):
@@ -18,7 +20,9 @@ class HybridODE(HybridModel):
 
         dx/dt = f(x; theta) + g(x; phi),   y = x(t_1), ..., x(t_T)
 
-    Rollouts start from the observed initial state.
+    Rollouts start from the observed initial state. Of a dataset that says how large the components of its state are
+    (:func:`dataset_of`, :func:`simulate_ode`) errors are in units of that, and the network works in such units too, so
+    that no result depends on anybody's choice of units.
 
     Parameters
     ----------
@@ -28,8 +32,12 @@ class HybridODE(HybridModel):
         and returns the shape of x.
     parameters : Parameters
     network : Network
-        g, from x to the shape of x.
+        g, from x to the shape of x. It sees the state in standard units.
     solver : Solver
+    network_scale : float or sequence of float, optional
+        What an output of the network of one stands for, in units of the state per unit of time, one number or one for
+        each component. Left out, it is the usual rate of change in the training data, and the network's last layer
+        starts small, as a part of the science that is missing is smaller than all of it.
 
     References
     ----------
@@ -39,12 +47,23 @@ class HybridODE(HybridModel):
     target = "state"
 
     def __init__(
-        self, science: Callable[[Theta, Tensor], Tensor], parameters: Parameters, network: Network, solver: Solver
+        self,
+        science: Callable[[Theta, Tensor], Tensor],
+        parameters: Parameters,
+        network: Network,
+        solver: Solver,
+        network_scale: float | Sequence[float] | None = None,
     ) -> None:
         self.science = science
         self.parameters = parameters
         self.network = network
         self.solver = solver
+        self.network_scale = float(network_scale) if isinstance(network_scale, int) else network_scale
+
+    def initial(self, generator: torch.Generator) -> Tensor:
+        """phi of one member, (n,), with a small last layer unless the scale of the network is stated."""
+        phi = self.network.initial(generator)
+        return phi if self.network_scale is not None else torch.where(self.network.of_last_layer(), SMALL * phi, phi)
 
     def field(self, theta: Theta, x: Tensor, g: Tensor) -> Tensor:
         """dx/dt from the state and what the network makes of it.
@@ -55,7 +74,7 @@ class HybridODE(HybridModel):
             name -> (member, 1), in natural units.
         x : Tensor of shape (member, sample, ..., component)
         g : Tensor
-            What the network makes of ``x``.
+            What the network makes of ``x``, in the units of the state per unit of time.
 
         Returns
         -------
@@ -64,7 +83,10 @@ class HybridODE(HybridModel):
         return self.science(theta, x) + g
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
-        """Trajectories; targets are the states after the initial one, (1, sample, time - 1, ..., component)."""
+        """Trajectories; targets are the states after the initial one, (1, sample, time - 1, ..., component).
+
+        In standard units where the dataset says how large its components are.
+        """
         return trajectories(dataset, split, dtype, device)
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
@@ -72,9 +94,45 @@ class HybridODE(HybridModel):
 
         def of(own: slice) -> VectorField:
             named, layers = self.parameters.named(theta[own]), self.network.unflatten(phi[own])
-            return lambda t, x: self.field(named, x, self.network(layers, x))
+            return lambda t, x: self.field(named, x, self.supplied(layers, x, data))
 
         return self.rollouts(of, len(theta), data)
+
+    def supplied(self, layers: Layers, x: Tensor, data: Samples) -> Tensor:
+        """What the network adds to the science, g.
+
+        Parameters
+        ----------
+        layers : dict of str to Tensor
+            Of the network.
+        x : Tensor of shape (member, sample, ..., component)
+        data : Samples
+            Of whose standard units the network's input and output are.
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ..., component)
+            In the units of the state per unit of time.
+        """
+        g, scale = self.network(layers, data.in_standard_units(x)), self.scale_of_network(data)
+        return g if isinstance(scale, float) and scale == 1 else g * scale
+
+    def scale_of_network(self, data: Samples) -> Tensor | float:
+        """What an output of the network of one stands for, in units of the state per unit of time.
+
+        Parameters
+        ----------
+        data : Samples
+
+        Returns
+        -------
+        float or Tensor of shape (component,)
+        """
+        if self.network_scale is None:
+            return data.rate * data.scale
+        return (
+            self.network_scale if isinstance(self.network_scale, float) else data.targets.new_tensor(self.network_scale)
+        )
 
     def predict_science(
         self, theta: Tensor, phi: Tensor | None, data: Samples, running: RunningStatistics | None = None
@@ -90,12 +148,14 @@ class HybridODE(HybridModel):
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor | None = None) -> Tensor:
         """Mean over all observed states of ||g(x)||^2, as in [1]_; over the pixels too where x is a field.
 
+        g is the network's own output, in units of the scale of the network.
+
         References
         ----------
         .. [1] Y. Yin et al., Augmenting Physical Models with Deep Networks for Complex Dynamics Forecasting, ICLR 2021,
                arXiv:2010.04456.
         """
-        states = data.inputs["states"].flatten(1, 2)
+        states = data.in_standard_units(data.inputs["states"]).flatten(1, 2)
         states = states.expand(len(phi), *states.shape[1:])
         return self.network(self.network.unflatten(phi), states).square().sum(-1).flatten(1).mean(1)
 
@@ -111,7 +171,7 @@ class HybridODE(HybridModel):
         """g on the initial states, where it is added to f."""
         if not is_of(self, HybridODE, "predict", "field"):
             return None
-        x = data.inputs["states"][:1, :, 0]
+        x = data.in_standard_units(data.inputs["states"][:1, :, 0])
         sees = f"a state of shape {tuple(x.shape[2:])}"
         return NetworkTrial(lambda phi: self.network(self.network.unflatten(phi), x), tuple(x.shape), sees)
 
@@ -121,14 +181,22 @@ class HybridODE(HybridModel):
         Parameters
         ----------
         field_of : callable
-            As of :meth:`Solver.rollouts`.
+            As of :meth:`Solver.rollouts`: some members, a slice -> their vector field, in the units of the state.
         members : int
         data : Samples
 
         Returns
         -------
         Tensor of shape (member, sample, time - 1, ..., component)
+            In standard units, in which the solver works as well.
         """
-        initial = data.inputs["states"][:, :, 0]
+        initial = data.in_standard_units(data.inputs["states"][:, :, 0])
         initial = initial.expand(members, *initial.shape[1:])
-        return self.solver.rollouts(field_of, initial, data.times)
+        if not data.standard:
+            return self.solver.rollouts(field_of, initial, data.times)
+
+        def standard(own: slice) -> VectorField:
+            field = field_of(own)
+            return lambda t, x: field(t, data.in_units(x)) / data.scale
+
+        return self.solver.rollouts(standard, initial, data.times)

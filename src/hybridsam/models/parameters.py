@@ -1,7 +1,7 @@
 """The scientific parameters theta: a table of names, units, bounds and transforms, in PEtab's vocabulary.
 
-Training works on unconstrained values; the science sees natural units. Arrays lead with the member axis
-(a member is one training run), so theta is (member, parameter).
+Training works on unconstrained values of order one, whatever theta's units; the science sees natural units. Arrays lead
+with the member axis (a member is one training run), so theta is (member, parameter).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from torch.nn.functional import softplus
 from hybridsam.core.errors import UserError
 from hybridsam.core.settings import typed
 
-TRANSFORMS = ("none", "softplus", "sigmoid")
+TRANSFORMS = ("none", "softplus", "sigmoid", "log")
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class Parameter:
     start : float
         In natural units.
     transform : str, optional
-        ``none``: theta = raw; ``softplus``: theta = lower + softplus(raw); ``sigmoid``: theta = lower + (upper - lower)
-        sigmoid(raw).
+        ``none``: theta = scale raw; ``softplus``: theta = lower + scale softplus(raw), or upper - scale softplus(raw);
+        ``sigmoid``: theta = lower + (upper - lower) sigmoid(raw); ``log``: theta = start exp(raw), which keeps the sign
+        of the start.
     lower, upper : float, optional
-        Bounds in natural units; softplus needs ``lower``, sigmoid both.
+        Bounds in natural units; softplus needs one of them, sigmoid both, log takes none.
+    scale : float, optional
+        How large a change of theta counts as one in training, in natural units, of ``none`` and ``softplus``; left out,
+        it is the parameter's own :attr:`size`, so that nothing depends on the unit of theta.
 
     Raises
     ------
     UserError
-        For an unknown transform, one that needs a finite bound and has none, and a start that is not inside the bounds.
+        For an unknown transform, bounds or a scale that do not go with it, a start that is not inside the bounds, and a
+        start of 0 that leaves the size open.
     """
 
     name: str
@@ -46,17 +51,54 @@ class Parameter:
     transform: str = "none"
     lower: float = -inf
     upper: float = inf
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         where = f"theta.{self.name}"
         if self.transform not in TRANSFORMS:
             raise UserError(f"{where}.transform: {self.transform!r} is not one of {', '.join(TRANSFORMS)}")
-        needed = {"none": (), "softplus": ("lower",), "sigmoid": ("lower", "upper")}[self.transform]
-        for bound in needed:
-            if not isfinite(getattr(self, bound)):
-                raise UserError(f"{where}.{bound}: the transform {self.transform!r} needs a finite bound")
+        self._check_bounds(where)
         if not self.lower < self.start < self.upper:
             raise UserError(f"{where}.start: {self.start} is not inside the bounds ({self.lower}, {self.upper})")
+        if self.scale is not None and self.transform in ("sigmoid", "log"):
+            by = {"sigmoid": "the width of its bounds", "log": "its start"}[self.transform]
+            raise UserError(f"{where}.scale: the transform {self.transform!r} takes none; it is scaled by {by}")
+        if self.scale is not None and not 0 < self.scale < inf:
+            raise UserError(f"{where}.scale: {self.scale!r} is not a number larger than zero, in {self.unit}")
+        if self.scale is None and self.size == 0:
+            raise UserError(
+                f"{where}.scale: missing; a start of 0 does not say how large {self.name} may be, so state about how "
+                f"large a change of it matters, in {self.unit}"
+            )
+
+    def _check_bounds(self, where: str) -> None:
+        finite = [name for name in ("lower", "upper") if isfinite(getattr(self, name))]
+        says = f"the transform {self.transform!r}"
+        if self.transform == "sigmoid":
+            for bound in ("lower", "upper"):
+                if bound not in finite:
+                    raise UserError(f"{where}.{bound}: {says} needs a finite bound")
+        if self.transform == "softplus" and not finite:
+            raise UserError(f"{where}.lower: {says} needs a finite bound, lower or upper")
+        if self.transform == "softplus" and len(finite) == 2:
+            raise UserError(f"{where}.upper: {says} has one bound; theta stays between two by sigmoid")
+        if self.transform == "log" and finite:
+            raise UserError(f"{where}.{finite[0]}: {says} takes no bounds; theta keeps the sign of its start")
+        if self.transform == "log" and self.start == 0:
+            raise UserError(f"{where}.start: {says} keeps the sign of its start, which must not be 0")
+
+    @property
+    def size(self) -> float:
+        """In natural units: the width of its bounds, or the distance of its start from the one bound, or from 0."""
+        if isfinite(self.lower) and isfinite(self.upper):
+            return self.upper - self.lower
+        bound = next(filter(isfinite, (self.lower, self.upper)), 0.0)
+        return abs(self.start - bound)
+
+    @property
+    def raw_unit(self) -> float:
+        """What counts as one in training, in natural units, of the transforms ``none`` and ``softplus``."""
+        return self.size if self.scale is None else self.scale
 
     def constrain(self, raw: Tensor) -> Tensor:
         """Natural units from unconstrained values.
@@ -70,10 +112,13 @@ class Parameter:
         Tensor
         """
         if self.transform == "softplus":
-            return self.lower + softplus(raw)
+            excess = self.raw_unit * softplus(raw)
+            return self.lower + excess if isfinite(self.lower) else self.upper - excess
         if self.transform == "sigmoid":
             return self.lower + (self.upper - self.lower) * torch.sigmoid(raw)
-        return raw
+        if self.transform == "log":
+            return self.start * torch.exp(raw)
+        return self.raw_unit * raw
 
     def unconstrain(self, theta: Tensor) -> Tensor:
         """Inverse of :meth:`constrain`.
@@ -88,11 +133,13 @@ class Parameter:
         Tensor
         """
         if self.transform == "softplus":
-            excess = theta - self.lower
+            excess = (theta - self.lower if isfinite(self.lower) else self.upper - theta) / self.raw_unit
             return excess + torch.log(-torch.expm1(-excess))
         if self.transform == "sigmoid":
             return torch.logit((theta - self.lower) / (self.upper - self.lower))
-        return theta
+        if self.transform == "log":
+            return torch.log(theta / self.start)
+        return theta / self.raw_unit
 
 
 class Parameters:
@@ -119,7 +166,7 @@ class Parameters:
         Parameters
         ----------
         table : mapping of str to mapping
-            name -> unit, start, transform, lower, upper.
+            name -> unit, start, transform, lower, upper, scale.
 
         Returns
         -------

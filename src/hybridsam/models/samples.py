@@ -9,6 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.scales import STANDARD
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,8 @@ class Samples:
         Of a time series, in the dataset's unit.
     mean, scale : Tensor or float, optional
         Targets and predictions times scale plus mean are in the dataset's units.
+    rate : Tensor or float, optional
+        Usual rate of change of a state, in standard units of the targets per unit of time.
     """
 
     inputs: dict[str, Tensor]
@@ -32,6 +35,7 @@ class Samples:
     times: tuple[float, ...] = ()
     mean: Tensor | float = 0.0
     scale: Tensor | float = 1.0
+    rate: Tensor | float = 1.0
 
     def __len__(self) -> int:
         return self.targets.shape[1]
@@ -97,6 +101,20 @@ class Samples:
         Tensor of shape (member, sample, ...)
         """
         return prediction * self.scale + self.mean
+
+    def in_standard_units(self, values: Tensor) -> Tensor:
+        """Inverse of :meth:`in_units`.
+
+        Parameters
+        ----------
+        values : Tensor of shape (member, sample, ...)
+            In the units of the dataset.
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ...)
+        """
+        return (values - self.mean) / self.scale if self.standard else values
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Samples":
         inputs = {name: change(values) for name, values in self.inputs.items()}
@@ -177,8 +195,14 @@ def trajectories(dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.flo
     Returns
     -------
     Samples
-        Input ``states`` holds all of them, the targets are those after the first.
+        Input ``states`` holds all of them, in the dataset's units; the targets are those after the first, in standard
+        units where the dataset has ``STANDARD``.
     """
     chosen = in_split(dataset, split)
     states = tensor(chosen["state"], dtype, device)
-    return Samples({"states": states}, states[:, :, 1:], times_of(dataset))
+    samples = Samples({"states": states}, states[:, :, 1:], times_of(dataset))
+    if not set(STANDARD) <= set(dataset.variables):
+        return samples
+    mean, scale, rate = (torch.as_tensor(dataset[name].values, device=device).to(dtype) for name in STANDARD)
+    samples = replace(samples, mean=mean, scale=scale, rate=rate / scale)
+    return replace(samples, targets=samples.in_standard_units(samples.targets))

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hybridsam.analysis.arrival import arrivals, remarks
 from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
 from hybridsam.analysis.estimates import differences, theta_errors, theta_estimates
 from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
@@ -95,9 +97,21 @@ def states(folder: Path) -> list[str]:
 
 
 def samples(cube: xr.Dataset) -> str:
-    """How many samples each split has, as HTML."""
+    """How many samples each split has, and in which units errors are, as HTML."""
     numbers = zip(cube["split"].values, cube["samples"].values, strict=True)
-    return f"<p>Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.</p>"
+    return f"<p>Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.{_scales(cube)}</p>"
+
+
+def _scales(cube: xr.Dataset) -> str:
+    """A sentence on the standard units of the target; empty where there are none."""
+    if "target_scale" not in cube:
+        return ""
+    scale, several = cube["target_scale"], "component" in cube["target_scale"].dims
+    names = cube["component"].values.tolist() if several else [""]
+    units = cube["component_units"].values.tolist() if "component_units" in cube else [""] * len(names)
+    each = [f"{name} {value:.3g} {unit}" for name, value, unit in zip(names, np.ravel(scale), units, strict=True)]
+    words = ", ".join(html.escape(" ".join(one.split())) for one in each)
+    return f" Errors are in units of the standard deviation of the target in the training samples: {words}."
 
 
 def constants(cube: xr.Dataset) -> pd.DataFrame:
@@ -153,6 +167,14 @@ def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFr
         about = {"rho": canonical(row.rho), "n": row.n, "diverged": row.diverged}
         rows.setdefault(row.method, about)[with_unit(row.parameter, row.unit)] = plus_minus(row.mean, row.interval)
     return pd.DataFrame(rows).T
+
+
+def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
+    """What has to be said of the way of theta at the rho that a rule selected: whether it arrived, as HTML."""
+    chosen = selection.loc[selection["rule"] == rule, ["method", "rho"]]
+    rows = arrivals(cube).merge(chosen, on=["method", "rho"])
+    said = "".join(f"<li>{html.escape(line)}.</li>" for line in remarks(rows))
+    return f"<ul>{said}</ul>" if said else "<p>Every θ left its start and arrived.</p>" * bool(len(rows))
 
 
 def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:

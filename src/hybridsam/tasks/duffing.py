@@ -26,7 +26,7 @@ def simulate(constants: Mapping) -> xr.Dataset:
         return np.array([v, -alpha * x - beta * x**3])
 
     bounds = np.array([constants["initial_position"], constants["initial_velocity"]])
-    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"alpha": alpha, "beta": beta})
+    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"alpha": alpha, "beta": beta}, standardise=False)
 
 
 def linear(theta: dict[str, Tensor], state: Tensor) -> Tensor:
@@ -54,4 +54,5 @@ def build(model: Mapping) -> HybridODE:
         Parameters.from_settings({name: model["theta"][name]}),
         MLP((2, *model["hidden"], 2)),
         Solver.from_settings(model["solver"]),
+        network_scale=1.0,
     )

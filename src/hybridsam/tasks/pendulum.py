@@ -25,7 +25,7 @@ def simulate(constants: Mapping) -> xr.Dataset:
         return np.array([p, -(omega**2) * np.sin(q) - xi * p])
 
     bounds = np.array([constants["initial_angle"], constants["initial_velocity"]])
-    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"omega": omega})
+    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"omega": omega}, standardise=False)
 
 
 def science(theta: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -41,4 +41,5 @@ def build(model: Mapping) -> HybridODE:
         Parameters.from_settings(model["theta"]),
         MLP((2, *model["hidden"], 2)),
         Solver.from_settings(model["solver"]),
+        network_scale=1.0,
     )

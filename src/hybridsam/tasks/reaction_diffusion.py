@@ -44,14 +44,14 @@ def simulate(constants: Mapping) -> xr.Dataset:
 
     grid = dict.fromkeys(("y", "x"), np.linspace(-side / 2, side / 2, points))
     bounds = np.array([constants["initial_value"]] * 2)
-    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"a": a, "b": b}, grid=grid)
+    return simulate_ode(field, bounds, COMPONENTS, constants, truth={"a": a, "b": b}, grid=grid, standardise=False)
 
 
 class Diffusion(HybridODE):
     """Diffusion on a square of which ``side`` is the distance between the outermost points of the grid, in m."""
 
     def __init__(self, side: float, parameters: Parameters, network: Network, solver: Solver) -> None:
-        super().__init__(self.diffusion, parameters, network, solver)
+        super().__init__(self.diffusion, parameters, network, solver, network_scale=1.0)
         self.side = side
 
     def diffusion(self, theta: dict[str, Tensor], state: Tensor) -> Tensor:

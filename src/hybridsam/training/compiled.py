@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hybridsam.models.convolutions import ConvNet
-from hybridsam.models.hybrid import HybridModel, is_of
+from hybridsam.models.hybrid import HybridModel, Theta, is_of
 from hybridsam.models.law import HybridMap
 from hybridsam.models.networks import MLP, Layers, Network, RunningStatistics
 from hybridsam.models.ode import HybridODE
@@ -54,7 +54,7 @@ def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss 
     if data.targets.device.type != "cpu":
         return None
     try:
-        faster = _compiled(model, data.targets.dtype)
+        faster = _compiled(model, data)
         if faster and not _agree(_gradient(Loss(model), data), _gradient(faster, data)):
             raise NotFollowedError("what was compiled from the science does not agree with it")
     except (NotCompiledError, NotFollowedError) as reason:
@@ -66,12 +66,13 @@ def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss 
     return faster
 
 
-def _compiled(model: HybridModel, dtype: torch.dtype) -> Loss | None:
-    """The compiled loss of a model of a known form, else None."""
+def _compiled(model: HybridModel, data: Samples) -> Loss | None:
+    """The compiled loss of a model of a known form, for samples of these standard units, else None."""
+    dtype = data.targets.dtype
     if type(model.network) is ConvNet:  # a class of one's own may begin, or compute, in another way
         return Loss(_with_network(model, CompiledConvNet(model.network, dtype)))
     if isinstance(model.network, MLP) and isinstance(model, HybridODE) and is_of(model, HybridODE, "predict"):
-        return CompiledODE(model, dtype)
+        return CompiledODE(model, data)
     if isinstance(model.network, MLP) and isinstance(model, HybridMap) and is_of(model, HybridMap, "predict"):
         return CompiledMap(model, dtype)
     return None
@@ -136,13 +137,18 @@ def compiled(source: str, command: Sequence[str], folder: Path) -> Path:
 class CompiledODE(Loss):
     """Of a HybridODE whose network is an MLP and whose solver takes fixed steps."""
 
-    def __init__(self, model: HybridODE, dtype: torch.dtype) -> None:
+    def __init__(self, model: HybridODE, data: Samples) -> None:
         if model.solver.adaptive:
             raise NotFollowedError(f"the solver {model.solver.method} chooses its steps")
         self.model: HybridODE = model
         self.sizes = _integers(cast(MLP, model.network).sizes)
-        formulas = record(model.field, model.parameters.names, self.sizes[0], self.sizes[-1])
-        self.rollout_error = library(c_code(formulas, dtype)).rollout_error
+
+        def standard(theta: Theta, x: Tensor, g: Tensor) -> Tensor:
+            """dx/dt of states in standard units, of which the network sees and returns such."""
+            return model.field(theta, data.in_units(x), g * model.scale_of_network(data)) / data.scale
+
+        formulas = record(standard, model.parameters.names, self.sizes[0], self.sizes[-1])
+        self.rollout_error = library(c_code(formulas, data.targets.dtype)).rollout_error
 
     def __call__(
         self,
@@ -162,7 +168,7 @@ class CompiledODE(Loss):
 
     def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
-        initial = data.inputs["states"][:, :, 0].contiguous()
+        initial = data.in_standard_units(data.inputs["states"][:, :, 0]).contiguous()
         steps = self.model.solver.steps(data.times)
         lengths = (ctypes.c_double * len(steps))(*(step.length for step in steps))
         observed = _integers([step.observed for step in steps])
@@ -300,5 +306,5 @@ def _gradient(loss: Loss, data: Samples) -> tuple[Tensor, ...]:
     model = loss.model
     few = next(data.chunks(3)).until(3)
     raw = model.parameters.initial(1).to(few.targets)
-    phi = model.network.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)
+    phi = model.initial(torch.Generator().manual_seed(0)).to(raw).unsqueeze(0)
     return gradient(lambda raw, phi: loss(model.parameters.constrain(raw), phi, few), raw, phi)

@@ -180,7 +180,7 @@ def _losses(loss: Loss, method: Method, data: Samples, members: int, samples: in
     """What a method minimizes, on copies of the first sample, and theta and phi of members that are alike."""
     model, few = loss.model, data.batch(torch.zeros(1, samples, dtype=torch.long))
     raw = model.parameters.initial(members).to(data.targets)
-    phi = model.network.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
+    phi = model.initial(generator(0, "initialisation")).to(raw).expand(members, -1)
     running = RunningStatistics(model.network.initial_running().to(raw).expand(members, -1), training=True)
     return objective(loss, method, raw.new_zeros(members), few, running), raw, phi
 

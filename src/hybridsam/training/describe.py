@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hybridsam.core.blocks import Block
 from hybridsam.core.records import EXAMPLES, RUN
+from hybridsam.core.scales import about
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
@@ -16,11 +17,13 @@ from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
 from hybridsam.training.loop import Training, constrained
 from hybridsam.training.loss import Loss, mean_squared_error
+from hybridsam.training.movement import MOVEMENT, movement
 
 LOSSES = {
     "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
     "validation_loss": "mean squared error on the validation data",
 }
+SIZE = "size of theta, seen from its start and bounds; unit in parameter_units"
 GRADIENTS = {
     "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
     "grad_norm_phi": "norm of the applied gradient of phi",
@@ -43,10 +46,12 @@ def describe(
             "seed": list(block.seeds),
             "parameter": model.parameters.names,
             "parameter_units": ("parameter", model.parameters.units),
+            "parameter_size": ("parameter", [row.size for row in model.parameters.rows], {"long_name": SIZE}),
             "split": list(SPLITS),
         }
     )
     errors_in = squared_units(dataset, model.target, data["train"])
+    runs = runs.assign(_scales(data["train"], dataset[model.target]))
     runs = runs.assign(_final(loss, state, training, data, errors_in))
     runs = runs.assign(_histories(state, training, errors_in))
     return _with_examples(runs, model, state, data["test"], dataset)
@@ -66,9 +71,11 @@ def _final(
     running, at_once = RunningStatistics(state.running), training.batch_size or len(data["train"])
     errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
     lost = ~errors[0].isfinite()  # however short the training was
+    moved = movement(state, training, theta)
     diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
     return {
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
+        **{n: _variable(moved[n], ["parameter"], MOVEMENT[n], "see parameter_units") for n in MOVEMENT},
         "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
         "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
         "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
@@ -111,6 +118,25 @@ def _with_examples(
             last = {dim: slice(-runs.sizes[dim], None) for dim in coordinate.dims}
             runs = runs.assign_coords({label: coordinate.isel(last)})
     return runs
+
+
+def _scales(data: Samples, target: xr.DataArray) -> dict[str, tuple]:
+    """The mean and scale of the standard units that errors are in, and the usual rate of change; empty without them."""
+    if not data.standard:
+        return {}
+    dims = ["component"] if "component" in target.dims else []
+    values = {"target_mean": data.mean, "target_scale": data.scale}
+    if isinstance(data.rate, Tensor):
+        values["target_rate"] = data.rate * data.scale
+    shape = [target.sizes[name] for name in dims]
+    return {
+        name: (
+            dims,
+            torch.as_tensor(of_each).reshape(shape).cpu().numpy(),
+            {"long_name": about(name, str(target.name))},
+        )
+        for name, of_each in values.items()
+    }
 
 
 def squared_units(dataset: xr.Dataset, target: str, data: Samples) -> str:

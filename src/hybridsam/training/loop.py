@@ -106,7 +106,7 @@ def initial_state(
     """Start of training: theta at its start, phi drawn from each member's own seed."""
     dtype = getattr(torch, training.dtype)
     theta = model.parameters.initial(len(seeds), dtype)
-    phi = torch.stack([model.network.initial(generator(seed, "initialisation")) for seed in seeds]).to(dtype)
+    phi = torch.stack([model.initial(generator(seed, "initialisation")) for seed in seeds]).to(dtype)
     w = torch.cat([theta, phi], 1).to(device)
     n_records, members = len(training.recorded_steps), len(seeds)
     shapes = dict.fromkeys(("train_loss", "validation_loss", "grad_norm_theta", "grad_norm_phi"), ()) | {

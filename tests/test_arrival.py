@@ -1,0 +1,142 @@
+"""Whether theta arrived: what is recorded of its way, and what is said of it."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+import hybridsam
+from hybridsam.analysis.arrival import arrivals, remarks
+from hybridsam.models.parameters import Parameter
+from hybridsam.training.loop import initial_state
+from hybridsam.training.movement import movement
+
+
+def moved(model, training, way, **changes):
+    """What is recorded of a member whose theta goes that way, a function of the part of all learning that is done."""
+    how = training(**{"iterations": 1000, "record_every": 10} | changes)
+    state = initial_state(model, [0], how)
+    rates = np.cumsum([0.0, *map(how.rate, range(how.iterations))])
+    for row, step in enumerate(how.recorded_steps):
+        state.history["theta"][row] = way(rates[step] / rates[-1])
+    found = movement(state, how, state.history["theta"][-1].double())
+    return {name: values.item() for name, values in found.items()}
+
+
+def test_a_theta_that_goes_on_evenly_would_go_as_far_again(model, training):
+    found = moved(model, training, lambda done: 3 - 2 * done)
+    assert found["theta_moved"] == pytest.approx(-2)
+    assert found["theta_moved_late"] == pytest.approx(-0.2, rel=0.1)
+    assert found["theta_drift"] == pytest.approx(-2, rel=1e-3)
+
+
+def test_a_theta_that_comes_to_rest_drifts_no_more(model, training):
+    found = moved(model, training, lambda done: 1 + min(done, 0.5))
+    assert found["theta_moved"] == pytest.approx(0.5)
+    assert found["theta_moved_late"] == found["theta_drift"] == 0
+
+
+def test_the_last_tenth_counts_learning_rates_and_not_steps(model, training):
+    """Annealing ends at nearly nothing: the last tenth of the steps would be at rest however far theta has to go."""
+    late = moved(model, training, lambda done: done, learning_rate=1e-2, learning_rate_final=0.0)["theta_moved_late"]
+    even = moved(model, training, lambda done: done, learning_rate=1e-2, learning_rate_final=1e-2)["theta_moved_late"]
+    assert late == pytest.approx(0.1, rel=0.1) and even == pytest.approx(0.1, rel=0.1)
+
+
+def test_of_records_at_start_and_end_alone_no_drift_is_known(model, training):
+    found = moved(model, training, lambda done: done, record_every=1000)
+    assert found["theta_moved"] == 1 and np.isnan(found["theta_drift"])
+
+
+# What is said
+
+
+def cooling(unit, truth=120.0, start=60.0, **parameter):
+    """dT/dt = -U (T - 20) / 4000 and 2 % more that the science leaves out, with U in W/K times the unit."""
+
+    def rates(t, x):
+        return -truth / 4000 * (x - 20) * 1.02
+
+    sizes = {"train": 4, "validation": 2, "test": 2, "steps": 8, "dt": 2.0, "subsample": 2, "noise": 0.0, "seed": 0}
+    dataset = hybridsam.simulate_ode(rates, np.array([[40, 80]]), {"T": "degC"}, sizes, truth={"U": truth * unit})
+
+    def science(theta, x):
+        (temperature,) = x.unbind(-1)
+        return torch.stack([-theta["U"] / (4000 * unit) * (temperature - 20)], -1)
+
+    theta = hybridsam.Parameters([Parameter("U", "W K-1", start=start * unit, **parameter)])
+    return hybridsam.HybridODE(science, theta, hybridsam.MLP((1, 8, 1)), hybridsam.Solver(step=2.0)), dataset
+
+
+HOW = {"iterations": 60, "learning_rate": 1e-2, "record_every": 5, "dtype": "float64"}
+
+
+def trained(*cooled, seeds=2, **changes):
+    methods = changes.pop("methods", {"erm": [0], "fsam": [0.05]})
+    return hybridsam.fit(*cooled, methods, seeds, "cpu", progress=False, **HOW | changes)
+
+
+@pytest.fixture(scope="module")
+def in_three_units():
+    return {unit: trained(*cooling(unit)) for unit in (1e-3, 1.0, 1e3)}
+
+
+def test_the_same_runs_in_three_units_of_theta_agree(in_three_units):
+    expected = in_three_units[1.0]
+    assert abs(expected["theta_moved"]).min() > 1  # of 60
+    for unit, runs in in_three_units.items():
+        for name in ("theta", "theta_history", "theta_moved", "theta_drift", "theta_error"):
+            np.testing.assert_allclose(runs[name] / unit, expected[name], rtol=1e-6)
+        np.testing.assert_allclose(runs["y_error"], expected["y_error"], rtol=1e-6)
+        np.testing.assert_allclose(runs["phi"], expected["phi"], rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_said_of_them_is_the_same_but_for_the_unit(in_three_units):
+    tables = {unit: arrivals(runs) for unit, runs in in_three_units.items()}
+    for unit, table in tables.items():
+        counts = ["n", "not_arrived", "hardly_left"]
+        assert table[counts].equals(tables[1.0][counts])
+        np.testing.assert_allclose(table["size"], 60 * unit)
+        np.testing.assert_allclose(table["moved"] / unit, tables[1.0]["moved"], rtol=1e-6)
+
+
+def test_a_theta_too_far_from_its_start_for_its_scale_is_named_with_the_numbers(caplog):
+    """Trained as if its size were one, in mW/K, it stays where it began, and no spread of the seeds says so."""
+    with caplog.at_level(logging.WARNING):
+        runs = trained(*cooling(1e3, scale=1.0))
+    assert float(runs["theta"].std("seed").max()) < 1
+    [line] = [line for line in caplog.messages if "hardly left" in line]
+    assert line.startswith("theta.U has hardly left its start: erm in 2 of 2 runs (600")
+    assert line.count("W K-1 from 60000 W K-1)") == 2 and "fsam at rho = 0.05 in 2 of 2 runs" in line
+
+
+def test_a_theta_that_is_still_on_its_way_is_named_with_what_is_left(caplog):
+    with caplog.at_level(logging.WARNING):
+        runs = trained(*cooling(1.0), learning_rate=2e-3)
+    assert runs["theta"].max() < 119
+    [line] = [line for line in caplog.messages if "has not arrived" in line]
+    assert line.startswith("theta.U has not arrived: erm in 2 of 2 runs (")
+    assert "W K-1; as much training again would add " in line
+
+
+def test_nothing_is_said_of_a_theta_that_arrived():
+    runs = trained(*cooling(1.0), iterations=800, methods={"freg": [10.0]})  # the network does next to nothing
+    table = arrivals(runs)
+    assert len(table) == 1 and remarks(table) == []
+    assert float(abs(runs["theta"] - 1.02 * 120).max()) < 2
+
+
+def test_diverged_and_missing_runs_say_nothing():
+    runs = trained(*cooling(1.0))
+    runs["status"][0, 0, 0] = "diverged"
+    assert arrivals(runs)["n"].tolist() == [1, 2]
+    runs["status"][:] = "diverged"
+    assert len(arrivals(runs)) == 0 and remarks(arrivals(runs)) == []
+
+
+@pytest.mark.parametrize(("moved", "expected"), [(2.99, 1), (3.01, 0), (-2.99, 1), (-60.0, 0)])
+def test_hardly_is_less_than_a_twentieth_of_the_size(in_three_units, moved, expected):
+    runs = in_three_units[1.0].isel(seed=[0], training_method=[0], rho=[0]).copy(deep=True)
+    runs["theta_moved"][:] = moved
+    assert arrivals(runs)["hardly_left"].tolist() == [expected]
