@@ -127,6 +127,11 @@ def test_a_theta_that_did_not_arrive_is_named_on_the_page(experiment):
     assert "Every θ left its start" not in text
 
 
+def test_why_runs_diverged_is_on_the_page(experiment):
+    text = shown_by(NOTEBOOK, experiment("some_diverged"), task="oscillator", experiment="made_up").get_text()
+    assert "sqrt(-0.1) at t = 3 s" in text
+
+
 def test_theta_on_the_page_is_that_of_the_cube(experiment):
     """The rho with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
     folder = experiment("normal")

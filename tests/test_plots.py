@@ -85,6 +85,7 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
             "y_error": ((*RUN, "split"), y_error, units),
             "status": (RUN, np.where(gone, "diverged", "completed").astype(object)[None, None]),
             "theta_history": ((*RUN, "step", "parameter"), theta.swapaxes(-1, -2)),
+            "reason": (RUN, np.where(gone, "sqrt(-0.1) at t = 3 s", "").astype(object)[None, None]),
             "theta_moved": ((*RUN, "parameter"), theta[..., -1] - theta[..., 0]),
             "theta_moved_late": ((*RUN, "parameter"), 0.02 * theta[..., -1]),
             "theta_drift": ((*RUN, "parameter"), 0.2 * theta[..., -1]),

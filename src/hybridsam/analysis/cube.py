@@ -24,7 +24,7 @@ PASSED_ON = ("constants", "attribution", "licence")  # attributes from the datas
 MADE_BY = ("git_commit", "device", "versions")  # attributes of run files of which the cube lists every value
 PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in UTC -> the one that the cube has
 
-MISSING = {"status": "missing", "file": ""}  # what stands where no run is; NaN for everything else
+MISSING = {"status": "missing", "reason": "", "file": ""}  # what stands where no run is; NaN for everything else
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 

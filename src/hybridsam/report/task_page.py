@@ -205,13 +205,19 @@ def runs(cube: xr.Dataset) -> str:
     """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
     table = runs_table(cube)
     diverged = table[table["status"] == "diverged"]
-    seeds = diverged.groupby(["method", "rho"], observed=True)["seed"].agg(lambda seed: ", ".join(map(str, seed)))
+    of_method_and_rho = diverged.groupby(["method", "rho"], observed=True)["seed"]
+    seeds = of_method_and_rho.agg(seeds=lambda seed: ", ".join(map(str, seed))).reset_index()
+    if "reason" in cube and len(seeds):
+        firsts = zip(seeds["method"], seeds["rho"], of_method_and_rho.first(), strict=True)
+        seeds["the first of them"] = [
+            cube["reason"].sel(training_method=method, rho=rho, seed=seed).item() for method, rho, seed in firsts
+        ]
     units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}
     units["validation_error"] = cube["y_error"].attrs.get("units", "1")
     everything = shown(table.rename(columns={name: with_unit(name, units[name]) for name in units}), index=False)
     return (
         f"<p>{len(diverged)} of {len(table)} runs diverged{':' if len(diverged) else '.'}</p>"
-        + (shown(seeds.rename("seeds").reset_index(), index=False) if len(diverged) else "")
+        + (shown(seeds, index=False) if len(diverged) else "")
         + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
     )
 

@@ -86,6 +86,9 @@ def train_block(
 
     ended = datetime.now(UTC)
     runs = describe(loss, state, training, data, dataset, block)
+    for why in dict.fromkeys(filter(None, runs["reason"].values.ravel())):
+        seeds = [seed for seed, own in zip(block.seeds, runs["reason"].values.ravel(), strict=True) if own == why]
+        logger.warning(f"{block}, seeds {seeds}: diverged: {why}")
     runs.attrs = {
         "source": "hybridsam",
         "synthetic": dataset.attrs.get("synthetic", "unknown"),

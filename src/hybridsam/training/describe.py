@@ -8,6 +8,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.blocks import Block
+from hybridsam.core.methods import get_method
 from hybridsam.core.records import EXAMPLES, RUN
 from hybridsam.core.scales import about
 from hybridsam.data.splits import SPLITS
@@ -15,6 +16,7 @@ from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
+from hybridsam.training.divergence import reason
 from hybridsam.training.loop import Training, constrained
 from hybridsam.training.loss import Loss, mean_squared_error
 from hybridsam.training.movement import MOVEMENT, movement
@@ -53,6 +55,7 @@ def describe(
     errors_in = squared_units(dataset, model.target, data["train"])
     runs = runs.assign(_scales(data["train"], dataset[model.target]))
     runs = runs.assign(_final(loss, state, training, data, errors_in))
+    runs = runs.assign(reason=_reasons(runs, model, state, training, data["train"], dataset, block))
     runs = runs.assign(_histories(state, training, errors_in))
     return _with_examples(runs, model, state, data["test"], dataset)
 
@@ -71,8 +74,8 @@ def _final(
     running, at_once = RunningStatistics(state.running), training.batch_size or len(data["train"])
     errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
     lost = ~errors[0].isfinite()  # however short the training was
-    moved = movement(state, training, theta)
     diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
+    moved = movement(state, training, theta)
     return {
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
         **{n: _variable(moved[n], ["parameter"], MOVEMENT[n], "see parameter_units") for n in MOVEMENT},
@@ -80,6 +83,24 @@ def _final(
         "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
         "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
     }
+
+
+def _reasons(
+    runs: xr.Dataset,
+    model: HybridModel,
+    state: State,
+    training: Training,
+    data: Samples,
+    dataset: xr.Dataset,
+    block: Block,
+) -> tuple:
+    """Why each run diverged; empty for those that did not."""
+    method, diverged = get_method(block.method), runs["status"].values.ravel() == "diverged"
+    words = [
+        reason(model, method, block.rho, data, dataset, state, i, training) if lost else ""
+        for i, lost in enumerate(diverged)
+    ]
+    return _variable(np.array(words, dtype=object), [], "why the run diverged")
 
 
 def _histories(state: State, training: Training, errors_in: str) -> dict[str, tuple]:
