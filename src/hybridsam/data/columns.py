@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.errors import UserError
+from hybridsam.data.cells import number
+from hybridsam.data.missing import how_to_say, means_nothing, suspects, texts
 
 NETCDF = (".nc", ".nc4", ".cdf")
 NO_VALUE = ("", "na", "n/a", "nan", "nat", "null", "none", "<na>")
@@ -81,33 +83,52 @@ def _of_variables(dataset: xr.Dataset, columns: Sequence[str], where: str) -> pd
     return chosen.to_dataframe().reset_index()
 
 
-def numbers(frame: pd.DataFrame, column: str, where: str, advice: str = "") -> np.ndarray:
-    """A column as finite float64 (row,); raises UserError naming the first row that is none, with the advice."""
-    cells = frame[column]
+def numbers(
+    frame: pd.DataFrame, names: Sequence[str], where: str, missing: Sequence | None, advice: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Columns as finite float64, name -> values (row,).
+
+    missing: of the section ``table``. advice: name -> what to do about a cell that is no number. Raises UserError
+    naming the first row that is none or means no value, and of numbers those that look as if they meant that.
+    """
+    found = {name: _finite(frame[name], f"{where}: row {{}}, column {name}", missing, advice) for name in names}
+    if missing is None:
+        found_in = {name: several for name, values in found.items() if (several := suspects(values))}
+        for name, [first, *_] in found_in.items():
+            raise UserError(f"{where}: row {first.first + 1}, column {name}: {first}{how_to_say(found_in)}")
+    return found
+
+
+def _finite(cells: pd.Series, place: str, missing: Sequence | None, advice: Mapping[str, str]) -> np.ndarray:
     if cells.dtype.kind in "iuf":
         values = cells.to_numpy(float, na_value=np.nan)
     else:
-        values = np.array([_number(cell) for cell in cells], dtype=float)
+        values = np.array([number(cell) for cell in cells], dtype=float)
+    values = np.where(means_nothing(values, missing), np.nan, values)
     bad = np.flatnonzero(~np.isfinite(values))
     if not len(bad):
         return values
-    cell, place = str(cells.iloc[bad[0]]), f"{where}: row {bad[0] + 1}, column {column}"
-    if cell.strip().lower() in NO_VALUE:
-        raise UserError(f"{place}: no value ({len(bad)} of {len(cells)} rows have none); remove the rows or fill them")
-    raise UserError(f"{place}: {cell!r} is not a finite number{advice}")
+    none = [row for row in bad if _is_none(cells.iloc[row], missing)]
+    cell, place = str(cells.iloc[bad[0]]), place.format(bad[0] + 1)
+    if bad[0] in none:
+        what = "no value" if cell.strip().lower() in NO_VALUE else f"no value, {cell!r}"
+        raise UserError(f"{place}: {what} ({len(none)} of {len(cells)} rows have none); remove the rows or fill them")
+    raise UserError(f"{place}: {cell!r} is not a finite number{advice.get(str(cells.name), '')}")
 
 
-def _number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return float("nan")
+def _is_none(cell: Any, missing: Sequence | None) -> bool:
+    """Whether a cell means "no value"."""
+    text = str(cell).strip().lower()
+    return text in NO_VALUE or text in texts(missing) or bool(means_nothing(np.array(number(cell)), missing))
 
 
-def labels(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
+def labels(frame: pd.DataFrame, column: str, where: str, missing: Sequence | None) -> np.ndarray:
     """A column as text (row,)."""
     found = [str(cell).strip() for cell in frame[column]]
-    for row, label in enumerate(found, 1):
-        if label.lower() in NO_VALUE:
-            raise UserError(f"{where}: row {row}, column {column}: no value; remove the rows or fill them")
+    none = [row for row, label in enumerate(found) if _is_none(label, missing)]
+    if none:
+        count = f"{len(none)} of {len(found)} rows have none"
+        raise UserError(
+            f"{where}: row {none[0] + 1}, column {column}: no value ({count}); remove the rows or fill them"
+        )
     return np.array(found, dtype=object)

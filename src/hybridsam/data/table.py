@@ -16,7 +16,7 @@ import xarray as xr
 
 from hybridsam.core.errors import UserError
 from hybridsam.data import columns
-from hybridsam.data.columns import numbers
+from hybridsam.data.columns import as_frame, labels, numbers
 from hybridsam.data.grids import fields, finite
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
@@ -85,10 +85,10 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
         rows, grid = _of_fields(data, table, table.time, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
     elif table.time:
-        rows = _of_columns(columns.as_frame(data, table.columns, where), table, table.time, where)
+        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, where)
         dataset = _time_series(rows, table, table.time, where)
     else:
-        dataset = _law(columns.as_frame(data, table.columns, where), table, where)
+        dataset = _law(as_frame(data, table.columns, where), table, where)
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
 
 
@@ -137,10 +137,15 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
 
 def _of_columns(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Rows:
     """The rows of a table."""
-    times = numbers(frame, time.column, where, "; turn dates into numbers, such as days since the first")
-    values = np.stack([numbers(frame, str(name), where) for name in table.state or ()], -1)
-    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
-    return Rows(times, values, labels)
+    advice = {time.column: "; turn dates into numbers, such as days since the first"}
+    values = numbers(frame, table.numbers, where, table.missing, advice)
+    state = np.stack([values[str(name)] for name in table.state or ()], -1)
+    return Rows(values[time.column], state, _labels(frame, table, where))
+
+
+def _labels(frame: pd.DataFrame, table: Table, where: str) -> np.ndarray:
+    """The series of each row."""
+    return labels(frame, table.series, where, table.missing) if table.series else np.full(len(frame), "")
 
 
 def _of_fields(
@@ -148,7 +153,7 @@ def _of_fields(
 ) -> tuple[Rows, dict[str, xr.Variable]]:
     """Fields (row, y, x, component), a row for each time of each series, and the coordinates y and x."""
     dims = [*([table.series] if table.series else []), time.column, *table.axes]
-    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where)
+    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where, table.missing)
     *series, times, y, x = coordinates
     labels = [str(label) for label in series[0].values] if series else [""]
     every = np.tile(finite(times, where), len(labels))
@@ -238,16 +243,17 @@ def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time
 def _law(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
-    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    labels = _labels(frame, table, where)
+    values = numbers(frame, table.numbers, where, table.missing, {})
     units = dict(table.target or {})
-    variables: dict[str, Any] = {"target": _variable(frame, units, "component", "target", where)}
+    variables: dict[str, Any] = {"target": _variable(values, units, "component", "target")}
     coords: dict[str, Any] = _components(units)
     for name, entry in (table.inputs or {}).items():
         if isinstance(entry, Mapping):
-            variables[name] = _variable(frame, entry, f"{name}_column", name, where)
+            variables[name] = _variable(values, entry, f"{name}_column", name)
             coords[f"{name}_column"] = list(map(str, entry))
         else:
-            variables[name] = ("sample", numbers(frame, name, where), {"long_name": name, "units": entry})
+            variables[name] = ("sample", values[name], {"long_name": name, "units": entry})
     keys = labels.tolist() if by == "series" else list(map(str, range(len(frame))))
     split_of = _drawn(keys, table.split, "series" if by == "series" else "rows")
     split = np.array([split_of.get(key, "") for key in keys])
@@ -259,7 +265,7 @@ def _components(units: Mapping[str, str]) -> dict[str, Any]:
     return {"component": list(map(str, units)), "component_units": ("component", list(units.values()))}
 
 
-def _variable(frame: pd.DataFrame, units: Mapping[str, str], dim: str, name: str, where: str) -> tuple:
+def _variable(values: Mapping[str, np.ndarray], units: Mapping[str, str], dim: str, name: str) -> tuple:
     """Several columns as one variable (sample, dim)."""
-    values = np.stack([numbers(frame, str(column), where) for column in units], -1)
-    return ("sample", dim), values, {"long_name": name, "units": "; ".join(units.values())}
+    stacked = np.stack([values[str(column)] for column in units], -1)
+    return ("sample", dim), stacked, {"long_name": name, "units": "; ".join(units.values())}

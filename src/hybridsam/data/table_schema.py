@@ -42,7 +42,7 @@ class Table:
     target: column -> unit. axes: the two dimensions, y and x, of a state that consists of fields on a grid. inputs:
     column -> unit, or name -> columns that make one variable. window, stride: series are cut into samples of
     ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and windows stand end to
-    end.
+    end. missing: numbers and texts that mean "no value"; None: what looks like them is refused.
     """
 
     split: Split
@@ -55,6 +55,7 @@ class Table:
     target: Mapping[str, str] | None = None
     window: int = 0
     stride: int = 0
+    missing: Sequence | None = None
 
     @classmethod
     def from_settings(cls, settings: Mapping) -> "Table":
@@ -64,6 +65,7 @@ class Table:
         table = replace(raw, time=time, split=typed(Split, raw.split, "table.split"))
         table._check_columns()
         table._check_samples()
+        table._check_missing()
         return table
 
     def _check_columns(self) -> None:
@@ -98,14 +100,26 @@ class Table:
         if self.stride and (self.stride < 1 or not self.window):
             raise UserError(f"table.stride: {self.stride}: it is a number of times, at least 1, and needs table.window")
 
+    def _check_missing(self) -> None:
+        if not isinstance(self.missing, list | tuple | None):
+            raise UserError(f"table.missing: {self.missing!r} is not a list, such as [-9999]")
+        for value in self.missing or ():
+            if isinstance(value, bool) or not isinstance(value, int | float | str):
+                raise UserError(f"table.missing: {value!r} is no number and no text; write a text in quotes")
+
     @property
     def columns(self) -> list[str]:
         """All columns that are read, each once."""
+        return list(dict.fromkeys([*self.numbers, *([self.series] if self.series else [])]))
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns that consist of numbers, each once, that of the times first."""
         names = [*(self.state or ()), *(self.target or ())]
         for name, entry in (self.inputs or {}).items():
             names += entry if isinstance(entry, Mapping) else [name]
         of_time = [self.time.column] if self.time else []
-        return list(dict.fromkeys(map(str, [*of_time, *([self.series] if self.series else []), *names])))
+        return list(dict.fromkeys(map(str, [*of_time, *names])))
 
 
 def _check_units(columns: Any, where: str, nested: bool = False) -> None:
