@@ -16,17 +16,22 @@ class Car:
     wheels: int
     weight: float
     name: str = "none"
+    electric: bool = False
 
 
 def test_values_become_typed():
-    assert typed(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none")
+    assert typed(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none", False)
+    assert typed(Car, {"wheels": 4, "weight": 1, "electric": True}, "car").electric is True
     assert isinstance(typed(Car, {"wheels": 4, "weight": 1}, "car").weight, float)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"wheels": 4, "weight": 1.0, "colour": "red"}, r"car\.colour: unknown key; allowed are wheels, weight, name"),
+        (
+            {"wheels": 4, "weight": 1.0, "colour": "red"},
+            r"car\.colour: unknown key; allowed are wheels, weight, name, e",
+        ),
         ({"wheels": 4}, r"car\.weight: missing"),
         ({"wheels": 4.5, "weight": 1.0}, r"car\.wheels: 4\.5 is not of type int"),
         ({"wheels": "4", "weight": 1.0}, r"car\.wheels: '4' is not of type int"),
@@ -36,6 +41,8 @@ def test_values_become_typed():
         ({"wheels": 4, "weight": [1.0]}, r"car\.weight: \[1\.0\] is not of type float"),
         ({"wheels": 4, "weight": False}, r"car\.weight: False is not of type float"),
         ({"wheels": 4, "weight": 1.0, "name": 7}, r"car\.name: 7 is not of type str"),
+        ({"wheels": 4, "weight": 1.0, "electric": 1}, r"car\.electric: 1 is not of type bool"),
+        ({"wheels": 4, "weight": 1.0, "electric": "yes"}, r"car\.electric: 'yes' is not of type bool"),
     ],
 )
 def test_unknown_and_missing_keys_and_wrong_types_are_refused(values, message):

@@ -169,7 +169,7 @@ def test_a_csv_file_may_have_a_byte_order_mark_empty_lines_and_spaces(tmp_path):
 
 def test_times_of_a_netcdf_file_stay_numbers_in_its_unit(tmp_path):
     grid = hares().set_index("year")[list(STATE)].to_xarray()
-    grid["year"].attrs["units"] = "days since 1900-01-01"
+    grid["year"].attrs["units"] = "years since 0001-01-01"
     grid.to_netcdf(tmp_path / "hare.nc")
     dataset = read_dataset(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
     assert dataset["start"].values[0] == 1900

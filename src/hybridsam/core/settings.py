@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -133,8 +134,10 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(kind, UnionType):  # of several types; the class looks at these itself
+        return value
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) != (kind is bool):
             raise TypeError
         if kind is float:
             return float(value)  # YAML reads 1e-4 as text

@@ -12,8 +12,8 @@ from hybridsam.data.missing import how_to_say, means_nothing, suspects
 
 def fields(
     data: pd.DataFrame | xr.Dataset, names: Sequence[str], dims: Sequence[str], where: str, missing: Sequence | None
-) -> tuple[np.ndarray, list[xr.DataArray]]:
-    """Variables with these dimensions, in whatever order, as values (*dims, name), and the dimensions' coordinates.
+) -> tuple[dict[str, np.ndarray], list[xr.DataArray]]:
+    """Variables with these dimensions, in whatever order, as values (*dims,), and the dimensions' coordinates.
 
     missing: of the section ``table``. A dimension without a coordinate is numbered. Raises UserError for a table, which
     has no grid, for variables that are not there or have other dimensions, and for values that are missing, infinite or
@@ -28,13 +28,13 @@ def fields(
             found = f"{name}({_listed(data[name].dims)})"
             raise UserError(f"{where}: the variable {found} has other dimensions than {', '.join(dims)}")
     variables = [data[name].transpose(*dims) for name in names]
-    every = [finite(variable, where, missing) for variable in variables]
-    found_in = {name: several for name, values in zip(names, every, strict=True) if (several := suspects(values))}
+    every = {name: finite(variable, where, missing) for name, variable in zip(names, variables, strict=True)}
+    found_in = {name: several for name, values in every.items() if (several := suspects(values))}
     if missing is None and found_in:
         name, [first, *_] = next(iter(found_in.items()))
         place = _place(variables[names.index(name)], first.first)
         raise UserError(f"{where}: the variable {name}, {place}: {first}{how_to_say(found_in)}")
-    return np.stack(every, -1), [data[name] for name in dims]
+    return every, [data[name] for name in dims]
 
 
 def finite(variable: xr.DataArray, where: str, missing: Sequence | None = None) -> np.ndarray:

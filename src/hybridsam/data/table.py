@@ -20,6 +20,7 @@ from hybridsam.data.columns import as_frame, labels, numbers
 from hybridsam.data.grids import fields, finite
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
+from hybridsam.data.units import Changes, conversions, converted, log_unknown
 
 SAME_STEPS = 1e-6  # of the shortest step: times that differ by less are the same
 
@@ -81,14 +82,16 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     """
     table = Table.from_settings(settings)
     where = table.file or "table"
+    changes = conversions(data, table, where) if isinstance(data, xr.Dataset) else {}
     if table.time and table.axes:
-        rows, grid = _of_fields(data, table, table.time, where)
+        rows, grid = _of_fields(data, table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
     elif table.time:
-        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, where)
+        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where)
     else:
-        dataset = _law(as_frame(data, table.columns, where), table, where)
+        dataset = _law(as_frame(data, table.columns, where), table, changes, where)
+    log_unknown((key, unit) for _, key, unit in table.units)
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
 
 
@@ -135,10 +138,10 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
 # Time series
 
 
-def _of_columns(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Rows:
+def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes, where: str) -> Rows:
     """The rows of a table."""
     advice = {time.column: "; turn dates into numbers, such as days since the first"}
-    values = numbers(frame, table.numbers, where, table.missing, advice)
+    values = converted(numbers(frame, table.numbers, where, table.missing, advice), changes)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
     return Rows(values[time.column], state, _labels(frame, table, where))
 
@@ -149,19 +152,22 @@ def _labels(frame: pd.DataFrame, table: Table, where: str) -> np.ndarray:
 
 
 def _of_fields(
-    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, where: str
+    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, changes: Changes, where: str
 ) -> tuple[Rows, dict[str, xr.Variable]]:
     """Fields (row, y, x, component), a row for each time of each series, and the coordinates y and x."""
     dims = [*([table.series] if table.series else []), time.column, *table.axes]
-    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where, table.missing)
-    *series, times, y, x = coordinates
-    labels = [str(label) for label in series[0].values] if series else [""]
-    every = np.tile(finite(times, where), len(labels))
-    rows = Rows(every, values.reshape(len(every), *values.shape[-3:]), np.repeat(np.array(labels, object), len(times)))
-    grid = {
-        name: xr.Variable(name, finite(axis, where), {"long_name": str(axis.name), "units": "1"} | axis.attrs)
-        for name, axis in (("y", y), ("x", x))
-    }
+    names = list(map(str, table.state or ()))
+    every, coordinates = fields(data, names, dims, where, table.missing)
+    values = np.stack(list(converted(every, changes).values()), -1)
+    labels = [str(label) for label in coordinates[0].values] if table.series else [""]
+    axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes)
+    times = np.tile(axes[time.column], len(labels))
+    of_rows = np.repeat(np.array(labels, object), len(axes[time.column]))
+    rows = Rows(times, values.reshape(len(times), *values.shape[-3:]), of_rows)
+    grid = {}
+    for name, dim, axis in zip(("y", "x"), table.axes, coordinates[-2:], strict=True):
+        stated = {"units": table.axes[dim]} if isinstance(table.axes, Mapping) else {}
+        grid[name] = xr.Variable(name, axes[dim], {"long_name": dim, "units": "1"} | axis.attrs | stated)
     return rows, grid
 
 
@@ -240,11 +246,11 @@ def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time
 # A law without time
 
 
-def _law(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
+def _law(frame: pd.DataFrame, table: Table, changes: Changes, where: str) -> xr.Dataset:
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
     labels = _labels(frame, table, where)
-    values = numbers(frame, table.numbers, where, table.missing, {})
+    values = converted(numbers(frame, table.numbers, where, table.missing, {}), changes)
     units = dict(table.target or {})
     variables: dict[str, Any] = {"target": _variable(values, units, "component", "target")}
     coords: dict[str, Any] = _components(units)

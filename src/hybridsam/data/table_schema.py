@@ -39,10 +39,11 @@ class Table:
     """What the columns of a table mean: either ``time`` and ``state``, or ``inputs`` and ``target``.
 
     file: CSV or NetCDF. series: the column whose values tell several time series, or groups of rows, apart. state,
-    target: column -> unit. axes: the two dimensions, y and x, of a state that consists of fields on a grid. inputs:
-    column -> unit, or name -> columns that make one variable. window, stride: series are cut into samples of
-    ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and windows stand end to
-    end. missing: numbers and texts that mean "no value"; None: what looks like them is refused.
+    target: column -> unit. axes: the two dimensions, y and x, of a state that consists of fields on a grid, or these ->
+    unit. inputs: column -> unit, or name -> columns that make one variable. window, stride: series are cut into samples
+    of ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and windows stand end to
+    end. convert: whether values that are in another unit in the data are converted. missing: numbers and texts that
+    mean "no value"; None: what looks like them is refused.
     """
 
     split: Split
@@ -50,11 +51,12 @@ class Table:
     time: Time | None = None
     series: str = ""
     state: Mapping[str, str] | None = None
-    axes: Sequence[str] = ()
+    axes: Sequence[str] | Mapping[str, str] = ()
     inputs: Mapping[str, Any] | None = None
     target: Mapping[str, str] | None = None
     window: int = 0
     stride: int = 0
+    convert: bool = False
     missing: Sequence | None = None
 
     @classmethod
@@ -83,8 +85,15 @@ class Table:
             if name in TAKEN:
                 raise UserError(f"table.inputs.{name}: this name is taken; use another one")
 
-        if self.axes and not (isinstance(self.axes, list) and len(set(self.axes)) == 2 and self.state):
+        if self.axes and not (isinstance(self.axes, list | Mapping) and len(set(self.axes)) == 2 and self.state):
             raise UserError(f"table.axes: {self.axes!r} is not a list of two dimensions, y and x, of table.state")
+        if isinstance(self.axes, Mapping):
+            _check_units(self.axes, "table.axes")
+        first: dict[str, tuple[str, str]] = {}
+        for column, key, unit in self.units:
+            other, its_unit = first.setdefault(column, (key, unit))
+            if unit != its_unit:
+                raise UserError(f"{key}: {unit!r}, but {other}: {its_unit!r}; a column has one unit")
 
     def _check_samples(self) -> None:
         by, allowed = self.split.by, ("time", "series") if self.time else ("sample", "series")
@@ -106,6 +115,18 @@ class Table:
         for value in self.missing or ():
             if isinstance(value, bool) or not isinstance(value, int | float | str):
                 raise UserError(f"table.missing: {value!r} is no number and no text; write a text in quotes")
+
+    @property
+    def units(self) -> list[tuple[str, str, str]]:
+        """What has a unit: its column or dimension, its key and its unit."""
+        found = [(self.time.column, "table.time.unit", self.time.unit)] if self.time else []
+        for section in ("state", "target", "inputs", "axes"):
+            entries = getattr(self, section)
+            for name, entry in entries.items() if isinstance(entries, Mapping) else ():
+                nested = entry.items() if isinstance(entry, Mapping) else ()
+                found += [(str(column), f"table.{section}.{name}.{column}", unit) for column, unit in nested]
+                found += [] if nested else [(str(name), f"table.{section}.{name}", entry)]
+        return found
 
     @property
     def columns(self) -> list[str]:
