@@ -226,14 +226,19 @@ FAULTS = {
         "hare.csv: row 1, column year: '1900-01-02' is not a finite number; turn dates into numbers",
     ),
     "times that do not increase": (
+        with_cell(hares(), 9, "year", 1906),
+        ONE_SERIES,
+        "hare.csv: row 9, column year: 1906 does not come after 1907; sort the rows, or name the column that tells",
+    ),
+    "a time that stands twice": (
         with_cell(hares(), 9, "year", 1907),
         ONE_SERIES,
-        "hare.csv: row 9, column year: 1907 does not come after 1907; sort the rows, or name the column that tells",
+        "hare.csv: row 9, column year: time 1907 stands twice, also in row 8; remove one, or name the column that",
     ),
     "series that are not told apart": (
         sites(),
         changed(SITES, series=None, window=2, split={"by": "time"}),
-        "sites.csv: row 2, column year: 0 does not come after 0; sort the rows, or name the column that tells several",
+        "sites.csv: row 2, column year: time 0 stands twice, also in row 1; remove one, or name the column that tells",
     ),
     "series of other times": (
         with_cell(sites(), 24, "year", 2.5),

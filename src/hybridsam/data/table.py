@@ -5,7 +5,7 @@ splits, a target, units, and of time series the times that all samples share. Th
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,29 @@ from hybridsam.data.columns import as_frame, labels, numbers
 from hybridsam.data.grids import fields, finite
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
+from hybridsam.data.times import Times, check_increase, common, nominal
 from hybridsam.data.units import Changes, conversions, converted, log_unknown
-
-SAME_STEPS = 1e-6  # of the shortest step: times that differ by less are the same
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All that was measured of time series: times (row,), values (row, ..., component), label of the series (row,)."""
+    """All that was measured of time series: its times, values (row, ..., component), label of the series (row,)."""
 
-    times: np.ndarray
+    times: Times
     values: np.ndarray
     labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A stretch of a time series that is one sample; times (time,), values (time, ..., component)."""
+    """A stretch of a time series that is one sample; times (time,), values (time, ..., component).
+
+    name: what messages call it.
+    """
 
     split: str
     series: str
+    name: str
     times: np.ndarray
     values: np.ndarray
 
@@ -143,7 +146,8 @@ def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes,
     advice = {time.column: "; turn dates into numbers, such as days since the first"}
     values = converted(numbers(frame, table.numbers, where, table.missing, advice), changes)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
-    return Rows(values[time.column], state, _labels(frame, table, where))
+    times = Times.read(frame[time.column], changes.get(time.column))
+    return Rows(times, state, _labels(frame, table, where))
 
 
 def _labels(frame: pd.DataFrame, table: Table, where: str) -> np.ndarray:
@@ -161,9 +165,9 @@ def _of_fields(
     values = np.stack(list(converted(every, changes).values()), -1)
     labels = [str(label) for label in coordinates[0].values] if table.series else [""]
     axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes)
-    times = np.tile(axes[time.column], len(labels))
-    of_rows = np.repeat(np.array(labels, object), len(axes[time.column]))
-    rows = Rows(times, values.reshape(len(times), *values.shape[-3:]), of_rows)
+    times = Times.read(coordinates[-3].values, changes.get(time.column)).repeated(len(labels))
+    of_rows = np.repeat(np.array(labels, object), coordinates[-3].size)
+    rows = Rows(times, values.reshape(len(of_rows), *values.shape[-3:]), of_rows)
     grid = {}
     for name, dim, axis in zip(("y", "x"), table.axes, coordinates[-2:], strict=True):
         stated = {"units": table.axes[dim]} if isinstance(table.axes, Mapping) else {}
@@ -175,13 +179,13 @@ def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset
     """Series or their windows, with times counted from the beginning of each."""
     units = dict(table.state or {})
     samples = list(_samples(rows, table, time, where))
-    elapsed = samples[0].times - samples[0].times[0]
-    _check_same_steps(samples, elapsed, time, where)
+    names = [sample.name for sample in samples]
+    elapsed = common([sample.times for sample in samples], names, rows.times.digit, time, where)
     coords: dict[str, Any] = {
         "time": ("time", elapsed, {"long_name": "time since start", "units": time.unit}),
         "start": (
             "sample",
-            np.array([sample.times[0] for sample in samples]),
+            np.array([rows.times.first + sample.times[0] for sample in samples]),
             {"long_name": f"{time.column} at which the sample starts", "units": time.unit},
         ),
         "split": ("sample", [sample.split for sample in samples]),
@@ -202,10 +206,11 @@ def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[S
     split_of = _drawn(labels, table.split, "series") if by == "series" else {}
     for label in dict.fromkeys(labels):
         rows = np.flatnonzero(labels == label)
-        _check_increases(times, rows, time, where)
+        check_increase(times, rows, time, where)
+        since = nominal(times, rows, time, where)
         sizes = _sizes(table.split, len(rows), "times") if by == "time" else [len(rows)]
         names = SPLITS if by == "time" else (split_of.get(label),)
-        for name, part in zip(names, np.split(rows, np.cumsum(sizes)), strict=False):
+        for name, part in zip(names, np.split(np.arange(len(rows)), np.cumsum(sizes)), strict=False):
             if name is None:  # not asked for
                 continue
             length = table.window or len(part)
@@ -214,33 +219,9 @@ def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[S
                 raise UserError(f"{where}: {of} has {len(part)} times in {name}, fewer than a sample, {max(length, 2)}")
             for first in range(0, len(part) - length + 1, table.stride or length):
                 own = part[first : first + length]
-                yield Sample(name, label, times[own], measured.values[own])
-
-
-def _check_increases(times: np.ndarray, rows: np.ndarray, time: Time, where: str) -> None:
-    late = np.flatnonzero(np.diff(times[rows]) <= 0)
-    if len(late):
-        before, row = rows[late[0]], rows[late[0] + 1]
-        found = f"{times[row]:.10g} does not come after {times[before]:.10g}"
-        advice = "sort the rows, or name the column that tells several series apart as table.series"
-        raise UserError(f"{where}: row {row + 1}, column {time.column}: {found}; {advice}")
-
-
-def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time, where: str) -> None:
-    """Raise UserError unless all samples have the times of the first one, counted from where each begins."""
-    for sample in samples:
-        which = f"the sample that begins at {time.column} {sample.times[0]:.10g}"
-        which += f" of series {sample.series}" * bool(sample.series)
-        if len(sample.times) != len(elapsed):
-            lengths = f"has {len(sample.times)} times, the first sample {len(elapsed)}"
-            raise UserError(f"{where}: {which} {lengths}; allowed are equal numbers, or table.window")
-        own = sample.times - sample.times[0]
-        other = np.flatnonzero(np.abs(own - elapsed) > SAME_STEPS * np.diff(elapsed).min())
-        if len(other):
-            found = f"{own[other[0]]:.10g} {time.unit} after its start, the first sample {elapsed[other[0]]:.10g}"
-            raise UserError(
-                f"{where}: {which} has a value {found}; all samples must have the same time steps, windows equal ones"
-            )
+                which = f"the sample that begins at {time.column} {times.printed[rows[own[0]]]}"
+                which += f" of series {label}" * bool(label)
+                yield Sample(name, label, which, since[own], measured.values[rows[own]])
 
 
 # A law without time

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from hybridsam.core.errors import UserError
@@ -12,10 +13,11 @@ TAKEN = ("sample", "split", "series", "target", "component", "component_units") 
 
 @dataclass(frozen=True)
 class Time:
-    """The column of the times and their unit."""
+    """The column of the times and their unit. step: if not 0, times are equally spaced by it, but for noise."""
 
     column: str
     unit: str
+    step: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Table:
                 raise UserError(f"{key}: {unit!r}, but {other}: {its_unit!r}; a column has one unit")
 
     def _check_samples(self) -> None:
+        if self.time and not 0 <= self.time.step < inf:
+            raise UserError(f"table.time.step: {self.time.step}: it is the time from one row to the next, above 0")
         by, allowed = self.split.by, ("time", "series") if self.time else ("sample", "series")
         if by not in allowed:
             data = "time series" if self.time else "rows without table.time"
