@@ -5,7 +5,7 @@ splits, a target, units, and of time series the times that all samples share. Th
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.errors import UserError
-from hybridsam.data import columns
-from hybridsam.data.columns import as_frame, labels, numbers
+from hybridsam.core.settings import may_mean
+from hybridsam.data import csv_file, netcdf_file
+from hybridsam.data.columns import as_frame, numbers, series
 from hybridsam.data.grids import fields, finite
+from hybridsam.data.netcdf_file import decoded
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
 from hybridsam.data.times import Times, check_increase, common, nominal
@@ -52,7 +54,14 @@ def read_dataset(settings: Mapping) -> xr.Dataset:
     table = Table.from_settings(settings)
     if not table.file:
         raise UserError("table.file: missing")
-    return dataset_of(columns.read(Path(table.file)), settings)
+    file = Path(table.file)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    if file.suffix not in netcdf_file.ENDINGS:
+        return dataset_of(csv_file.read(file, table.dialect), settings)
+    if "dialect" in settings:
+        raise UserError("table.dialect: a NetCDF file has none; it is for CSV files")
+    return dataset_of(netcdf_file.read(file), settings)
 
 
 def tabulated(task: Mapping) -> xr.Dataset:
@@ -85,7 +94,12 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     """
     table = Table.from_settings(settings)
     where = table.file or "table"
-    changes = conversions(data, table, where) if isinstance(data, xr.Dataset) else {}
+    changes: Changes = {}
+    if isinstance(data, xr.Dataset):
+        data = decoded(data, where)
+        changes = conversions(data, table, where)
+    elif not isinstance(data, pd.DataFrame):
+        raise UserError(f"{where}: {type(data).__name__} is no pandas DataFrame and no xarray Dataset")
     if table.time and table.axes:
         rows, grid = _of_fields(data, table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
@@ -126,7 +140,7 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
     there = list(dict.fromkeys(labels))
     lists = {name: getattr(split, name) for name in SPLITS}
     if split.by == "series" and all(isinstance(own, list) and own for own in lists.values()):
-        asked = [(str(label), name) for name, own in lists.items() for label in own]
+        asked = [(_label(label, name, there), name) for name, own in lists.items() for label in own]
         for number, (label, name) in enumerate(asked):
             if label not in there:
                 raise UserError(f"table.split.{name}: no series {label!r}; there are {', '.join(there)}")
@@ -138,21 +152,32 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
     return {there[number]: name for number, name in zip(order, names, strict=False)}
 
 
+def _label(asked: Any, split: str, there: Sequence[str]) -> str:
+    """A label that a list of series asks for; raises UserError for what YAML may have read as something else."""
+    if isinstance(asked, str) or (type(asked) is int and str(asked) in there):
+        return str(asked)
+    if isinstance(asked, np.integer):
+        return str(asked)
+    meant = [label for label in there if may_mean(asked, label)] or there
+    raise UserError(
+        f"table.split.{split}: {asked!r} is no text, as YAML reads it; write a label in quotes, such as {meant[0]!r}"
+    )
+
+
 # Time series
 
 
 def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes, where: str) -> Rows:
     """The rows of a table."""
-    advice = {time.column: "; turn dates into numbers, such as days since the first"}
-    values = converted(numbers(frame, table.numbers, where, table.missing, advice), changes)
+    values = converted(numbers(frame, table, where), changes)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
-    times = Times.read(frame[time.column], changes.get(time.column))
+    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal)
     return Rows(times, state, _labels(frame, table, where))
 
 
 def _labels(frame: pd.DataFrame, table: Table, where: str) -> np.ndarray:
     """The series of each row."""
-    return labels(frame, table.series, where, table.missing) if table.series else np.full(len(frame), "")
+    return series(frame[table.series], table, where) if table.series else np.full(len(frame), "")
 
 
 def _of_fields(
@@ -163,10 +188,10 @@ def _of_fields(
     names = list(map(str, table.state or ()))
     every, coordinates = fields(data, names, dims, where, table.missing)
     values = np.stack(list(converted(every, changes).values()), -1)
-    labels = [str(label) for label in coordinates[0].values] if table.series else [""]
+    labels = series(coordinates[0].values, table, where) if table.series else np.array([""], object)
     axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes)
     times = Times.read(coordinates[-3].values, changes.get(time.column)).repeated(len(labels))
-    of_rows = np.repeat(np.array(labels, object), coordinates[-3].size)
+    of_rows = np.repeat(labels, coordinates[-3].size)
     rows = Rows(times, values.reshape(len(of_rows), *values.shape[-3:]), of_rows)
     grid = {}
     for name, dim, axis in zip(("y", "x"), table.axes, coordinates[-2:], strict=True):
@@ -231,7 +256,7 @@ def _law(frame: pd.DataFrame, table: Table, changes: Changes, where: str) -> xr.
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
     labels = _labels(frame, table, where)
-    values = converted(numbers(frame, table.numbers, where, table.missing, {}), changes)
+    values = converted(numbers(frame, table, where), changes)
     units = dict(table.target or {})
     variables: dict[str, Any] = {"target": _variable(values, units, "component", "target")}
     coords: dict[str, Any] = _components(units)

@@ -37,19 +37,45 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written.
+
+    delimiter: between columns; empty: what the header tells. decimal: the decimal sign. encoding: one that Python
+    knows; empty: UTF-8. comment: lines that begin so are left out; empty: none.
+    """
+
+    delimiter: str = ""
+    decimal: str = "."
+    encoding: str = ""
+    comment: str = "#"
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) > 1 or self.delimiter in tuple('"\r\n'):
+            raise UserError(f"table.dialect.delimiter: {self.delimiter!r} is not one character, such as ';' or \"\\t\"")
+        if self.decimal not in (".", ",") or self.decimal == self.delimiter:
+            raise UserError(f"table.dialect.decimal: {self.decimal!r}: allowed are '.' and ',', not the delimiter")
+        try:
+            "".encode(self.encoding or "utf-8")
+        except LookupError as error:
+            known = "utf-8, utf-16, cp1252, latin-1 and others that Python knows"
+            raise UserError(f"table.dialect.encoding: {self.encoding!r}: allowed are {known}") from error
+
+
+@dataclass(frozen=True)
 class Table:
     """What the columns of a table mean: either ``time`` and ``state``, or ``inputs`` and ``target``.
 
-    file: CSV or NetCDF. series: the column whose values tell several time series, or groups of rows, apart. state,
-    target: column -> unit. axes: the two dimensions, y and x, of a state that consists of fields on a grid, or these ->
-    unit. inputs: column -> unit, or name -> columns that make one variable. window, stride: series are cut into samples
-    of ``window`` times, one beginning every ``stride`` times; left out, a series is a sample, and windows stand end to
-    end. convert: whether values that are in another unit in the data are converted. missing: numbers and texts that
-    mean "no value"; None: what looks like them is refused.
+    file: CSV or NetCDF. dialect: how a CSV file is written. series: the column whose values tell several time series,
+    or groups of rows, apart. state, target: column -> unit. axes: the two dimensions, y and x, of a state that consists
+    of fields on a grid, or these -> unit. inputs: column -> unit, or name -> columns that make one variable. window,
+    stride: series are cut into samples of ``window`` times, one beginning every ``stride`` times; left out, a series is
+    a sample, and windows stand end to end. convert: whether values that are in another unit in the data are converted.
+    missing: numbers and texts that mean "no value"; None: what looks like them is refused.
     """
 
     split: Split
     file: str = ""
+    dialect: Dialect = Dialect()
     time: Time | None = None
     series: str = ""
     state: Mapping[str, str] | None = None
@@ -66,7 +92,8 @@ class Table:
         """From the section ``table`` of a task file; raises UserError for what makes no sense."""
         raw: Any = typed(cls, settings, "table")
         time = None if raw.time is None else typed(Time, raw.time, "table.time")
-        table = replace(raw, time=time, split=typed(Split, raw.split, "table.split"))
+        dialect = raw.dialect if isinstance(raw.dialect, Dialect) else typed(Dialect, raw.dialect, "table.dialect")
+        table = replace(raw, time=time, dialect=dialect, split=typed(Split, raw.split, "table.split"))
         table._check_columns()
         table._check_samples()
         table._check_missing()

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from hybridsam.core.errors import UserError
+from hybridsam.data.cells import with_point
 from hybridsam.data.table_schema import Time
 from hybridsam.data.units import Conversion
 
@@ -37,10 +38,10 @@ class Times:
     printed: np.ndarray
 
     @classmethod
-    def read(cls, cells: np.ndarray | pd.Series, change: Conversion | None) -> "Times":
-        """From cells that are finite numbers, or texts of such, in the unit that ``change`` converts."""
+    def read(cls, cells: np.ndarray | pd.Series, change: Conversion | None, decimal: str = ".") -> "Times":
+        """From cells that are finite numbers, or texts of such with that decimal sign, in the unit that is changed."""
         codes, different = pd.factorize(np.asarray(cells))
-        printed = np.array([_text(cell) for cell in different], object)
+        printed = np.array([_text(cell, decimal) for cell in different], object)
         exact = [Decimal(text) for text in printed]
         since = np.array([float(time - exact[codes[0]]) for time in exact])
         digit = 10.0 ** min(int(time.as_tuple().exponent) for time in exact)
@@ -55,9 +56,9 @@ class Times:
         return replace(self, since=np.tile(self.since, times), printed=np.tile(self.printed, times))
 
 
-def _text(cell: Any) -> str:
+def _text(cell: Any, decimal: str) -> str:
     """A time as text; of 1900.0 as a binary number the decimal says nothing."""
-    return cell.strip() if isinstance(cell, str) else str(cell + 0).removesuffix(".0")
+    return with_point(cell, decimal) if isinstance(cell, str) else str(cell + 0).removesuffix(".0")
 
 
 def _spacing(cell: Any) -> float:
