@@ -53,6 +53,8 @@ SAME = [
     ("air", "Celsius"),
     ("air", "°C"),
     ("air", "degrees_Celsius"),
+    ("air", "deg C"),
+    ("air", "degree_C"),
 ]
 
 
@@ -107,6 +109,33 @@ def test_what_cannot_be_converted_is_refused(name, unit, convert):
     message = refusal(gauge(**{name: unit}), GAUGE | {"convert": convert})
     assert f"the variable {name} is in {unit!r}, table." in message
     assert message.endswith(", which cannot be converted; correct what is wrong")
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_cycles_and_angles_are_not_the_same(convert):
+    """They differ by 2 pi; to pint, and to UDUNITS, both are one in a second."""
+    table = changed(GAUGE, state={"depth": "rad s-1", "air": "degC"}, convert=convert)
+    assert "depth is in 'Hz', table.state.depth says 'rad s-1', which cannot" in refusal(gauge(depth="Hz"), table)
+    assert dataset_of(gauge(depth="s-1"), table) and dataset_of(gauge(depth="rad/s"), table)
+
+
+def test_values_that_have_no_counterpart_are_refused():
+    data = gauge(depth="mW")
+    table = changed(GAUGE, state={"depth": "dBm", "air": "degC"}, convert=True)
+    assert dataset_of(data, table)["state"].values[0, 0, 0] == pytest.approx(10 * np.log10(5))
+    data["depth"][3] = 0.0
+    assert refusal(data, table) == "gauge.nc: the variable depth has values without a counterpart in the other unit"
+
+
+@given(st.text(max_size=12), st.text(max_size=12))
+def test_no_text_breaks_the_comparison(yaml, file):
+    if not yaml.strip():
+        return
+    for convert in (False, True):
+        try:
+            dataset_of(gauge(depth=file), changed(GAUGE, state={"depth": yaml, "air": "degC"}, convert=convert))
+        except UserError as error:
+            assert "the variable depth is in" in str(error)
 
 
 def test_values_that_mean_no_value_are_found_before_they_are_converted():

@@ -169,7 +169,7 @@ def _label(asked: Any, split: str, there: Sequence[str]) -> str:
 
 def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes, where: str) -> Rows:
     """The rows of a table."""
-    values = converted(numbers(frame, table, where), changes)
+    values = converted(numbers(frame, table, where), changes, where)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
     times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal)
     return Rows(times, state, _labels(frame, table, where))
@@ -187,9 +187,9 @@ def _of_fields(
     dims = [*([table.series] if table.series else []), time.column, *table.axes]
     names = list(map(str, table.state or ()))
     every, coordinates = fields(data, names, dims, where, table.missing)
-    values = np.stack(list(converted(every, changes).values()), -1)
+    values = np.stack(list(converted(every, changes, where).values()), -1)
     labels = series(coordinates[0].values, table, where) if table.series else np.array([""], object)
-    axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes)
+    axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes, where)
     times = Times.read(coordinates[-3].values, changes.get(time.column)).repeated(len(labels))
     of_rows = np.repeat(labels, coordinates[-3].size)
     rows = Rows(times, values.reshape(len(of_rows), *values.shape[-3:]), of_rows)
@@ -256,7 +256,7 @@ def _law(frame: pd.DataFrame, table: Table, changes: Changes, where: str) -> xr.
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
     labels = _labels(frame, table, where)
-    values = converted(numbers(frame, table, where), changes)
+    values = converted(numbers(frame, table, where), changes, where)
     units = dict(table.target or {})
     variables: dict[str, Any] = {"target": _variable(values, units, "component", "target")}
     coords: dict[str, Any] = _components(units)

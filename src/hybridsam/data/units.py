@@ -19,6 +19,9 @@ from hybridsam.data.table_schema import Table
 
 SCALE = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)(?:\s+|$)(.*)")  # as in 1e4 m, which pint refuses
 
+DEGREES = re.compile(r"\bdeg(?:ree)?s?\.?[ _]+(C|F|K)\b")  # to pint, deg C is an angle times a temperature
+ANGLE = re.compile(r"radian|degree(?!_C|_F)|turn|revolution")
+
 logger = logging.getLogger(__name__)
 
 
@@ -47,13 +50,25 @@ class Conversion:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         quantity = _registry().Quantity(np.asarray(values, float) * self.given.scale, self.given.unit)
-        return np.asarray(quantity.to(self.wanted.unit).magnitude) / self.wanted.scale
+        with np.errstate(all="ignore"):  # of logarithms of 0, which converted refuses
+            return np.asarray(quantity.to(self.wanted.unit).magnitude) / self.wanted.scale
 
     @property
     def factor(self) -> float:
         """Of differences, as between two times."""
         zero, one = self(np.array([0.0, 1.0]))
         return float(one - zero)
+
+    @property
+    def is_possible(self) -> bool:
+        """Of the same dimensions; but of cycles and of angles in a time, which differ by 2 pi, pint thinks so too."""
+        both = f"{self.given.unit} {self.wanted.unit}"
+        if "hertz" in both and ANGLE.search(both):
+            return False
+        try:
+            return bool(np.isfinite(self(np.array([1.0]))).all())
+        except Exception:  # of several kinds, by what is wrong
+            return False
 
     @property
     def changes_nothing(self) -> bool:
@@ -90,26 +105,30 @@ def conversions(dataset: xr.Dataset, table: Table, where: str) -> Changes:
         if (theirs := known(given)) is None:
             logger.warning(f"{what}; the former is not known to pint, so they are not compared")
             continue
-        if not theirs.unit.is_compatible_with(wanted.unit):
-            raise UserError(f"{what}, which cannot be converted; correct what is wrong")
         conversion = Conversion(theirs, wanted)
+        if not conversion.is_possible:
+            raise UserError(f"{what}, which cannot be converted; correct what is wrong")
         if conversion.changes_nothing:
             continue
         if not table.convert:
-            raise UserError(f"{what}; write {_plain(given)!r} there, or table.convert: true")
+            raise UserError(f"{what}; write {given.split(' since ')[0]!r} there, or table.convert: true")
         logger.info(f"{what}; it is converted")
         found[column] = conversion
     return found
 
 
-def converted(values: Mapping[str, np.ndarray], changes: Changes) -> dict[str, np.ndarray]:
-    """Column -> values, in the units of the YAML file."""
-    return {name: changes[name](own) if name in changes else own for name, own in values.items()}
+def converted(values: Mapping[str, np.ndarray], changes: Changes, where: str) -> dict[str, np.ndarray]:
+    """Column -> values, in the units of the YAML file; raises UserError where that has none, as a logarithm of 0."""
+    found = {name: changes[name](own) if name in changes else own for name, own in values.items()}
+    for name in changes:
+        if name in found and not np.isfinite(found[name]).all():
+            raise UserError(f"{where}: the variable {name} has values without a counterpart in the other unit")
+    return found
 
 
 def _plain(text: str) -> str:
-    """A unit without the date from which times are counted."""
-    return text.split(" since ")[0].strip()
+    """A unit without the date from which times are counted, and degrees in one word."""
+    return DEGREES.sub(r"deg\1", text.split(" since ")[0].strip())
 
 
 def log_unknown(units: Iterable[tuple[str, str]]) -> None:
