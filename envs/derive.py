@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT, PINS, CONDA = ROOT / "pyproject.toml", ROOT / "envs/pins.txt", ROOT / "envs/environment.yaml"
 
-CONDA_NAMES = {"torch": "pytorch"}  # where they differ in more than letter case
+CONDA_NAMES = {"torch": "pytorch", "cf-xarray": "cf_xarray"}  # where they differ in more than letter case
 PIP_ONLY = {"causalchamber", "pytorch-optimizer"}  # not packages of the channels below
 CUDA = ("nvidia-", "cuda-", "triton")  # only under some builds of torch, which pins them itself
 

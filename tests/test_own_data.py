@@ -260,7 +260,11 @@ WRONG = {
     "a missing file": ({"file": "data/hares.csv"}, ["table.file", "'data/hares.csv'", "no such file"]),
     "a unit left out": ({"state": {"lynx": None}}, ["table.state.lynx", "None is not of type 'string'", "1"]),
     "an unknown split": ({"split": {"by": "site"}}, ["table.split.by", "'site'", "time", "series", "sample"]),
-    "an unknown key": ({"windows": 3}, ["table", "windows", "allowed are file, time"]),
+    "an unknown key": ({"windows": 3}, ["table", "windows", "allowed are file, dialect, time"]),
+    "a label without quotes": (
+        {"split": {"train": [False]}},
+        ["table.split.train.0: False", "a series, in quotes unless"],
+    ),
     "a column called source": ({"state": {"source": "1"}}, ["table.state", "source and note are for remarks"]),
 }
 

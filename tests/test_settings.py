@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import digest, load, merge, typed, values_of, without_sources
+from hybridsam.core.settings import digest, load, may_mean, merge, parse_yaml, typed, values_of, without_sources
 
 
 @dataclass(frozen=True)
@@ -16,17 +17,22 @@ class Car:
     wheels: int
     weight: float
     name: str = "none"
+    electric: bool = False
 
 
 def test_values_become_typed():
-    assert typed(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none")
+    assert typed(Car, {"wheels": 4, "weight": "1e-4"}, "car") == Car(4, 1e-4, "none", False)
+    assert typed(Car, {"wheels": 4, "weight": 1, "electric": True}, "car").electric is True
     assert isinstance(typed(Car, {"wheels": 4, "weight": 1}, "car").weight, float)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"wheels": 4, "weight": 1.0, "colour": "red"}, r"car\.colour: unknown key; allowed are wheels, weight, name"),
+        (
+            {"wheels": 4, "weight": 1.0, "colour": "red"},
+            r"car\.colour: unknown key; allowed are wheels, weight, name, e",
+        ),
         ({"wheels": 4}, r"car\.weight: missing"),
         ({"wheels": 4.5, "weight": 1.0}, r"car\.wheels: 4\.5 is not of type int"),
         ({"wheels": "4", "weight": 1.0}, r"car\.wheels: '4' is not of type int"),
@@ -36,6 +42,8 @@ def test_values_become_typed():
         ({"wheels": 4, "weight": [1.0]}, r"car\.weight: \[1\.0\] is not of type float"),
         ({"wheels": 4, "weight": False}, r"car\.weight: False is not of type float"),
         ({"wheels": 4, "weight": 1.0, "name": 7}, r"car\.name: 7 is not of type str"),
+        ({"wheels": 4, "weight": 1.0, "electric": 1}, r"car\.electric: 1 is not of type bool"),
+        ({"wheels": 4, "weight": 1.0, "electric": "yes"}, r"car\.electric: 'yes' is not of type bool"),
     ],
 )
 def test_unknown_and_missing_keys_and_wrong_types_are_refused(values, message):
@@ -80,6 +88,64 @@ def test_what_is_written_as_json_is_read_as_it_was(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "settings.json"
     file.write_text(json.dumps({"table": {"columns": content}}))
     assert load(file)["table"] == {"columns": without_sources(content)}
+
+
+AS_IT_LOOKS = {
+    "1e-4": 1e-4,
+    "-2E+3": -2000.0,
+    "'1e3'": "1e3",
+    '"001"': "001",
+    "20_000": 20000,
+    "1_000_000": 1000000,
+    "0x1F": 31,
+    ".inf": float("inf"),
+    "0": 0,
+    "0.5": 0.5,
+    "1.2.3e4": "1.2.3e4",
+    "5: a": {5: "a"},
+    "'NO': 1": {"NO": 1},
+}
+
+
+@pytest.mark.parametrize(("text", "value"), AS_IT_LOOKS.items())
+def test_yaml_is_what_it_looks_like(text, value):
+    assert parse_yaml(text) == value and type(parse_yaml(text)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nNO: 2", "the key NO in line 2 is read as true or false; write it in quotes, 'NO', if it is a text"),
+        ("{on: V}", "the key on in line 1 is read as true or false"),
+        ("~: 1", "the key ~ in line 1 is read as nothing"),
+        ("1.5: 1", "the key 1.5 in line 1 is read as a number"),
+        ("2001-01-01: 1", "the key 2001-01-01 in line 1 is read as a date"),
+        ("- 001", "the value 001 in line 1 is read as 1; write it in quotes, '001', if it is a text"),
+        ("seed: 010", "the value 010 in line 1 is read as 8"),
+        ("at: 12:30", "the value 12:30 in line 1 is read as 750"),
+        ("at: 12:30:00.5", "the value 12:30:00.5 in line 1 is read as 45000.5"),
+        ("- a\n- 1_5", "the value 1_5 in line 2 is read as 15"),
+        ("0777: a", "the value 0777 in line 1 is read as 511"),
+    ],
+)
+def test_yaml_that_is_read_as_something_else_than_it_looks_is_refused(tmp_path, text, said):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(UserError) as refused:
+        load(tmp_path / "a.yaml")
+    assert str(refused.value).startswith(f"{tmp_path / 'a.yaml'}: not valid YAML: {said}")
+
+
+@given(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.text())
+def test_what_yaml_writes_is_read_as_it_was(value):
+    assert parse_yaml(yaml.safe_dump({"a": [value]}, allow_unicode=True)) == {"a": [value]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(False, "NO"), (True, "on"), (1, "001"), (1000.0, "1e3"), (15, "1_5"), (None, "~"), (1.0, "1")]
+)
+def test_a_value_tells_which_text_was_meant(value, text):
+    assert may_mean(value, text) and not may_mean(value, "north")
+    assert not may_mean(False, "0") and not may_mean(1, "yes") and not may_mean(1, "[")
 
 
 MISTAKES = {

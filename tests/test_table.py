@@ -171,7 +171,7 @@ def test_a_csv_file_may_have_a_byte_order_mark_empty_lines_and_spaces(tmp_path):
 
 def test_times_of_a_netcdf_file_stay_numbers_in_its_unit(tmp_path):
     grid = hares().set_index("year")[list(STATE)].to_xarray()
-    grid["year"].attrs["units"] = "days since 1900-01-01"
+    grid["year"].attrs["units"] = "years since 0001-01-01"
     grid.to_netcdf(tmp_path / "hare.nc")
     dataset = read_dataset(ONE_SERIES | {"file": str(tmp_path / "hare.nc")})
     assert dataset["start"].values[0] == 1900
@@ -228,14 +228,19 @@ FAULTS = {
         "hare.csv: row 1, column year: '1900-01-02' is not a finite number; turn dates into numbers",
     ),
     "times that do not increase": (
+        with_cell(hares(), 9, "year", 1906),
+        ONE_SERIES,
+        "hare.csv: row 9, column year: 1906 does not come after 1907; sort the rows, or name the column that tells",
+    ),
+    "a time that stands twice": (
         with_cell(hares(), 9, "year", 1907),
         ONE_SERIES,
-        "hare.csv: row 9, column year: 1907 does not come after 1907; sort the rows, or name the column that tells",
+        "hare.csv: row 9, column year: time 1907 stands twice, also in row 8; remove one, or name the column that",
     ),
     "series that are not told apart": (
         sites(),
         changed(SITES, series=None, window=2, split={"by": "time"}),
-        "sites.csv: row 2, column year: 0 does not come after 0; sort the rows, or name the column that tells several",
+        "sites.csv: row 2, column year: time 0 stands twice, also in row 1; remove one, or name the column that tells",
     ),
     "series of other times": (
         with_cell(sites(), 24, "year", 2.5),
@@ -351,6 +356,30 @@ FAULTS = {
 }
 
 
+NAMES = ["NO", "001", "1e3", "on"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (False, "table.split.train: False is no text, as YAML reads it; write a label in quotes, such as 'NO'"),
+        (1, "table.split.train: 1 is no text, as YAML reads it; write a label in quotes, such as '001'"),
+        (1000.0, "table.split.train: 1000.0 is no text, as YAML reads it; write a label in quotes, such as '1e3'"),
+        (True, "table.split.train: True is no text, as YAML reads it; write a label in quotes, such as 'on'"),
+        (None, "table.split.train: None is no text, as YAML reads it; write a label in quotes, such as 'NO'"),
+        ("off", "table.split.train: no series 'off'; there are NO, 001, 1e3, on"),
+    ],
+)
+def test_a_label_that_yaml_reads_as_something_else_is_refused_with_the_text_that_is_meant(asked, message):
+    frame = sites(labels=NAMES)
+    table = changed(SITES, split={"train": [asked], "validation": ["001"], "test": ["on"]})
+    with pytest.raises(UserError) as caught:
+        dataset_of(frame, table)
+    assert str(caught.value) == message
+    split = {"train": ["NO"], "validation": ["001"], "test": ["1e3", "on"]}
+    assert dataset_of(frame, changed(SITES, split=split))["series"].values.tolist() == NAMES
+
+
 @pytest.mark.parametrize(("frame", "table", "message"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_is_named_by_its_place(frame, table, message):
     with pytest.raises(UserError) as caught:
@@ -360,7 +389,6 @@ def test_a_fault_is_named_by_its_place(frame, table, message):
 
 
 TEXTS = {
-    "semicolons": ("year;hare;lynx\n1;2;3\n", "the header 'year;hare;lynx' has no commas; columns must be separated"),
     "a decimal comma": ("year,hare,lynx\n1,2,5,3\n", "row 1 has 4 values, the header has 3"),
     "an empty file": ("", "empty; expected a CSV file with a header"),
     "an open quote": ('year,hare,lynx\n1,"2,3\n', "not a CSV file: "),
@@ -405,3 +433,63 @@ def test_dates_of_a_dataset_are_refused():
     grid = hares().assign(year=pd.date_range("2000", periods=21)).set_index("year").to_xarray()
     with pytest.raises(UserError, match=r"row 1, column year: '2000-01-01 00:00:00' is not .*; turn dates"):
         dataset_of(grid, ONE_SERIES)
+
+
+STATIONS = ["north", "south", "east", "west"]
+AS_BYTES = {  # as NetCDF files have texts, those of FORTRAN filled up by blanks
+    "bytes": lambda names: ("row", np.array([name.ljust(8) for name in names], "S8")),
+    "characters": lambda names: (("row", "length"), np.array([[c.encode() for c in f"{n:8}"] for n in names], "S1")),
+    "objects": lambda names: ("row", np.array([name.encode() for name in names], object)),
+}
+BY_STATION = changed(SITES, split={"train": ["north", "west"], "validation": ["south"], "test": ["east"]})
+
+
+def assert_stations(dataset):
+    assert dataset["series"].values.tolist() == STATIONS
+    assert dataset["split"].values.tolist() == ["train", "validation", "test", "train"]
+    np.testing.assert_array_equal(dataset["state"].sel(component="hare")[2], 200 + np.arange(6))
+
+
+@pytest.mark.parametrize("kind", AS_BYTES)
+def test_labels_of_bytes_are_text(kind, tmp_path):
+    rows = sites(labels=STATIONS)
+    data = xr.Dataset({name: ("row", rows[name]) for name in ("year", "hare", "lynx")})
+    data["site"] = AS_BYTES[kind](rows["site"])
+    assert_stations(dataset_of(data, BY_STATION))
+    data.to_netcdf(tmp_path / "sites.nc")
+    assert_stations(read_dataset(BY_STATION | {"file": str(tmp_path / "sites.nc")}))
+    if kind != "characters":
+        assert_stations(dataset_of(data.to_dataframe(), BY_STATION))
+
+
+def test_labels_of_bytes_as_a_dimension_are_text(tmp_path):
+    grid = sites(labels=STATIONS).set_index(["site", "year"]).to_xarray().sel(site=STATIONS)
+    grid = grid.assign_coords(site=np.array(STATIONS, "S8"))
+    assert_stations(dataset_of(grid, BY_STATION))
+    grid.to_netcdf(tmp_path / "sites.nc")
+    with xr.open_dataset(tmp_path / "sites.nc") as found:
+        assert found["site"].values[0] == b"north"
+    assert_stations(read_dataset(BY_STATION | {"file": str(tmp_path / "sites.nc")}))
+
+
+def test_bytes_that_are_no_text_are_named():
+    grid = sites().set_index(["site", "year"]).to_xarray().assign_coords(site=np.array([b"a", b"b", b"\xb0", b"d"]))
+    with pytest.raises(UserError, match=r"sites\.csv: the variable site has bytes that are no UTF-8: b'\\xb0'"):
+        dataset_of(grid, SITES)
+
+
+def test_what_attributes_say_of_numbers_in_memory_is_done_once(tmp_path):
+    """As of a Dataset that was opened without masking: packed numbers, and gaps that a number stands for."""
+    grid = hares().set_index("year").drop(columns="weather").to_xarray()
+    packing = {"hare": {"dtype": "int16", "scale_factor": 0.5, "_FillValue": -1}, "lynx": {"_FillValue": -9999.0}}
+    grid.to_netcdf(tmp_path / "hare.nc", encoding=packing)
+    for masked in (True, False):
+        with xr.open_dataset(tmp_path / "hare.nc", mask_and_scale=masked) as found:
+            assert dataset_of(found.load(), ONE_SERIES).equals(dataset_of(hares(), ONE_SERIES))
+    grid["lynx"] = grid["lynx"].where(grid["year"] != 1903)
+    grid.to_netcdf(tmp_path / "gap.nc", encoding=packing)
+    with (
+        xr.open_dataset(tmp_path / "gap.nc", mask_and_scale=False) as found,
+        pytest.raises(UserError, match=r"row 4, column lynx: no value \(1 of 21 rows have none\)"),
+    ):
+        dataset_of(found.load(), ONE_SERIES)

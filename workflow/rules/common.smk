@@ -44,7 +44,7 @@ def check(values, schema, where):
     """Values with the schema's defaults; stops with one line for each mistake, naming key, value and what is allowed."""
     schema = yaml.safe_load(Path(workflow.source_path(f"../schemas/{schema}.schema.yaml")).read_text())
     defaults = {key: entry["default"] for key, entry in schema["properties"].items() if "default" in entry}
-    values = defaults | numbers(values)
+    values = defaults | values
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))
     if errors:
         sys.exit("\n".join(f"{where}: {explain(error)}" for error in errors))
@@ -74,7 +74,7 @@ for file in workflow.configfiles:  # of a key that stands twice, Snakemake itsel
     read_yaml(file)
 if "strengths" in config:
     sys.exit("experiment configuration: strengths: this key is called rho now")
-experiment = check(config, "experiment", "experiment configuration")
+experiment = check(numbers(config), "experiment", "experiment configuration")
 METHODS = experiment["methods"]
 TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
 if "archives" not in config:
@@ -142,7 +142,7 @@ def settings_and_changes(*sections):
 
     def both(wildcards):
         chosen = task_settings(wildcards.task)
-        file = numbers(without_sources(yaml.safe_load(TASK_FILES[wildcards.task].read_text())))
+        file = without_sources(read_yaml(TASK_FILES[wildcards.task]))
         sizes = {section: file[section] for section in ("data", "table", "model", "training") if section in file}
         return written({key: chosen[key] for key in ("module", *sections)} | {"changes": differences(sizes, chosen)})
 

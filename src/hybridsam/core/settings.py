@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -26,21 +27,69 @@ class Settings(dict):
         raise UserError(f"{self.where}.{key}: missing")
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML whose mappings have each key once; PyYAML lets the last of several win, without a word."""
+class _AsItLooks(yaml.SafeLoader):
+    """YAML that is what it looks like, or refused; PyYAML reads some of it as something else, without a word.
+
+    Of a key that stands twice in a mapping it takes the last. The key NO it reads as false, 010 as 8, 12:30 as 750, 1_5
+    as 15, and 1e-4, which is a number in YAML 1.2, as text.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set = set()
         for key, _ in node.value:
             if key.value in seen:
                 raise yaml.YAMLError(f"the key {key.value} stands twice, again in line {key.start_mark.line + 1}")
+            if key.tag in NOT_KEYS:
+                raise yaml.YAMLError(_quote("key", key, NOT_KEYS[key.tag]))
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        whole = node.tag.endswith(":int")
+        if not PLAIN_NUMBER.fullmatch(node.value):
+            read_as = self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+            raise yaml.YAMLError(_quote("value", node, str(read_as)))
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
+
+
+NOT_KEYS = {
+    f"tag:yaml.org,2002:{name}": meaning
+    for name, meaning in {
+        "bool": "true or false",
+        "null": "nothing",
+        "float": "a number",
+        "timestamp": "a date",
+    }.items()
+}
+SCIENTIFIC = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+PLAIN_NUMBER = re.compile(  # 20_000, 0x1F and .inf are, 010, 12:30 and 1_5 are not
+    r"[-+]?(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+|0[xb][0-9a-fA-F]+|\.(inf|Inf|INF))|\.(nan|NaN|NAN)"
+    rf"|[-+]?([0-9]+\.[0-9]*|\.[0-9]+)|{SCIENTIFIC.pattern}"
+)
+_AsItLooks.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(f"^(?:{SCIENTIFIC.pattern})$"), list("-+.0123456789")
+)
+for _name in ("int", "float"):
+    _AsItLooks.add_constructor(f"tag:yaml.org,2002:{_name}", _AsItLooks.construct_number)
+
+
+def _quote(what: str, node: yaml.ScalarNode, read_as: str) -> str:
+    place = f"the {what} {node.value} in line {node.start_mark.line + 1}"
+    return f"{place} is read as {read_as}; write it in quotes, '{node.value}', if it is a text"
+
 
 def parse_yaml(text: str | bytes) -> Any:
-    """The content of YAML or JSON text; raises yaml.YAMLError, also for a key that stands twice in a mapping."""
-    return yaml.load(text, _EachKeyOnce)
+    """The content of YAML or JSON text; raises yaml.YAMLError, also for what it would read as it does not look."""
+    return yaml.load(text, _AsItLooks)
+
+
+def may_mean(value: Any, text: str) -> bool:
+    """Whether plain YAML makes this value, which is no text, of a text without quotes: False of NO, 1 of 001."""
+    try:
+        read_as = numbers(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError):
+        return False
+    return read_as == value and isinstance(read_as, bool) == isinstance(value, bool)
 
 
 def load(path: Path | str) -> Settings:
@@ -60,16 +109,16 @@ def load(path: Path | str) -> Settings:
         raise UserError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected a mapping of keys to values")
-    return Settings(numbers(without_sources(settings)), "settings")
+    return Settings(without_sources(settings), "settings")
 
 
 def numbers(settings: Any) -> Any:
-    """The same nested settings with 1e-4, which YAML reads as text, as the number it looks like."""
+    """The same nested settings with 1e-4, which Snakemake's YAML reads as text, as the number it looks like."""
     if isinstance(settings, Mapping):
         return {key: numbers(value) for key, value in settings.items()}
     if isinstance(settings, list):
         return [numbers(value) for value in settings]
-    if isinstance(settings, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", settings):
+    if isinstance(settings, str) and SCIENTIFIC.fullmatch(settings):
         return float(settings)
     return settings
 
@@ -133,8 +182,10 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(kind, UnionType):  # of several types; the class looks at these itself
+        return value
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool) != (kind is bool):
             raise TypeError
         if kind == float | None and value is not None:
             kind = float

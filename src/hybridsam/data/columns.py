@@ -1,9 +1,6 @@
-"""Named columns of a CSV or NetCDF file, and their values as finite numbers; what is wrong is named by its place."""
+"""Named columns of a table or Dataset, and their values as finite numbers; what is wrong is named by its place."""
 
-import csv
-import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,39 +8,11 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.errors import UserError
+from hybridsam.data.cells import labels, number, why_none
+from hybridsam.data.missing import how_to_say, means_nothing, suspects, texts
+from hybridsam.data.table_schema import Table
 
-NETCDF = (".nc", ".nc4", ".cdf")
 NO_VALUE = ("", "na", "n/a", "nan", "nat", "null", "none", "<na>")
-
-
-def read(file: Path) -> pd.DataFrame | xr.Dataset:
-    """A NetCDF file, by its ending, as a Dataset; any other as CSV, all cells text, the first line the header."""
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    return _netcdf(file) if file.suffix in NETCDF else _csv(file)
-
-
-def _csv(file: Path) -> pd.DataFrame:
-    try:
-        text = file.read_text(encoding="utf-8-sig")  # spreadsheets begin a file with a byte order mark
-        header, *rows = list(filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))) or [[]]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: not a CSV file: {error}; a NetCDF file ends in {', '.join(NETCDF)}") from error
-    if not header:
-        raise UserError(f"{file}: empty; expected a CSV file with a header")
-    if len(header) == 1 and any(separator in header[0] for separator in ";\t"):
-        raise UserError(f"{file}: the header {header[0]!r} has no commas; columns must be separated by commas")
-    for row, cells in enumerate(rows, 1):
-        if len(cells) != len(header):
-            raise UserError(f"{file}: row {row} has {len(cells)} values, the header has {len(header)}")
-    return pd.DataFrame(rows, columns=[name.strip() for name in header], dtype=object)
-
-
-def _netcdf(file: Path) -> xr.Dataset:
-    try:
-        return xr.load_dataset(file, engine="netcdf4", decode_times=False)  # times stay numbers, in the file's unit
-    except Exception as error:  # the NetCDF and HDF5 libraries raise many kinds for a damaged file
-        raise UserError(f"{file}: not a readable NetCDF file (truncated or foreign): {error}") from error
 
 
 def as_frame(data: pd.DataFrame | xr.Dataset, columns: Sequence[str], where: str) -> pd.DataFrame:
@@ -52,15 +21,29 @@ def as_frame(data: pd.DataFrame | xr.Dataset, columns: Sequence[str], where: str
     where: name of the data in messages. Raises UserError unless all columns are there, each once; and for a Dataset
     whose variables have dimensions that are no columns, but for one that all variables have.
     """
-    frame = _of_variables(data, columns, where) if isinstance(data, xr.Dataset) else data.rename(columns=str)
+    frame = _of_variables(data, columns, where) if isinstance(data, xr.Dataset) else _of_frame(data, where)
     header = frame.columns.tolist()
     if missing := [name for name in columns if name not in header]:
-        raise UserError(f"{where}: no column {', '.join(missing)}; there are {', '.join(header)}")
+        advice = ""
+        if set(missing) & set(map(str, frame.index.names)):
+            advice = "; the index is called so: data.reset_index() makes it a column"
+        elif all(number(name) == number(name) for name in header):
+            advice = "; these are numbers: a header that begins with a comment sign is one, see table.dialect.comment"
+        raise UserError(f"{where}: no column {', '.join(missing)}; there are {', '.join(header)}{advice}")
     if twice := [name for name in columns if header.count(name) > 1]:
         raise UserError(f"{where}: several columns are called {twice[0]}")
     if not len(frame):
         raise UserError(f"{where}: no rows below the header")
     return frame[list(columns)]
+
+
+def _of_frame(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    if frame.columns.nlevels > 1:
+        raise UserError(
+            f"{where}: columns have names of {frame.columns.nlevels} levels, such as {frame.columns[0]!r}; give each "
+            "one name, as by data.columns = ['_'.join(map(str, names)) for names in data.columns]"
+        )
+    return frame.rename(columns=str)
 
 
 def _of_variables(dataset: xr.Dataset, columns: Sequence[str], where: str) -> pd.DataFrame:
@@ -81,33 +64,65 @@ def _of_variables(dataset: xr.Dataset, columns: Sequence[str], where: str) -> pd
     return chosen.to_dataframe().reset_index()
 
 
-def numbers(frame: pd.DataFrame, column: str, where: str, advice: str = "") -> np.ndarray:
-    """A column as finite float64 (row,); raises UserError naming the first row that is none, with the advice."""
-    cells = frame[column]
+def numbers(frame: pd.DataFrame, table: Table, where: str) -> dict[str, np.ndarray]:
+    """The columns of numbers as finite float64, name -> values (row,).
+
+    Raises UserError naming the first row that is no number or means no value, and of numbers those that look as if they
+    meant that.
+    """
+    found = {name: _finite(frame, name, table, where) for name in table.numbers}
+    if table.missing is None:
+        found_in = {name: several for name, values in found.items() if (several := suspects(values))}
+        for name, [first, *_] in found_in.items():
+            raise UserError(f"{where}: row {first.first + 1}, column {name}: {first}{how_to_say(found_in)}")
+    return found
+
+
+def _finite(frame: pd.DataFrame, name: str, table: Table, where: str) -> np.ndarray:
+    cells, decimal = frame[name], table.dialect.decimal
     if cells.dtype.kind in "iuf":
         values = cells.to_numpy(float, na_value=np.nan)
     else:
-        values = np.array([_number(cell) for cell in cells], dtype=float)
+        values = np.array([number(cell, decimal) for cell in cells], dtype=float)
+    values = np.where(means_nothing(values, table.missing), np.nan, values)
     bad = np.flatnonzero(~np.isfinite(values))
     if not len(bad):
         return values
-    cell, place = str(cells.iloc[bad[0]]), f"{where}: row {bad[0] + 1}, column {column}"
-    if cell.strip().lower() in NO_VALUE:
-        raise UserError(f"{place}: no value ({len(bad)} of {len(cells)} rows have none); remove the rows or fill them")
+    cell, place = str(cells.iloc[bad[0]]), f"{where}: row {bad[0] + 1}, column {name}"
+    advice = _looks_like_units(frame, table) if bad.tolist() == [0] else ""
+    none = [row for row in bad if _is_none(cells.iloc[row], table)]
+    if bad[0] in none:
+        what = "no value" if cell.strip().lower() in NO_VALUE else f"no value, {cell!r}"
+        count = f"{len(none)} of {len(cells)} rows have none"
+        raise UserError(f"{place}: {what} ({count}); remove the rows or fill them{advice}")
+    advice = advice or why_none(cell, decimal)
+    if table.time and name == table.time.column:
+        advice = advice or "; turn dates into numbers, such as days since the first"
     raise UserError(f"{place}: {cell!r} is not a finite number{advice}")
 
 
-def _number(cell: Any) -> float:
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return float("nan")
+def _looks_like_units(frame: pd.DataFrame, table: Table) -> str:
+    """What to do about the first row where nothing in it is a number, though there are others."""
+    first = frame[table.numbers].iloc[0]
+    if len(frame) < 2 or any(np.isfinite(number(cell, table.dialect.decimal)) for cell in first):
+        return ""
+    return f"; row 1 looks like units: {', '.join(map(str, first))}; remove it, units stand in the section table"
 
 
-def labels(frame: pd.DataFrame, column: str, where: str) -> np.ndarray:
-    """A column as text (row,)."""
-    found = [str(cell).strip() for cell in frame[column]]
-    for row, label in enumerate(found, 1):
-        if label.lower() in NO_VALUE:
-            raise UserError(f"{where}: row {row}, column {column}: no value; remove the rows or fill them")
+def _is_none(cell: Any, table: Table) -> bool:
+    """Whether a cell means "no value"."""
+    text = str(cell).strip().lower()
+    value = np.array(number(cell, table.dialect.decimal))
+    return text in NO_VALUE or text in texts(table.missing) or bool(means_nothing(value, table.missing))
+
+
+def series(cells: Iterable[Any], table: Table, where: str) -> np.ndarray:
+    """The label of the series of each cell, as text (row,)."""
+    found = labels(cells)
+    none = [row for row, label in enumerate(found) if _is_none(label, table)]
+    if none:
+        count = f"{len(none)} of {len(found)} rows have none"
+        raise UserError(
+            f"{where}: row {none[0] + 1}, column {table.series}: no value ({count}); remove the rows or fill them"
+        )
     return np.array(found, dtype=object)

@@ -16,30 +16,36 @@ import xarray as xr
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.scales import standard_units
-from hybridsam.data import columns
-from hybridsam.data.columns import numbers
+from hybridsam.core.settings import may_mean
+from hybridsam.data import csv_file, netcdf_file
+from hybridsam.data.columns import as_frame, numbers, series
 from hybridsam.data.grids import fields, finite
+from hybridsam.data.netcdf_file import decoded
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
-
-SAME_STEPS = 1e-6  # of the shortest step: times that differ by less are the same
+from hybridsam.data.times import Times, check_increase, common, nominal
+from hybridsam.data.units import Changes, conversions, converted, log_unknown
 
 
 @dataclass(frozen=True)
 class Rows:
-    """All that was measured of time series: times (row,), values (row, ..., component), label of the series (row,)."""
+    """All that was measured of time series: its times, values (row, ..., component), label of the series (row,)."""
 
-    times: np.ndarray
+    times: Times
     values: np.ndarray
     labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A stretch of a time series that is one sample; times (time,), values (time, ..., component)."""
+    """A stretch of a time series that is one sample; times (time,), values (time, ..., component).
+
+    name: what messages call it.
+    """
 
     split: str
     series: str
+    name: str
     times: np.ndarray
     values: np.ndarray
 
@@ -49,7 +55,14 @@ def read_dataset(settings: Mapping) -> xr.Dataset:
     table = Table.from_settings(settings)
     if not table.file:
         raise UserError("table.file: missing")
-    return dataset_of(columns.read(Path(table.file)), settings)
+    file = Path(table.file)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    if file.suffix not in netcdf_file.ENDINGS:
+        return dataset_of(csv_file.read(file, table.dialect), settings)
+    if "dialect" in settings:
+        raise UserError("table.dialect: a NetCDF file has none; it is for CSV files")
+    return dataset_of(netcdf_file.read(file), settings)
 
 
 def tabulated(task: Mapping) -> xr.Dataset:
@@ -82,14 +95,21 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     """
     table = Table.from_settings(settings)
     where = table.file or "table"
+    changes: Changes = {}
+    if isinstance(data, xr.Dataset):
+        data = decoded(data, where)
+        changes = conversions(data, table, where)
+    elif not isinstance(data, pd.DataFrame):
+        raise UserError(f"{where}: {type(data).__name__} is no pandas DataFrame and no xarray Dataset")
     if table.time and table.axes:
-        rows, grid = _of_fields(data, table, table.time, where)
+        rows, grid = _of_fields(data, table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
     elif table.time:
-        rows = _of_columns(columns.as_frame(data, table.columns, where), table, table.time, where)
+        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where)
     else:
-        dataset = _law(columns.as_frame(data, table.columns, where), table, where)
+        dataset = _law(as_frame(data, table.columns, where), table, changes, where)
+    log_unknown((key, unit) for _, key, unit in table.units)
     dataset = dataset.assign(standard_units(dataset, dataset.attrs["target"]))
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
 
@@ -122,7 +142,7 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
     there = list(dict.fromkeys(labels))
     lists = {name: getattr(split, name) for name in SPLITS}
     if split.by == "series" and all(isinstance(own, list) and own for own in lists.values()):
-        asked = [(str(label), name) for name, own in lists.items() for label in own]
+        asked = [(_label(label, name, there), name) for name, own in lists.items() for label in own]
         for number, (label, name) in enumerate(asked):
             if label not in there:
                 raise UserError(f"table.split.{name}: no series {label!r}; there are {', '.join(there)}")
@@ -134,31 +154,51 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
     return {there[number]: name for number, name in zip(order, names, strict=False)}
 
 
+def _label(asked: Any, split: str, there: Sequence[str]) -> str:
+    """A label that a list of series asks for; raises UserError for what YAML may have read as something else."""
+    if isinstance(asked, str) or (type(asked) is int and str(asked) in there):
+        return str(asked)
+    if isinstance(asked, np.integer):
+        return str(asked)
+    meant = [label for label in there if may_mean(asked, label)] or there
+    raise UserError(
+        f"table.split.{split}: {asked!r} is no text, as YAML reads it; write a label in quotes, such as {meant[0]!r}"
+    )
+
+
 # Time series
 
 
-def _of_columns(frame: pd.DataFrame, table: Table, time: Time, where: str) -> Rows:
+def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes, where: str) -> Rows:
     """The rows of a table."""
-    times = numbers(frame, time.column, where, "; turn dates into numbers, such as days since the first")
-    values = np.stack([numbers(frame, str(name), where) for name in table.state or ()], -1)
-    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
-    return Rows(times, values, labels)
+    values = converted(numbers(frame, table, where), changes, where)
+    state = np.stack([values[str(name)] for name in table.state or ()], -1)
+    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal)
+    return Rows(times, state, _labels(frame, table, where))
+
+
+def _labels(frame: pd.DataFrame, table: Table, where: str) -> np.ndarray:
+    """The series of each row."""
+    return series(frame[table.series], table, where) if table.series else np.full(len(frame), "")
 
 
 def _of_fields(
-    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, where: str
+    data: pd.DataFrame | xr.Dataset, table: Table, time: Time, changes: Changes, where: str
 ) -> tuple[Rows, dict[str, xr.Variable]]:
     """Fields (row, y, x, component), a row for each time of each series, and the coordinates y and x."""
     dims = [*([table.series] if table.series else []), time.column, *table.axes]
-    values, coordinates = fields(data, list(map(str, table.state or ())), dims, where)
-    *series, times, y, x = coordinates
-    labels = [str(label) for label in series[0].values] if series else [""]
-    every = np.tile(finite(times, where), len(labels))
-    rows = Rows(every, values.reshape(len(every), *values.shape[-3:]), np.repeat(np.array(labels, object), len(times)))
-    grid = {
-        name: xr.Variable(name, finite(axis, where), {"long_name": str(axis.name), "units": "1"} | axis.attrs)
-        for name, axis in (("y", y), ("x", x))
-    }
+    names = list(map(str, table.state or ()))
+    every, coordinates = fields(data, names, dims, where, table.missing)
+    values = np.stack(list(converted(every, changes, where).values()), -1)
+    labels = series(coordinates[0].values, table, where) if table.series else np.array([""], object)
+    axes = converted({str(axis.name): finite(axis, where) for axis in coordinates[-3:]}, changes, where)
+    times = Times.read(coordinates[-3].values, changes.get(time.column)).repeated(len(labels))
+    of_rows = np.repeat(labels, coordinates[-3].size)
+    rows = Rows(times, values.reshape(len(of_rows), *values.shape[-3:]), of_rows)
+    grid = {}
+    for name, dim, axis in zip(("y", "x"), table.axes, coordinates[-2:], strict=True):
+        stated = {"units": table.axes[dim]} if isinstance(table.axes, Mapping) else {}
+        grid[name] = xr.Variable(name, axes[dim], {"long_name": dim, "units": "1"} | axis.attrs | stated)
     return rows, grid
 
 
@@ -166,13 +206,13 @@ def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset
     """Series or their windows, with times counted from the beginning of each."""
     units = dict(table.state or {})
     samples = list(_samples(rows, table, time, where))
-    elapsed = samples[0].times - samples[0].times[0]
-    _check_same_steps(samples, elapsed, time, where)
+    names = [sample.name for sample in samples]
+    elapsed = common([sample.times for sample in samples], names, rows.times.digit, time, where)
     coords: dict[str, Any] = {
         "time": ("time", elapsed, {"long_name": "time since start", "units": time.unit}),
         "start": (
             "sample",
-            np.array([sample.times[0] for sample in samples]),
+            np.array([rows.times.first + sample.times[0] for sample in samples]),
             {"long_name": f"{time.column} at which the sample starts", "units": time.unit},
         ),
         "split": ("sample", [sample.split for sample in samples]),
@@ -193,10 +233,11 @@ def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[S
     split_of = _drawn(labels, table.split, "series") if by == "series" else {}
     for label in dict.fromkeys(labels):
         rows = np.flatnonzero(labels == label)
-        _check_increases(times, rows, time, where)
+        check_increase(times, rows, time, where)
+        since = nominal(times, rows, time, where)
         sizes = _sizes(table.split, len(rows), "times") if by == "time" else [len(rows)]
         names = SPLITS if by == "time" else (split_of.get(label),)
-        for name, part in zip(names, np.split(rows, np.cumsum(sizes)), strict=False):
+        for name, part in zip(names, np.split(np.arange(len(rows)), np.cumsum(sizes)), strict=False):
             if name is None:  # not asked for
                 continue
             length = table.window or len(part)
@@ -205,51 +246,28 @@ def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[S
                 raise UserError(f"{where}: {of} has {len(part)} times in {name}, fewer than a sample, {max(length, 2)}")
             for first in range(0, len(part) - length + 1, table.stride or length):
                 own = part[first : first + length]
-                yield Sample(name, label, times[own], measured.values[own])
-
-
-def _check_increases(times: np.ndarray, rows: np.ndarray, time: Time, where: str) -> None:
-    late = np.flatnonzero(np.diff(times[rows]) <= 0)
-    if len(late):
-        before, row = rows[late[0]], rows[late[0] + 1]
-        found = f"{times[row]:.10g} does not come after {times[before]:.10g}"
-        advice = "sort the rows, or name the column that tells several series apart as table.series"
-        raise UserError(f"{where}: row {row + 1}, column {time.column}: {found}; {advice}")
-
-
-def _check_same_steps(samples: Sequence[Sample], elapsed: np.ndarray, time: Time, where: str) -> None:
-    """Raise UserError unless all samples have the times of the first one, counted from where each begins."""
-    for sample in samples:
-        which = f"the sample that begins at {time.column} {sample.times[0]:.10g}"
-        which += f" of series {sample.series}" * bool(sample.series)
-        if len(sample.times) != len(elapsed):
-            lengths = f"has {len(sample.times)} times, the first sample {len(elapsed)}"
-            raise UserError(f"{where}: {which} {lengths}; allowed are equal numbers, or table.window")
-        own = sample.times - sample.times[0]
-        other = np.flatnonzero(np.abs(own - elapsed) > SAME_STEPS * np.diff(elapsed).min())
-        if len(other):
-            found = f"{own[other[0]]:.10g} {time.unit} after its start, the first sample {elapsed[other[0]]:.10g}"
-            raise UserError(
-                f"{where}: {which} has a value {found}; all samples must have the same time steps, windows equal ones"
-            )
+                which = f"the sample that begins at {time.column} {times.printed[rows[own[0]]]}"
+                which += f" of series {label}" * bool(label)
+                yield Sample(name, label, which, since[own], measured.values[rows[own]])
 
 
 # A law without time
 
 
-def _law(frame: pd.DataFrame, table: Table, where: str) -> xr.Dataset:
+def _law(frame: pd.DataFrame, table: Table, changes: Changes, where: str) -> xr.Dataset:
     """Rows as samples, in their order; those that no split asks for are left out."""
     by = table.split.by
-    labels = columns.labels(frame, table.series, where) if table.series else np.full(len(frame), "")
+    labels = _labels(frame, table, where)
+    values = converted(numbers(frame, table, where), changes, where)
     units = dict(table.target or {})
-    variables: dict[str, Any] = {"target": _variable(frame, units, "component", "target", where)}
+    variables: dict[str, Any] = {"target": _variable(values, units, "component", "target")}
     coords: dict[str, Any] = _components(units)
     for name, entry in (table.inputs or {}).items():
         if isinstance(entry, Mapping):
-            variables[name] = _variable(frame, entry, f"{name}_column", name, where)
+            variables[name] = _variable(values, entry, f"{name}_column", name)
             coords[f"{name}_column"] = list(map(str, entry))
         else:
-            variables[name] = ("sample", numbers(frame, name, where), {"long_name": name, "units": entry})
+            variables[name] = ("sample", values[name], {"long_name": name, "units": entry})
     keys = labels.tolist() if by == "series" else list(map(str, range(len(frame))))
     split_of = _drawn(keys, table.split, "series" if by == "series" else "rows")
     split = np.array([split_of.get(key, "") for key in keys])
@@ -261,7 +279,7 @@ def _components(units: Mapping[str, str]) -> dict[str, Any]:
     return {"component": list(map(str, units)), "component_units": ("component", list(units.values()))}
 
 
-def _variable(frame: pd.DataFrame, units: Mapping[str, str], dim: str, name: str, where: str) -> tuple:
+def _variable(values: Mapping[str, np.ndarray], units: Mapping[str, str], dim: str, name: str) -> tuple:
     """Several columns as one variable (sample, dim)."""
-    values = np.stack([numbers(frame, str(column), where) for column in units], -1)
-    return ("sample", dim), values, {"long_name": name, "units": "; ".join(units.values())}
+    stacked = np.stack([values[str(column)] for column in units], -1)
+    return ("sample", dim), stacked, {"long_name": name, "units": "; ".join(units.values())}

@@ -1,0 +1,186 @@
+"""Numbers that stand for "no value": those that the user lists, and those that are refused until the user says."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from helpers.tables import LAW, ONE_SERIES, SITES, changed, hares, law, sites
+from hypothesis import given
+from hypothesis import strategies as st
+from test_fields import TABLE, sea
+
+from hybridsam.core.errors import UserError
+from hybridsam.data.missing import means_nothing, suspects
+from hybridsam.data.table import dataset_of, read_dataset
+
+FILL = 9.969209968386869e36  # of NetCDF, where a file names none
+
+
+def with_values(frame, column, value, rows):
+    frame = frame.astype({column: object})
+    frame.loc[[row - 1 for row in rows], column] = value
+    return frame
+
+
+def refusal(data, table):
+    with pytest.raises(UserError) as caught:
+        dataset_of(data, table)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+PRINTED = {-9999: "-9999", "-9999.0": "-9999", " -9.999e3 ": "-9999", -999.9: "-999.9", -99: "-99", 1e20: "1e+20"}
+PRINTED |= {FILL: "9.96921e+36", "9.97e36": "9.97e+36"}
+
+
+@pytest.mark.parametrize(("value", "shown"), PRINTED.items())
+def test_a_value_that_stands_apart_is_refused_with_what_to_write(value, shown):
+    assert refusal(with_values(hares(), "hare", value, [3, 8]), ONE_SERIES) == (
+        f"hare.csv: row 3, column hare: {shown} stands apart from the other values, 0.5 to 20.5 (2 of 21 are like "
+        f"that); write table.missing: [{shown}] if it means no value, table.missing: [] if all is data"
+    )
+    assert "no value" in refusal(with_values(hares(), "hare", value, [3, 8]), ONE_SERIES | {"missing": [float(shown)]})
+
+
+@pytest.mark.parametrize("given", [-9999, "-9999", "-9999.00", -9999.0])
+@pytest.mark.parametrize("found", [-9999, "-9999.0", "-09999", -9.999e3])
+def test_a_listed_value_is_a_missing_one_however_it_is_printed(given, found):
+    table = ONE_SERIES | {"missing": [given]}
+    assert refusal(with_values(hares(), "lynx", found, [2, 7, 9]), table) == (
+        f"hare.csv: row 2, column lynx: no value, {str(found)!r} (3 of 21 rows have none); remove the rows or fill them"
+    )
+
+
+@pytest.mark.parametrize("text", ["n.d.", "N.D.", " n.d. "])
+def test_a_listed_text_is_a_missing_value_of_numbers_and_of_labels(text):
+    table = SITES | {"missing": ["n.d."]}
+    place = "sites.csv: row 5, column {}: no value"
+    assert refusal(with_values(sites(), "hare", text, [5]), table).startswith(place.format("hare"))
+    assert refusal(with_values(sites(), "site", text, [5]), table).startswith(place.format("site"))
+    assert "'n.d.' is not a finite number" in refusal(with_values(sites(), "hare", "n.d.", [5]), SITES)
+
+
+def test_listed_and_other_missing_values_are_counted_together():
+    frame = with_values(with_values(hares(), "hare", -9999, [4]), "hare", "", [2])
+    assert "row 2, column hare: no value (2 of 21 rows" in refusal(frame, ONE_SERIES | {"missing": [-9999]})
+
+
+@pytest.mark.parametrize("missing", [[], [-999]])
+def test_a_list_turns_the_suspicion_off(missing):
+    dataset = dataset_of(with_values(hares(), "hare", -9999, [3]), ONE_SERIES | {"missing": missing})
+    assert dataset["state"].values.min() == -9999
+
+
+def test_all_that_is_suspicious_goes_into_one_list():
+    """As a list turns the suspicion off, also of what it does not name."""
+    frame = law().assign(red=[0.1, -99, 0.2, -999, 0.3, 0.4, 0.5, 0.6], vis=9999.0)
+    message = refusal(frame, LAW)
+    assert message.startswith("law.csv: row 1, column vis: 8 of 8 values are 9999, which often means that there is")
+    assert "; red has -99; write table.missing: [9999, -99, -999] if they mean no value" in message
+
+
+HONEST = {
+    "temperatures that reach it": [-120, -99, -60, 10],
+    "between its neighbours": [-101, -99, -98, -97],
+    "close to the rest": [-95, -99, -40, 20],
+    "pressures": [999, 1000, 1001, 1002],
+    "a count that goes on": [9997, 9998, 9999, 10000],
+    "the last of a count": [9996, 9997, 9998, 9999],
+    "orders of magnitude": [1e14, 1e16, 1e19, 1e20],
+    "large numbers of both signs": [-1.1e20, 0.5e20, 0.9e20, 1e20],
+}
+
+
+@pytest.mark.parametrize("values", HONEST.values(), ids=HONEST)
+def test_what_does_not_stand_apart_is_data(values):
+    assert suspects(np.array(values, float)) == []
+
+
+STRANGE = {
+    "temperatures": ([-40, 12, 40, -99], -99),
+    "wide positive numbers": ([0, 3, 20000, -999], -999),
+    "directions": ([0, 180, 360, 999], 999),
+    "equal numbers": ([7, 7, 7, -9999], -9999),
+    "nothing else": ([-9999, -9999], -9999),
+    "nothing but one": ([9999], 9999),
+    "32 bits": ([1, 2, 3, -2147483647], -2147483647),
+}
+
+
+@pytest.mark.parametrize(("values", "value"), STRANGE.values(), ids=STRANGE)
+def test_what_stands_apart_is_suspicious(values, value):
+    [found] = suspects(np.array(values, float))
+    assert found.first == values.index(value) and found.count == values.count(value)
+    assert means_nothing(np.array(values, float), [f"{found.value:.10g}"]).tolist() == [v == value for v in values]
+
+
+@given(st.lists(st.floats(-50, 50), min_size=2), st.floats(1e-3, 1e3), st.integers(0, 5))
+def test_suspicion_finds_every_sentinel_and_no_other_value(values, scale, count):
+    rest = np.array(values) * min(scale, 10.0)
+    found = suspects(np.append(rest, [-9999.0] * count))
+    known = [suspect for suspect in found if suspect.value == -9999]
+    assert [suspect.count for suspect in known] == [count] * bool(count)
+    assert {suspect.value for suspect in found} <= {*rest, -9999.0}
+
+
+def test_a_constant_column_is_suspicious_until_it_is_said_to_be_data():
+    frame = law().assign(pressure=-9999)
+    assert "8 of 8 values are -9999, which often means that there is none; write" in refusal(frame, LAW)
+    assert (dataset_of(frame, LAW | {"missing": []})["pressure"] == -9999).all()
+
+
+# NetCDF
+
+
+def test_the_default_fill_value_of_a_netcdf_file_is_found(tmp_path):
+    grid = hares().set_index("year").drop(columns="weather").to_xarray().astype("float32")
+    grid["lynx"][4] = FILL
+    grid.to_netcdf(tmp_path / "hare.nc", encoding={"lynx": {"_FillValue": None}})
+    table = ONE_SERIES | {"file": str(tmp_path / "hare.nc")}
+    with pytest.raises(UserError, match=r"row 5, column lynx: 9\.96921e\+36 stands apart .* \[9\.96921e\+36\] if it"):
+        read_dataset(table)
+    with pytest.raises(UserError, match=r"row 5, column lynx: no value, .* \(1 of 21 rows have none\)"):
+        read_dataset(table | {"missing": [9.96921e36]})
+
+
+def filled(value, dtype=float):
+    data = sea().astype(dtype)
+    data["ice"][{"lon": 1, "day": 2, "basin": 3, "lat": 0}] = value
+    return data
+
+
+def test_a_field_with_a_value_that_stands_apart_is_refused():
+    message = refusal(filled(-99999, "float32"), TABLE)
+    assert message == (
+        "sea.nc: the variable ice, basin d, day 2.0, lat 50.0, lon 1: -99999 stands apart from the other values, "
+        "-3224 to -0 (1 of 180 are like that); write table.missing: [-99999] if it means no value, table.missing: [] "
+        "if all is data"
+    )
+    assert dataset_of(filled(-99999), TABLE | {"missing": []})["state"].values.min() == -99999
+
+
+def test_a_listed_value_of_a_field_is_a_missing_one():
+    assert "the variable ice has no value at basin d, day 2.0, lat 50.0, lon 1 (1 of 180 have none)" in refusal(
+        filled(1e30, "float32"), TABLE | {"missing": [1e30]}
+    )
+
+
+# The list itself
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (-9999, "table.missing: -9999 is not a list, such as [-9999]"),
+        ("n.d.", "table.missing: 'n.d.' is not a list"),
+        ([False], "table.missing: False is no number and no text; write a text in quotes"),
+        ([None], "table.missing: None is no number and no text"),
+        ([[1]], "table.missing: [1] is no number"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(missing, message):
+    assert refusal(hares(), changed(ONE_SERIES) | {"missing": missing}).startswith(message)
+
+
+def test_a_dataset_that_was_masked_before_is_not_suspicious():
+    grid = hares().set_index("year").drop(columns="weather").to_xarray()
+    assert isinstance(grid, xr.Dataset) and dataset_of(grid, ONE_SERIES)["state"].notnull().all()
