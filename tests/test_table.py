@@ -368,6 +368,7 @@ NAMES = ["NO", "001", "1e3", "on"]
         (True, "table.split.train: True is no text, as YAML reads it; write a label in quotes, such as 'on'"),
         (None, "table.split.train: None is no text, as YAML reads it; write a label in quotes, such as 'NO'"),
         ("off", "table.split.train: no series 'off'; there are NO, 001, 1e3, on"),
+        (7, "table.split.train: no series '7'; there are NO, 001, 1e3, on"),
     ],
 )
 def test_a_label_that_yaml_reads_as_something_else_is_refused_with_the_text_that_is_meant(asked, message):

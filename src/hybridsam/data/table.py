@@ -156,13 +156,13 @@ def _drawn(labels: Iterable[str], split: Split, what: str) -> dict[str, str]:
 
 def _label(asked: Any, split: str, there: Sequence[str]) -> str:
     """A label that a list of series asks for; raises UserError for what YAML may have read as something else."""
-    if isinstance(asked, str) or (type(asked) is int and str(asked) in there):
+    meant = [] if isinstance(asked, str) else [label for label in there if may_mean(asked, label)]
+    whole = isinstance(asked, int | np.integer) and not isinstance(asked, bool)
+    if isinstance(asked, str) or (whole and (str(asked) in there or not meant)):
         return str(asked)
-    if isinstance(asked, np.integer):
-        return str(asked)
-    meant = [label for label in there if may_mean(asked, label)] or there
+    example = [*meant, *there][0]
     raise UserError(
-        f"table.split.{split}: {asked!r} is no text, as YAML reads it; write a label in quotes, such as {meant[0]!r}"
+        f"table.split.{split}: {asked!r} is no text, as YAML reads it; write a label in quotes, such as {example!r}"
     )
 
 
