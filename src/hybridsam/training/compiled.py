@@ -30,7 +30,7 @@ from hybridsam.models.networks import MLP, Layers, Network, RunningStatistics
 from hybridsam.models.ode import HybridODE
 from hybridsam.models.samples import Samples
 from hybridsam.models.symbolic import TYPES, NotFollowedError, c_code, record
-from hybridsam.training.loss import Loss
+from hybridsam.training.loss import Loss, Terms
 from hybridsam.training.methods import gradient
 
 SOURCE = Path(__file__).with_suffix(".cpp")
@@ -150,21 +150,15 @@ class CompiledODE(Loss):
         formulas = record(standard, model.parameters.names, self.sizes[0], self.sizes[-1])
         self.rollout_error = library(c_code(formulas, data.targets.dtype)).rollout_error
 
-    def __call__(
-        self,
-        theta: Tensor,
-        phi: Tensor,
-        data: Samples,
-        running: RunningStatistics | None = None,
-        rho: Tensor | None = None,
-    ) -> Tensor:
-        """As :class:`Loss`."""
-        error = _Error.apply(self._error, data, theta, phi)
-        if rho is None:
-            return error
-        simple = is_of(self.model, HybridODE, "penalty")  # it does not look at the prediction
-        prediction = None if simple else self.model.predict(theta, phi, data)
-        return error + rho * self.model.penalty(theta, phi, data, prediction)
+    def terms(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None) -> Terms:
+        """As of :class:`Loss`."""
+
+        def penalty() -> Tensor:
+            simple = is_of(self.model, HybridODE, "penalty")  # it does not look at the prediction
+            prediction = None if simple else self.model.predict(theta, phi, data)
+            return self.model.penalty(theta, phi, data, prediction)
+
+        return _Error.apply(self._error, data, theta, phi), penalty
 
     def _error(self, data: Samples, backward: Sequence[bool], theta: Tensor, phi: Tensor) -> tuple:
         members, samples, targets = len(phi), len(data), data.targets.contiguous()
@@ -194,22 +188,16 @@ class CompiledMap(Loss):
         )  # the same in every pass, without mini-batches
         self.map_error = library(f"#define MAP\ntypedef {TYPES[dtype][0]} Real;\n").map_error
 
-    def __call__(
-        self,
-        theta: Tensor,
-        phi: Tensor,
-        data: Samples,
-        running: RunningStatistics | None = None,
-        rho: Tensor | None = None,
-    ) -> Tensor:
-        """As :class:`Loss`."""
+    def terms(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None) -> Terms:
+        """As of :class:`Loss`."""
         science, seen = self.model.predict_science(theta, None, data), self.seen_by_network(data)
-        error = _Error.apply(self._error, seen, phi, science, data.targets)
-        if rho is None:
-            return error
-        if is_of(self.model, HybridMap, "penalty"):
-            return error + rho * _Error.apply(self._error, seen, phi, science, science)
-        return error + rho * self.model.penalty(theta, phi, data, self.model.predict(theta, phi, data))
+
+        def penalty() -> Tensor:
+            if is_of(self.model, HybridMap, "penalty"):
+                return _Error.apply(self._error, seen, phi, science, science)
+            return self.model.penalty(theta, phi, data, self.model.predict(theta, phi, data))
+
+        return _Error.apply(self._error, seen, phi, science, data.targets), penalty
 
     def _error(self, seen: Tensor, backward: Sequence[bool], phi: Tensor, x: Tensor, y: Tensor) -> tuple:
         members, samples, n_x = x.shape

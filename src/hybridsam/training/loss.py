@@ -11,6 +11,7 @@ from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 
 Objective = Callable[[Tensor, Tensor], Tensor]
+Terms = tuple[Tensor, Callable[[], Tensor]]
 
 
 class Loss:
@@ -31,9 +32,14 @@ class Loss:
         rho: Tensor | None = None,
     ) -> Tensor:
         """theta (member, parameter) in natural units, phi (member, n), rho (member,)."""
+        error, penalty = self.terms(theta, phi, data, running)
+        return error if rho is None else error + rho * penalty()
+
+    def terms(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None) -> Terms:
+        """The mean squared error, (member,), and a function that computes R, (member,)."""
         prediction = self.model.predict(theta, phi, data, running)
         error = (prediction - data.targets).square().flatten(1).mean(1)
-        return error if rho is None else error + rho * self.model.penalty(theta, phi, data, prediction)
+        return error, lambda: self.model.penalty(theta, phi, data, prediction)
 
 
 def objective(
