@@ -32,6 +32,7 @@ def collect(
     output: Path,
 ) -> None:
     from hybridsam.analysis import collect as from_files
+    from hybridsam.analysis.experiment import losses_of
     from hybridsam.core import records
     from hybridsam.core.blocks import blocks_of, parse_seeds
     from hybridsam.core.settings import load
@@ -43,6 +44,8 @@ def collect(
         paths = sorted(runs.glob("*/rho=*/seeds=*.nc"))
     cube = from_files.collect(load(settings), records.read(dataset, "dataset"), paths, output.parent, threads)
     records.write(cube, output, "cube", f"{cube.attrs['task_title']}: all runs")
+    if said := losses_of(cube):
+        print(f"{cube.attrs['task_title']}: {said}")  # on the terminal: the runs go on, so that nobody need look
 
 
 @command("choose each method's rho by every rule", CUBE, output("selection.csv to write"))
