@@ -196,6 +196,28 @@ def test_what_is_not_finite_by_the_network_or_in_the_gradient_is_told(look, capl
     assert "its gradient for theta, is not finite at the start" in caplog.text
 
 
+@pytest.mark.parametrize("value", [0.0, 3.0, 0.1])  # of 0.1 not even the mean is exact
+def test_targets_of_one_value_cannot_be_standardised(look, readings, value):
+    constant = readings.copy(deep=True)
+    constant["y"][:, 1] = value
+    constant["y"][5:, 1] = 7.0  # not in training
+    model = law(lambda theta, u: proportional(theta, u), MLP((5, 8, 3)))
+    look(model, constant)
+    model.standardise = True
+    look(model, readings)
+    refused(
+        look, model, "y (component b) has one value only in the training samples", "standardise=False", data=constant
+    )
+
+
+def test_inputs_of_one_value_are_allowed(look, readings):
+    constant = readings.copy(deep=True)
+    constant["u"][:] = 2.0
+    model = law(lambda theta, u: proportional(theta, u), MLP((5, 8, 3)))
+    model.standardise = True
+    look(model, constant)
+
+
 # theta
 
 

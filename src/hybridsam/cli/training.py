@@ -101,6 +101,6 @@ def diagnose(dataset: Path, settings: Path, output: Path) -> None:
     from hybridsam.core.settings import load
 
     task = load(settings)
-    model = modules.load(task["module"]).build(task["model"])
+    model = modules.call(task["module"], "build", task["model"])
     table = as_table(model, records.read(dataset, "dataset"))
     write_whole(output, lambda part: table.to_csv(part, index=False))

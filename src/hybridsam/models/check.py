@@ -33,6 +33,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
             f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
         )
     _check_names(model.parameters.names, dataset)
+    _check_scale(model, dataset, data)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
     theta, phi = start.clone().requires_grad_(), model.network.initial(torch.Generator().manual_seed(0)).to(start)[None]
@@ -58,6 +59,31 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
     _check_influence(model, prediction, theta, of_science)
+
+
+def check_target(model: HybridModel, dataset: xr.Dataset) -> None:
+    """Raise UserError for a dataset without what the model predicts; before its samples are asked for."""
+    if isinstance(model, HybridModel) and model.target not in dataset:
+        raise UserError(f"dataset: no variable {model.target}, which the model predicts")
+
+
+def _check_scale(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
+    """Refuse targets that cannot be standardised."""
+    if not isinstance(data.scale, Tensor):
+        return
+    lost_in_rounding = torch.finfo(data.scale.dtype).eps * torch.as_tensor(data.mean).abs()
+    constant = (data.scale <= lost_in_rounding).flatten().nonzero()
+    if len(constant):
+        component = f" (component {_label(dataset[model.target], int(constant[0]))})" if data.scale.numel() > 1 else ""
+        raise UserError(
+            f"dataset: {model.target}{component} has one value only in the training samples, so that it cannot be "
+            "standardised; leave it out, or build the model with standardise=False"
+        )
+
+
+def _label(variable: xr.DataArray, i: int) -> str:
+    """What the i-th component is called."""
+    return str(variable["component"].values[i]) if "component" in variable.coords else str(i)
 
 
 def _check_names(names: Sequence[str], dataset: xr.Dataset) -> None:

@@ -158,7 +158,7 @@ def _costs(
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
 
-    model = modules.load(task["module"]).build(task["model"])
+    model = modules.call(task["module"], "build", task["model"])
     training = typed(Training, task["training"], "training")
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
     faster = faster_loss(model, data, quiet=True)
@@ -186,10 +186,10 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
         return _beginning(read_dataset(task["table"]))
     if dataset and dataset.exists() and (found := _beginning_of(dataset, task)):
         return found
-    module, data = modules.load(task["module"]), values_of(task["data"])
+    data = values_of(task["data"])
     few = data | {"train": 2, "validation": 1, "test": 1}
     if "archive" not in task:
-        return module.simulate(few), data
+        return modules.call(task["module"], "simulate", few), data
     if "twin_module" not in task:
         raise UserError("its data are measured and not here yet")
     twin = values_of(task["twin"])
@@ -197,8 +197,8 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
         few["images"] = twin["images"] = MOST_IMAGES
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / task["archive"]
-        modules.load(task["twin_module"]).simulate(twin, archive)
-        return module.convert(archive, few), data
+        modules.call(task["twin_module"], "simulate", twin, archive)
+        return modules.call(task["module"], "convert", archive, few), data
 
 
 def _beginning_of(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":
