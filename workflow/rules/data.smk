@@ -25,7 +25,7 @@ rule simulate:
     params:
         settings=settings("data"),
     shell:
-        "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} " + LOGGED
 
 
 rule download:
@@ -40,7 +40,7 @@ rule download:
         archives=experiment["archives"],
         md5=lambda wc: ARCHIVES[wc.archive]["md5"],
     shell:
-        "python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q} 2> {log:q}"
+        "python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q} " + LOGGED
 
 
 rule twin:
@@ -58,7 +58,7 @@ rule twin:
     params:
         settings=settings("archive", "twin_module", "twin"),
     shell:
-        "python -m hybridsam twin --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        "python -m hybridsam twin --settings {params.settings:q} --output {output:q} " + LOGGED
 
 
 rule convert:
@@ -79,7 +79,7 @@ rule convert:
         archives=lambda wc: archive_entry(task_settings(wc.task)["archive"]),
     shell:
         "python -m hybridsam convert {input.archive:q} --archives {params.archives:q} "
-        "--settings {params.settings:q} --output {output:q} 2> {log:q}"
+        "--settings {params.settings:q} --output {output:q} " + LOGGED
 
 
 rule tabulate:
@@ -98,4 +98,4 @@ rule tabulate:
     params:
         settings=settings("table"),
     shell:
-        "python -m hybridsam tabulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        "python -m hybridsam tabulate --settings {params.settings:q} --output {output:q} " + LOGGED

@@ -26,7 +26,7 @@ rule export_model:
     shell:
         "python -m hybridsam export {input.cube:q} --dataset {input.dataset:q} --selection {input.selection:q} "
         "--method {wildcards.method} --rule {params.rule} --output {output.model:q} "
-        "--parameters {output.parameters:q} 2> {log:q}"
+        "--parameters {output.parameters:q} " + LOGGED
 
 
 rule models:

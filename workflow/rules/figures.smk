@@ -41,7 +41,7 @@ rule figure:
         rule=experiment["selection_rule"],
     shell:
         "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
-        "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"
+        "--selection {input.selection:q} --rule {params.rule} --output {output:q} " + LOGGED
 
 
 rule figures:

@@ -38,7 +38,7 @@ rule page:
     shell:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r task {wildcards.task} "
         "-r results {params.results:q} -r experiment {wildcards.experiment} "
-        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "&& {params.to_html} {output.notebook:q}) " + LOGGED
 
 
 rule index:
@@ -73,7 +73,7 @@ rule index:
         "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
         "-r results {params.results:q} -r experiment {wildcards.experiment} "
         "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
-        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
+        "&& {params.to_html} {output.notebook:q}) " + LOGGED
 
 
 rule document:
@@ -95,7 +95,7 @@ rule document:
         command=f"snakemake --cores 2 --configfile {' '.join(map(relpath, workflow.configfiles))} -- docs/results.md",
     shell:
         "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
-        "--output {output:q} 2> {log:q}"
+        "--output {output:q} " + LOGGED
 
 
 rule report:

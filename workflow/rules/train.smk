@@ -27,4 +27,4 @@ rule train:
     shell:
         "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
         "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
-        "--checkpoints {params.checkpoints:q} --output {output.runs:q} 2> {log:q}"
+        "--checkpoints {params.checkpoints:q} --output {output.runs:q} " + LOGGED
