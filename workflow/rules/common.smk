@@ -26,9 +26,14 @@ from hybridsam.core.settings import differences, digest, merge, numbers, parse_y
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
 
 
-# The end of a shell line: messages go to the log, and the last one of a job that fails stands on the terminal too, unless
-# a signal ended it.
-LOGGED = "2> {log:q} || {{ status=$?; [ $status -gt 127 ] || tail -n 1 {log:q} >&2; exit $status; }}"
+def logged(command):
+    """A shell command with its messages in the log; the last one stands on the terminal too, if the command fails.
+
+    A signal ends it without a word. The exit status is that of the command.
+    """
+    failed = "status=$?; [ $status -gt 127 ] || tail -n 1 {log:q} >&2; exit $status;"
+    return f"{command} 2> {{log:q}} || {{{{ {failed} }}}}"
+
 
 # Where the workflow is a module of another one, paths that belong to neither its results nor its logs are absolute: a
 # prefix is put before all others.
