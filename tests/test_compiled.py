@@ -326,6 +326,21 @@ def test_the_log_says_that_compiled_code_is_used(log):
     assert [record.message for record in log.records] == ["training with C++ compiled for this CPU"]
 
 
+class Tanks(Predation):
+    """A science of kinks: the flow between two tanks goes where the level is lower."""
+
+    def field(self, theta, x, g):
+        d = x[..., 0] - x[..., 1]
+        flow = theta["growth"] * torch.sign(d) * torch.sqrt(torch.abs(d))
+        return torch.stack([-flow, flow, theta["death"] * torch.clamp(x[..., 2], 0, 1)], -1) + g
+
+
+def test_a_science_with_kinks_is_compiled(log):
+    assert isinstance(faster_loss(Tanks([4]), time_series(3, 4)), compiled.CompiledODE)
+    assert [record.message for record in log.records] == ["training with C++ compiled for this CPU"]
+    assert_agree(Tanks([4]), time_series(9, 4))
+
+
 @pytest.fixture
 def no_cache(monkeypatch, tmp_path):
     """An empty cache of compiled code and a compiler to be named."""

@@ -10,7 +10,6 @@ import torch
 from helpers import small
 
 from hybridsam.core.blocks import Block
-from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.core.settings import typed
 from hybridsam.training import cost, estimate
@@ -148,12 +147,12 @@ def test_the_log_says_how_long_training_takes(caplog, tmp_path):
         small.dataset_of("pendulum", tmp_path),
         Block("sam", 0.1, (0, 1)),
     )
-    (tmp_path / "broken.py").write_text("raise ValueError('broken,\\nin two lines')\n")
+    (tmp_path / "broken.py").write_text("raise ValueError('broken,\\nin two lines')\n")  # as training will say
     with caplog.at_level("INFO"):
         estimate.log_training(task, dataset, block)
         estimate.log_training(task | {"module": str(tmp_path / "broken.py")}, dataset, block)
-        estimate.log_training(task | {"module": "absent.py"}, dataset, block)  # as training will say
-    assert caplog.messages == ["about 1 s in all (estimated)", "no estimate of the time: broken,"]
+        estimate.log_training(task | {"module": "absent.py"}, dataset, block)
+    assert caplog.messages == ["about 1 s in all (estimated)"]
 
 
 # Studies
@@ -233,7 +232,7 @@ def test_a_table_that_has_grown_gives_another_estimate(tmp_path):
 
 def test_an_unknown_failure_is_a_reason_and_is_not_kept(tmp_path, monkeypatch):
     def fail(*_):
-        raise UserError("it is broken\nin two lines")
+        raise RuntimeError("it is broken\nin two lines")
 
     with monkeypatch.context() as patch:
         patch.setattr(estimate, "of_task", fail)
@@ -242,6 +241,31 @@ def test_an_unknown_failure_is_a_reason_and_is_not_kept(tmp_path, monkeypatch):
             in studied(small_settings("pendulum"), cache=tmp_path)["summary"]
         )
     assert "about" in studied(small_settings("pendulum"), cache=tmp_path)["summary"]
+
+
+@pytest.mark.parametrize(
+    ("science", "mistake"),
+    [
+        ("theta['omga'][..., None] * x", "asks for 'omga', which is not there: theta has omega"),
+        ("np.sqrt(theta['omega'][..., None] * x)", "fails on theta[name]"),
+        ("x[", "line 7: '[' was never closed"),
+    ],
+)
+def test_a_mistake_in_a_model_is_called_one(tmp_path, science, mistake):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "import numpy as np\nfrom hybridsam import HybridODE, MLP, Parameters, Solver\n"
+        "from hybridsam.tasks.pendulum import simulate\n\n\ndef science(theta, x):\n"
+        f"    return {science}\n\n\ndef build(model):\n"
+        "    theta = Parameters.from_settings(model['theta'])\n"
+        "    return HybridODE(science, theta, MLP((2, 4, 2)), Solver(step=0.1))\n"
+    )
+    [found] = studied(small_settings("pendulum") | {"module": str(own)})["tasks"]
+    assert mistake in found["mistake"] and found["reason"] == found["mistake"]
+
+
+def test_measurements_that_are_not_here_are_no_mistake():
+    assert "mistake" not in studied(small_settings("light_sensors"))["tasks"][0]
 
 
 # The benchmark
@@ -309,15 +333,23 @@ def test_the_law_of_memory_is_above_what_was_measured_but_not_by_much(scaling):
 
 
 @pytest.mark.slow
-def test_a_dry_run_says_how_long_training_takes_and_what_has_no_estimate(fresh):
+def test_a_dry_run_says_how_long_training_takes_and_stops_at_a_mistake(fresh):
     fresh.append("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n")
-    (line,) = training_lines(fresh.snakemake("-n"))
+    result = fresh.snakemake("-n")
+    assert result.returncode != 0
+    said = result.stdout.splitlines()[-1]
+    assert said.startswith("config/tasks/duffing.yaml: module: ") and said.endswith("RuntimeError: broken on import")
+    assert "duffing.py, line " in said
+
+    fresh.edit("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n", "")
+    result = fresh.snakemake("-n")
+    (line,) = training_lines(result)
+    assert result.returncode == 0
     assert line.startswith("Training: 28 runs in 14 jobs, about ")
-    assert "without Duffing oscillator (broken on import)" in line
     assert "CPU time" in line and "docs/performance.md" in line
 
-    (kept,) = (fresh.root / ".snakemake/estimates").glob("*.json")
-    kept.write_text(json.dumps({"seconds": 36000.0, "jobs": {}}))
+    for kept in (fresh.root / ".snakemake/estimates").glob("*.json"):
+        kept.write_text(json.dumps({"seconds": 18000.0, "jobs": {}}))
     assert "about 10 h of CPU time" in training_lines(fresh.snakemake("-n"))[0]
 
 

@@ -1,5 +1,6 @@
 """Identifiability: closed forms, finite differences, and functional regularisation reaching the least-norm theta."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ from hybridsam.analysis.identifiability import (
     least_norm_theta,
     science_jacobian,
 )
+from hybridsam.cli.main import main
+from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
 from hybridsam.core.settings import load, merge, values_of
+from hybridsam.data.simulate import simulate_ode
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
 from hybridsam.models.samples import trajectories
 from hybridsam.models.solver import Solver
+from hybridsam.report import fragments, task_page
 from hybridsam.tasks import duffing, pendulum
 from hybridsam.training.loop import Training, train
 from hybridsam.training.loss import Loss
@@ -147,3 +152,102 @@ def test_functional_regularisation_reaches_the_least_norm_theta(start):
     trained, expected = state.history["theta"][-1].mean().item(), least_norm_theta(model, dataset)[0]
     truth = 2 * np.pi / 6
     assert abs(trained - expected) < 4e-3 < abs(truth - expected) / 2
+
+
+# Mistakes, and what a fit has to say
+
+
+def spring(parameters, science=None, steps=10, solver=0.1, **sizes):
+    """A spring of stiffness 12, and a model of it."""
+    sizes = {"train": 6, "validation": 2, "test": 2, "dt": 0.1, "subsample": 1, "noise": 0.01, "seed": 0} | sizes
+    starts, units = np.array([[0.5, 1.0], [-1.0, 1.0]]), {"position": "m", "velocity": "m s-1"}
+    dataset = simulate_ode(
+        lambda t, x: np.array([x[1], -12 * x[0]]), starts, units, sizes | {"steps": steps}, {"k": 12.0}
+    )
+
+    def known(theta, x):
+        return torch.stack([x[..., 1], -theta["k"] * x[..., 0]], -1)
+
+    return HybridODE(science or known, Parameters(parameters), MLP((2, 4, 2)), Solver(step=solver)), dataset
+
+
+STIFFNESS = Parameter("k", "s-2", 5.0)
+MISTAKES = {
+    "misspelt": (lambda theta, x: -theta["kk"][..., None] * x, r"asks for 'kk', which is not there: theta has k"),
+    "wrong shape": (lambda theta, x: theta["k"] * x[..., 0], r"returns shape \(3, 2\), not \(3, 2, 2\)"),
+    "numpy": (lambda theta, x: theta["k"][..., None] * np.sqrt(x + theta["k"][..., None]), r"fails on .*numpy"),
+    "not used": (lambda theta, x: x * 2, r"^theta.k: has no influence on the prediction"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_model_that_could_not_be_trained_is_not_diagnosed(name):
+    science, message = MISTAKES[name]
+    model, dataset = spring([STIFFNESS], science)
+    with pytest.raises(UserError, match=message) as caught:
+        identify(model, dataset)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_dataset_of_something_else_is_refused():
+    model, dataset = spring([STIFFNESS])
+    with pytest.raises(UserError, match=r"^dataset: no variable state, which the model predicts$"):
+        identify(model, dataset.rename(state="other"))
+
+
+def test_the_command_says_the_mistake_in_a_line(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(
+        "from hybridsam import MLP, HybridODE, Parameters, Solver\n\n\n"
+        "def build(model):\n"
+        "    theta = Parameters.from_settings(model['theta'])\n"
+        "    return HybridODE(lambda theta, x: -theta['kk'] * x, theta, MLP((2, 4, 2)), Solver())\n"
+    )
+    theta = {"k": {"unit": "1", "start": 1.0}}
+    (tmp_path / "task.json").write_text(json.dumps({"module": str(tmp_path / "own.py"), "model": {"theta": theta}}))
+    records.write(spring([STIFFNESS])[1], tmp_path / "dataset.nc", "dataset", "a spring")
+    at = ["diagnose", str(tmp_path / "dataset.nc"), "--settings", str(tmp_path / "task.json")]
+    assert main([*at, "--output", str(tmp_path / "identifiability.csv")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("hybridsam: model: the science f (own.py, line 6) asks for 'kk'")
+    assert not (tmp_path / "identifiability.csv").exists()
+
+
+def test_fewer_numbers_than_parameters_are_told_and_tell_fewer_directions(caplog):
+    def forces(theta, x):
+        total = theta["a"] + theta["b"] + theta["c"]
+        return torch.stack([x[..., 1], -total * x[..., 0]], -1)
+
+    rows = [Parameter(name, "s-2", start) for name, start in (("a", 2.0), ("b", 3.0), ("c", 4.0))]
+    model, dataset = spring(rows, forces, steps=1, train=1, noise=0.0)
+    table = as_table(model, dataset)
+    assert "2 numbers in the training targets cannot tell 3 parameters" in caplog.text
+    assert table["rank"].tolist() == [1] * 3 and not table["identifiable"].any()
+    assert table["condition"].tolist() == [np.inf] * 3
+    assert table["science_only"].sum() == pytest.approx(12, rel=1e-3)
+
+
+BOUNDS = {
+    "beyond the upper": (Parameter("k", "s-2", 5.0, "sigmoid", 0.0, 10.0), 10.0),
+    "inside both": (Parameter("k", "s-2", 5.0, "sigmoid", 0.0, 20.0), np.nan),
+    "below the lower": (Parameter("k", "s-2", 14.0, "softplus", 13.0), 13.0),
+    "above the lower": (Parameter("k", "s-2", 5.0, "softplus", 0.0), np.nan),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_bound_at_which_the_fit_ends_is_reported(name):
+    row, bound = BOUNDS[name]
+    table = as_table(*spring([row]))
+    np.testing.assert_array_equal(table["science_only_at_bound"], [bound])
+
+
+def test_the_page_says_that_a_fit_ended_at_a_bound(tmp_path):
+    def page(upper):
+        table = as_table(*spring([Parameter("k", "s-2", 5.0, "sigmoid", 0.0, upper)]))
+        table.to_csv(tmp_path / "identifiability.csv", index=False)
+        return task_page.identified(tmp_path), fragments.identifiability(tmp_path)
+
+    said, table = page(10.0)
+    assert "k ended at its bound 10." in said and table["science_only_at_bound"].tolist() == [10.0]
+    said, table = page(20.0)
+    assert "bound" not in said and "science_only_at_bound" not in table

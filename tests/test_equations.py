@@ -101,3 +101,12 @@ def test_a_module_of_ones_own_is_found_from_the_folder_of_the_notebooks(tmp_path
     monkeypatch.chdir(tmp_path / "notebooks")
     assert task_page.equations(cube_with("lynx.py", {})) == "<pre>What lynxes do.</pre>"
     assert task_page.equations(cube_with("hare.py", {})) == "<pre>hare.py is not documented</pre>"
+
+
+def test_a_formula_of_roots_and_signs_is_written_in_the_functions_of_mathematics(tmp_path):
+    (tmp_path / "own.py").write_text(OWN.format(science="-theta['k'] * torch.sign(x) * torch.sqrt(torch.abs(x))"))
+    model = {"theta": {"k": {"unit": "1", "start": 1.0}}}
+    cube = cube_with(str(tmp_path / "own.py"), model)
+    assert str(equations.vector_field(cube)) == "{x: g - k*sqrt(Abs(x))*sign(x)}"
+    [line] = BeautifulSoup(task_page.equations(cube), "html.parser").find_all("math", display="block")
+    assert line.msqrt and "sign" in line.get_text() and "|" in line.get_text()

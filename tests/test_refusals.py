@@ -58,12 +58,59 @@ def test_a_key_that_stands_twice_stops_before_anything_runs(project, file):
     assert f"{file}: not valid YAML: the key training stands twice, again in line" in result.stdout
 
 
+RULE = '"""Own."""\n\n\nrule own:\n    output:\n        expand("a", b={})\n    shell:\n        "true"\n'
+FAULTS = {  # file, what is written at its end, and what is said of which of these lines
+    "default experiment": ("config/config.yaml", "last: [1, 2\nmore: 3\n", 2, "config.yaml: not valid YAML: line {}: "),
+    "task": ("config/tasks/duffing.yaml", "last: {a: 1\nmore: 3\n", 2, "duffing.yaml: not valid YAML: line {}: "),
+    "tab": ("config/tasks/duffing.yaml", "more:\n\ta: 3\n", 2, "duffing.yaml: not valid YAML: line {}: found char"),
+    "module": ("src/hybridsam/tasks/duffing.py", "more = (1,\n", 1, "duffing.py, line {}: '(' was never closed"),
+    "rule": ("workflow/rules/tasks/own.smk", RULE.format("[1"), 6, "own.smk: line {}: ')' closes no bracket"),
+    "open rule": ("workflow/rules/tasks/own.smk", RULE.format("[(1]"), 6, "own.smk: line {}: ']' closes no"),
+    "rule to the end": ("workflow/rules/tasks/own.smk", RULE.format("(1"), 6, "own.smk: line {}: '(' was never closed"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_bracket_without_its_partner_is_named_with_file_and_line(fresh, name):
+    file, end, line, expected = FAULTS[name]
+    path = fresh.root / file
+    path.parent.mkdir(exist_ok=True)
+    text = path.read_text() if path.exists() else ""
+    path.write_text(text + end)
+    configuration = "config/test.yaml"
+    if name == "default experiment":
+        (fresh.root / "laid_over_it.yaml").write_text("experiment: other\n")
+        configuration = "laid_over_it.yaml"
+    result = fresh.snakemake("-n", configuration=configuration)
+    assert result.returncode != 0
+    words = expected.format(len(text.splitlines()) + line)
+    assert len([said for said in result.stdout.splitlines() if words in said]) == 1, result.stdout
+    assert "Traceback" not in result.stdout
+
+
+def test_the_message_of_a_failed_job_stands_on_the_terminal_and_its_status_is_kept(fresh):
+    [simulation] = fresh.plan("results/test/pendulum/dataset.nc")
+    end = simulation.command.partition("2> ")[2].partition(" ")[2]
+
+    def ended_by(command):
+        result = fresh.run("bash", "-c", f"set -euo pipefail; ({command}) 2> log {end.replace(log, 'log')}")
+        return result.returncode, result.stdout
+
+    log = "logs/test/pendulum/simulate.log"
+    assert end.startswith("|| ")
+    assert ended_by("echo fine >&2") == (0, "")
+    assert ended_by("echo some >&2; echo 'hybridsam: the cause' >&2; exit 2") == (2, "hybridsam: the cause\n")
+    status, said = ended_by("echo some >&2; kill -TERM $BASHPID")
+    assert status == 128 + 15 and "some" not in said
+
+
 def test_a_truncated_dataset_stops_the_training_and_is_named(project):
     dataset = project.results / "pendulum/dataset.nc"
     dataset.write_bytes(dataset.read_bytes()[:1000])
     run = "results/test/pendulum/runs/erm/rho=0/seeds=0-1.nc"
-    result = project.snakemake("--cores", "1", "--show-failed-logs", run)
+    result = project.snakemake("--cores", "1", run)
     assert result.returncode != 0
+    assert "hybridsam: results/test/pendulum/dataset.nc: not a readable NetCDF file" in result.stdout
     log = (project.root / "logs/test/pendulum/erm/rho=0/seeds=0-1.log").read_text()
     assert "hybridsam: results/test/pendulum/dataset.nc: not a readable NetCDF file" in log
     assert "Traceback" not in log

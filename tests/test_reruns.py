@@ -135,3 +135,23 @@ def test_every_file_of_code_that_a_job_executes_is_among_its_inputs(project, tmp
     undeclared = {rule: files - set(first[rule].inputs) - of_time for rule, files in executed.items()}
     assert {rule: files for rule, files in undeclared.items() if files} == {}
     assert "src/hybridsam/training/compiled.cpp" in first["train"].inputs and not of_time & set(first["train"].inputs)
+
+
+def test_results_that_were_copied_alone_are_taken_over_and_the_runs_among_them_compared(project, fresh):
+    """By the commands of docs/cluster.md; a clone is younger than the results, and knows nothing of them."""
+    shutil.copytree(project.root / "results", fresh.root / "results")
+    for path in (fresh.root / "src").rglob("*.py"):
+        path.touch()
+    assert names(fresh.plan("all"), "train") == trainings(*TASKS)
+    assert fresh.snakemake("--touch", "--cores", "2", "all").returncode == 0
+    assert fresh.plan("all") == []
+    jobs = fresh.plan("all", "--forcerun", "collect")
+    assert rules(jobs) == {"collect", "select", "figure", "make_table", "page", "index"}
+    cubes = [f"results/test/{task}/cube.nc" for task in TASKS]
+    assert fresh.snakemake(*cubes, "--cores", "2", "--forcerun", "collect").returncode == 0
+
+    fresh.edit("config/tasks/pendulum.yaml", "clip_norm: 10", "clip_norm: 9")
+    assert fresh.snakemake("--touch", "--cores", "2", "all").returncode == 0
+    result = fresh.snakemake(*cubes, "--cores", "2", "--forcerun", "collect")
+    assert result.returncode != 0
+    assert "hybridsam: results/test/pendulum/runs/erm/rho=0/seeds=0-1.nc: this run file was made with" in result.stdout

@@ -1,6 +1,7 @@
 """Simulated data against closed forms, conserved quantities and other solvers."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from hybridsam.core.errors import UserError
-from hybridsam.data.simulate import simulate_ode
+from hybridsam.data.simulate import simulate_ode, simulated
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.samples import trajectories
 from hybridsam.tasks import duffing, pendulum
@@ -35,6 +36,16 @@ def test_linear_decay_has_its_closed_form():
     exact = states[:, :1] * np.exp(-time[:, None] * [1, 2])
     np.testing.assert_allclose(states, exact, rtol=0, atol=1e-8)
     np.testing.assert_allclose(dataset["rate_true"], -states * [1, 2], rtol=1e-14)
+
+
+@pytest.mark.parametrize("unit", [1e-18, 1e-6, 1e12])
+def test_no_unit_is_too_small_for_the_solver(unit):
+    """Its absolute tolerance would be larger than the state."""
+    bounds = np.array([[1.0, 2.0], [3.0, 4.0]]) * [[unit], [1]]
+    field = lambda t, x: -np.array([1, 2]) * x  # noqa: E731
+    dataset = simulate_ode(field, bounds, {"x": "mol", "y": "kg"}, COMMON | {"noise": 0.0}, {"rate": 1.0})
+    states, time = dataset["state_true"].values, dataset["time"].values
+    np.testing.assert_allclose(states, states[:, :1] * np.exp(-time[:, None] * [1, 2]), rtol=1e-7)
 
 
 def test_duffing_conserves_energy():
@@ -155,3 +166,66 @@ def test_data_say_what_they_are(dataset, components, units, truth):
     assert data["time"].attrs["units"] == "s"
     assert json.loads(data.attrs["truth"]) == truth
     assert data.attrs["synthetic"] == "yes"
+
+
+def of_one(field, bounds=(1.0, 2.0), **changes):
+    return simulate_ode(field, np.array([bounds]), {"x": "m"}, COMMON | {"steps": 50} | changes, {})
+
+
+FAILURES = {
+    "blows up": (lambda t, x: x**2, r"train sample 0: the solver stopped at t = 0\.\d+ of 10, .*step size"),
+    "negative root": (lambda t, x: -np.sqrt(x), r"train sample 0: the solver stopped at t = [23]\.\d+ of 10"),
+    "from the start": (
+        lambda t, x: np.log(-x),
+        r"train sample 0: dx/dt is not finite at t = 0, from .* \[1\.\d+\]$",
+    ),
+    "infinite": (lambda t, x: np.full(1, np.inf), "train sample 0: dx/dt is not finite at t = 0"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_cannot_be_solved_is_refused_with_sample_time_and_reason(name):
+    field, message = FAILURES[name]
+    with pytest.raises(UserError, match=f"^simulate: {message}") as caught:
+        of_one(field)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_sample_that_fails_is_named():
+    """Only some of them are beyond the point of no return."""
+    with pytest.raises(UserError) as caught:
+        of_one(lambda t, x: x**2 - 1.05 * x, (0.5, 1.1), train=10)
+    found = re.match(r"simulate: (\w+) sample (\d+): .* from the initial state \[(.*)\]: ", str(caught.value))
+    assert int(found[2]) > 0 and float(found[3]) > 1.05
+
+
+OWN = """
+import numpy as np
+import xarray as xr
+
+
+def simulate(constants):
+    x = np.ones((2, 3))
+    x[1, 2] = constants["x"]
+    return {result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "x", "message"),
+    [
+        (
+            "xr.Dataset({'y': (('sample', 'time'), x)})",
+            np.inf,
+            "^simulate: y is inf at sample 1, time 2, counted",
+        ),
+        ("xr.Dataset({'y': (('sample', 'time'), x)})", np.nan, "^simulate: y is nan at sample 1, time 2"),
+        ("None", 1.0, "returns NoneType, not an xarray Dataset"),
+        ("x / constants['z']", 1.0, r"own.py, line 9: KeyError: 'z'$"),
+    ],
+)
+def test_a_simulation_of_ones_own_that_gives_no_data_is_refused(tmp_path, result, x, message):
+    (tmp_path / "own.py").write_text(OWN.format(result=result))
+    with pytest.raises(UserError, match=message):
+        simulated({"module": str(tmp_path / "own.py"), "data": {"x": {"value": x}}})

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import sympy as sp
 import torch
+from helpers.in_c import by_autograd, in_c
 
 from hybridsam.models.symbolic import NotFollowedError, c_code, record
 from hybridsam.tasks import duffing, pendulum
@@ -41,24 +41,14 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_formulas_have_the_values_and_gradients_of_the_function(name):
+def test_formulas_have_the_values_and_gradients_of_the_function(name, tmp_path):
     field, names, n_x, n_g = FIELDS[name]
-    formulas = record(field, names, n_x, n_g)
-    symbols = [sp.Symbol(f"{s}[{i}]", real=True) for s, n in zip("xg", (n_x, n_g), strict=True) for i in range(n)]
-    symbols += [sp.Symbol(f"theta[{i}]", real=True) for i in range(len(names))]
-    upstream = [sp.Symbol(f"l[{i}]", real=True) for i in range(n_x)]
-    generator = torch.Generator().manual_seed(0)
+    [evaluate] = in_c([field], names, n_x, n_g, tmp_path)
+    rng = np.random.default_rng(0)
     for _ in range(20):
-        draw = [torch.randn(n, dtype=torch.float64, generator=generator) for n in (n_x, n_g, len(names), n_x)]
-        x, g, theta = ((values.abs() + 0.1).requires_grad_() for values in draw[:3])
-        rate = field(dict(zip(names, theta.reshape(-1, 1, 1), strict=True)), x[None, None], g[None, None])[0, 0]
-        expected = torch.autograd.grad(rate, (x, theta, g), draw[3], materialize_grads=True)
-
-        point = dict(zip(symbols + upstream, torch.cat([x, g, theta, draw[3]]).tolist(), strict=True))
-        found = {key: [float(f.subs(point)) for f in formulas[key]] for key in formulas}
-        np.testing.assert_allclose(found["field"], rate.detach(), rtol=1e-12, atol=1e-12)
-        for key, values in zip(("g_x", "g_theta", "g_g"), expected, strict=True):
-            np.testing.assert_allclose(found[key], values, rtol=1e-12, atol=1e-12)
+        draw = [rng.uniform(0.1, 2, n) for n in (n_x, len(names), n_g)] + [rng.normal(size=n_x)]
+        for found, expected in zip(evaluate(*draw), by_autograd(field, names, *draw), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +64,31 @@ def test_formulas_have_the_values_and_gradients_of_the_function(name):
         (lambda theta, x, g: x[..., 5] + g, "out of bounds"),
         (lambda theta, x, g: torch.stack([x[..., 0]] * 3, -1), "broadcast"),
         (lambda theta, x, g: "dx/dt", "returns no tensor"),
+        (lambda theta, x, g: x.add_(g), "changes a value in place, by add_"),
+        (lambda theta, x, g: (x > 0) + (g > 0), "uses add of a comparison"),
+        (lambda theta, x, g: x.where(x > 0, g), "uses where of a comparison"),
+        (lambda theta, x, g: torch.special.gammaln(x) + g, "lgamma|gammaln"),
+        (lambda theta, x, g: {}[x], "failed when it was recorded: KeyError"),
     ],
 )
 def test_what_is_no_formula_is_refused_with_the_reason(field, reason):
     with pytest.raises(NotFollowedError, match=reason):
         record(field, ["omega"], 2, 2)
+
+
+def nested(theta, x, g):
+    for _ in range(2000):
+        x = torch.sin(x)
+    return x + g
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"), [(lambda theta, x, g: 1j * x + g, "uses a complex number"), (nested, "recursion|too long")]
+)
+def test_what_cannot_be_written_in_c_is_refused_with_the_reason(field, reason):
+    with pytest.raises(NotFollowedError, match=reason) as caught:
+        c_code(record(field, [], 1, 1), torch.float64)
+    assert "\n" not in str(caught.value)
 
 
 def test_powers_are_products_in_c_and_constants_have_the_precision_of_the_type():

@@ -1,5 +1,6 @@
 """The workflow under the real Snakemake: what one experiment, run from end to end, makes; the SLURM profile."""
 
+import json
 import re
 import shutil
 
@@ -24,6 +25,19 @@ def test_an_experiment_gives_its_tables_figures_and_report(finished):
     assert expected - set(files) == set()
     assert [name for name in files if not files[name].stat().st_size] == []
     assert [name for name in files if name.endswith(".part") or "checkpoints" in name] == []
+
+
+def test_pages_run_in_this_python_whatever_kernel_the_environment_offers(project):
+    """Such as that of another Python, by a module of a cluster."""
+    kernel = project.root / "of a cluster/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({"argv": ["false"], "display_name": "Python 3", "language": "python"}))
+    page = project.results / "report/pendulum.html"
+    page.unlink()
+    environment = project.environment | {"JUPYTER_PATH": str(kernel.parents[2])}
+    result = project.snakemake(f"results/test/report/{page.name}", "--cores", "2", env=environment)
+    assert result.returncode == 0, result.stdout
+    assert page.is_file()
 
 
 def test_every_figure_comes_in_all_formats_with_its_numbers(finished):

@@ -141,7 +141,7 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
 
 def model_of(configuration: Mapping) -> HybridModel:
     """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
-    return modules.load(configuration["module"]).build(Settings(configuration["model"], "model"))
+    return modules.call(configuration["module"], "build", Settings(configuration["model"], "model"))
 
 
 @torch.no_grad()

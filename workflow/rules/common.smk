@@ -1,10 +1,12 @@
 """What all files here share: the checked configuration, the list of runs, settings of tasks as files."""
 
+import io
 import json
 import re
 import shlex
 import subprocess
 import sys
+import tokenize
 from functools import cache
 from os.path import relpath
 from pathlib import Path
@@ -18,10 +20,19 @@ from hybridsam.core.files import TWIN_MARK, write_whole
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.modules import source
 from hybridsam.core.provenance import closure
-from hybridsam.core.settings import differences, digest, merge, numbers, parse_yaml, without_sources
+from hybridsam.core.settings import differences, digest, merge, numbers, parse_yaml, without_sources, yaml_fault
 
 # Jobs use the Python that runs Snakemake, also when its environment is not activated.
 shell.prefix(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; ")
+
+
+def logged(command):
+    """A shell command with its messages in the log; the last one stands on the terminal too, if the command fails.
+
+    A signal ends it without a word. The exit status is that of the command.
+    """
+    failed = "status=$?; [ $status -gt 127 ] || tail -n 1 {log:q} >&2; exit $status;"
+    return f"{command} 2> {{log:q}} || {{{{ {failed} }}}}"
 
 
 # Where the workflow is a module of another one, paths that belong to neither its results nor its logs are absolute: a
@@ -58,7 +69,23 @@ def read_yaml(path, where=""):
     except OSError as error:
         sys.exit(f"{where}{path}: {error.strerror}")
     except yaml.YAMLError as error:
-        sys.exit(f"{where}{path}: not valid YAML: {error}")
+        sys.exit(f"{where}{path}: not valid YAML: {yaml_fault(error)}")
+
+
+def check_brackets(path):
+    """Stop with one line if a file of rules has a bracket without its partner: Snakemake names another line."""
+    waiting = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type == tokenize.OP and token.string in "([{":
+                waiting.append(token)
+            elif token.type == tokenize.OP and token.string in ")]}":
+                opened = waiting.pop().string if waiting else ""
+                if opened + token.string not in ("()", "[]", "{}"):
+                    sys.exit(f"{path}: line {token.start[0]}: {token.string!r} closes no bracket of its kind")
+    except tokenize.TokenError:
+        if waiting:
+            sys.exit(f"{path}: line {waiting[-1].start[0]}: {waiting[-1].string!r} was never closed")
 
 
 def explain(error):
@@ -331,4 +358,7 @@ wildcard_constraints:
 
 
 if workflow.is_main_process and workflow.output_settings.dryrun:
+    found = zip(TASKS, estimates(*TASKS)["tasks"])
+    if mistakes := [f"{TASK_FILES[task]}: {of['mistake']}" for task, of in found if "mistake" in of]:
+        sys.exit("\n".join(mistakes))
     print(estimates(*TASKS)["summary"], file=sys.stderr)

@@ -25,7 +25,7 @@ rule simulate:
     params:
         settings=settings("data"),
     shell:
-        "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam simulate --settings {params.settings:q} --output {output:q}")
 
 
 rule download:
@@ -40,7 +40,7 @@ rule download:
         archives=experiment["archives"],
         md5=lambda wc: ARCHIVES[wc.archive]["md5"],
     shell:
-        "python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam download {wildcards.archive} --archives {params.archives:q} --output {output:q}")
 
 
 rule twin:
@@ -58,7 +58,7 @@ rule twin:
     params:
         settings=settings("archive", "twin_module", "twin"),
     shell:
-        "python -m hybridsam twin --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam twin --settings {params.settings:q} --output {output:q}")
 
 
 rule convert:
@@ -78,8 +78,10 @@ rule convert:
         settings=settings("archive", "data"),
         archives=lambda wc: archive_entry(task_settings(wc.task)["archive"]),
     shell:
-        "python -m hybridsam convert {input.archive:q} --archives {params.archives:q} "
-        "--settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged(
+            "python -m hybridsam convert {input.archive:q} --archives {params.archives:q} "
+            "--settings {params.settings:q} --output {output:q}"
+        )
 
 
 rule tabulate:
@@ -98,4 +100,4 @@ rule tabulate:
     params:
         settings=settings("table"),
     shell:
-        "python -m hybridsam tabulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam tabulate --settings {params.settings:q} --output {output:q}")

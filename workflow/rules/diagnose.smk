@@ -23,4 +23,4 @@ rule diagnose:
         settings=settings("model"),
         data=lambda wc: data_of(wc.task),
     shell:
-        "python -m hybridsam diagnose {input.dataset:q} --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam diagnose {input.dataset:q} --settings {params.settings:q} --output {output:q}")

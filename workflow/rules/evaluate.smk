@@ -29,10 +29,12 @@ rule collect:
         seeds=SEEDS,  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),
     shell:
-        "python -m hybridsam collect {params.folder:q}/runs --dataset {input.dataset:q} "
-        "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.seeds} "
-        "--seeds-per-job {params.seeds_per_job} --threads {threads} --output {output:q} 2> {log:q} "
-        "&& rm -rf {params.folder:q}/checkpoints"
+        logged(
+            "(python -m hybridsam collect {params.folder:q}/runs --dataset {input.dataset:q} "
+            "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.seeds} "
+            "--seeds-per-job {params.seeds_per_job} --threads {threads} --output {output:q} "
+            "&& rm -rf {params.folder:q}/checkpoints)"
+        )
 
 
 rule select:
@@ -54,7 +56,7 @@ rule select:
     params:
         data=lambda wc: data_of(wc.task),
     shell:
-        "python -m hybridsam select {input.cube:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam select {input.cube:q} --output {output:q}")
 
 
 rule make_table:
@@ -78,7 +80,7 @@ rule make_table:
     params:
         twins=lambda wc: ", ".join(twins_of(tasks_in(wc.table))),
     shell:
-        "python -m hybridsam table {input.selections:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam table {input.selections:q} --output {output:q}")
 
 
 rule table:

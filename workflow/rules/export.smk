@@ -24,9 +24,11 @@ rule export_model:
     params:
         rule=experiment["selection_rule"],
     shell:
-        "python -m hybridsam export {input.cube:q} --dataset {input.dataset:q} --selection {input.selection:q} "
-        "--method {wildcards.method} --rule {params.rule} --output {output.model:q} "
-        "--parameters {output.parameters:q} 2> {log:q}"
+        logged(
+            "python -m hybridsam export {input.cube:q} --dataset {input.dataset:q} --selection {input.selection:q} "
+            "--method {wildcards.method} --rule {params.rule} --output {output.model:q} "
+            "--parameters {output.parameters:q}"
+        )
 
 
 rule models:

@@ -40,8 +40,10 @@ rule figure:
     params:
         rule=experiment["selection_rule"],
     shell:
-        "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
-        "--selection {input.selection:q} --rule {params.rule} --output {output:q} 2> {log:q}"
+        logged(
+            "python -m hybridsam figure {wildcards.figure} --dataset {input.dataset:q} --cube {input.cube:q} "
+            "--selection {input.selection:q} --rule {params.rule} --output {output:q}"
+        )
 
 
 rule figures:

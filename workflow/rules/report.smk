@@ -1,6 +1,12 @@
 """Needs tables and figures. Makes report/index.html, a page for each task, and the executed notebooks beside them."""
 
 TEMPLATE = [shipped(f"notebooks/templates/page/{file}") for file in ("index.html.j2", "conf.json")]
+# The kernel of notebooks is the Python that runs papermill, whatever python3 stands for in an environment or a module of a
+# cluster: by Jupyter, "python" in the kernel.json that is found first is the Python that looks for it.
+EXECUTE = (
+    f"JUPYTER_PATH={shlex.quote(shipped('notebooks/kernel'))}${{JUPYTER_PATH:+:$JUPYTER_PATH}} "
+    "papermill --no-progress-bar"
+)
 TO_HTML = (
     "jupyter nbconvert --log-level WARN --to html --template page "
     f"--TemplateExporter.extra_template_basedirs={shlex.quote(shipped('notebooks/templates'))}"
@@ -34,11 +40,14 @@ rule page:
         "../../envs/environment.yaml"
     params:
         results=lambda wc, output: Path(output.notebook).parents[2],
+        execute=EXECUTE,
         to_html=TO_HTML,
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar -r task {wildcards.task} "
-        "-r results {params.results:q} -r experiment {wildcards.experiment} "
-        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
+        logged(
+            "({params.execute} {input.notebook:q} {output.notebook:q} -r task {wildcards.task} "
+            "-r results {params.results:q} -r experiment {wildcards.experiment} "
+            "&& {params.to_html} {output.notebook:q})"
+        )
 
 
 rule index:
@@ -65,15 +74,18 @@ rule index:
         "../../envs/environment.yaml"
     params:
         results=lambda wc, output: Path(output.notebook).parents[2],
+        execute=EXECUTE,
         to_html=TO_HTML,
         tables=" ".join(TABLES),
         twins=", ".join(twins_of(TASKS)),
         left_out=" ".join(LEFT_OUT),
     shell:
-        "(papermill {input.notebook:q} {output.notebook:q} --no-progress-bar "
-        "-r results {params.results:q} -r experiment {wildcards.experiment} "
-        "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
-        "&& {params.to_html} {output.notebook:q}) 2> {log:q}"
+        logged(
+            "({params.execute} {input.notebook:q} {output.notebook:q} "
+            "-r results {params.results:q} -r experiment {wildcards.experiment} "
+            "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
+            "&& {params.to_html} {output.notebook:q})"
+        )
 
 
 rule document:
@@ -94,8 +106,10 @@ rule document:
         tasks=TABLES["table"],
         command=f"snakemake --cores 2 --configfile {' '.join(map(relpath, workflow.configfiles))} -- docs/results.md",
     shell:
-        "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
-        "--output {output:q} 2> {log:q}"
+        logged(
+            "python -m hybridsam results {params.folder} --tasks {params.tasks} --made-by {params.command:q} "
+            "--output {output:q}"
+        )
 
 
 rule report:

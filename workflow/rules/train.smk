@@ -25,6 +25,8 @@ rule train:
         settings=settings("model", "training"),
         checkpoints=lambda wc, output: Path(output.runs).parents[3] / "checkpoints",
     shell:
-        "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
-        "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
-        "--checkpoints {params.checkpoints:q} --output {output.runs:q} 2> {log:q}"
+        logged(
+            "python -m hybridsam train {input.dataset:q} --settings {params.settings:q} "
+            "--method {wildcards.method} --rho {wildcards.rho} --seeds {wildcards.seeds} --threads {threads} "
+            "--checkpoints {params.checkpoints:q} --output {output.runs:q}"
+        )

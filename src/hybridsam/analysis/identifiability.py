@@ -1,7 +1,8 @@
 """What can be known about theta before any training."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,11 @@ from scipy.optimize import least_squares
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import origin
+from hybridsam.models.check import check, check_target
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.law import HybridMap, HybridSum
 from hybridsam.models.ode import HybridODE
+from hybridsam.models.parameters import Parameter
 from hybridsam.models.samples import Samples, in_split
 
 STATES = ("state_true", "rate_true")
@@ -23,6 +26,9 @@ NO_NETWORK = torch.empty(1, 0)
 Residual = Callable[[torch.Tensor], torch.Tensor]
 
 MOST = 1_000_000  # residuals that a diagnosis looks at: the first training samples, as many as that allows
+AT_BOUND = 1e-3  # of the distance between the bounds, or of the way from the start to the only one
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,15 +69,25 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
 
     A model whose science is not observed, such as motion behind images, is diagnosed by its attribute ``hidden``: the
     model of that motion, whose states a simulated dataset holds too.
+
+    Raises UserError for a model that could not be trained, as hybridsam.models.check does.
     """
-    model = getattr(model, "hidden", model)
+    check_target(model, dataset)
     data = model.data(dataset, "train", torch.float64, "cpu")
+    check(model, dataset, data)
+    if hasattr(model, "hidden"):
+        model = model.hidden
+        data = model.data(dataset, "train", torch.float64, "cpu")
     data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
     least_norm = least_norm_theta(model, dataset) if isinstance(model, HybridODE) and "rate_true" in dataset else None
     science_only = fit_science_only(model, data, least_norm)
     if isinstance(model, HybridMap | HybridSum):
         least_norm = science_only  # a network that fits the data changes least where the science alone fits best
-    _, singular_values, directions = np.linalg.svd(science_jacobian(model, science_only, data), full_matrices=False)
+    jacobian = science_jacobian(model, science_only, data)
+    if len(jacobian) < len(science_only):
+        logger.warning(f"{len(jacobian)} numbers in the training targets cannot tell {len(science_only)} parameters")
+        jacobian = np.pad(jacobian, ((0, len(science_only) - len(jacobian)), (0, 0)))  # so that all directions appear
+    _, singular_values, directions = np.linalg.svd(jacobian, full_matrices=False)
     return Identifiability(least_norm, science_only, singular_values, directions)
 
 
@@ -123,7 +139,10 @@ def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None =
     """
 
     def of(raw: torch.Tensor) -> torch.Tensor:
-        return residual(model.parameters.constrain(raw[None])).flatten()
+        values = residual(model.parameters.constrain(raw[None])).flatten()
+        return torch.nn.functional.pad(
+            values, (0, max(0, len(raw) - len(values)))
+        )  # MINPACK needs as many as parameters
 
     raw = model.parameters.initial(1, torch.float64)
     if start is not None:
@@ -144,7 +163,10 @@ def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None =
 
 
 def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
-    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the Jacobian."""
+    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the Jacobian.
+
+    ``science_only_at_bound`` is the bound at which the science-only fit ended, NaN where at none.
+    """
     found = identify(model, dataset)
     truth = json.loads(dataset.attrs.get("truth", "{}"))
     names = model.parameters.names
@@ -155,6 +177,7 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
             "start": [row.start for row in model.parameters.rows],
             "true": [truth.get(name, np.nan) for name in names],
             "science_only": found.science_only,
+            "science_only_at_bound": bounds_reached(model.parameters.rows, found.science_only),
             "least_norm": np.nan if found.least_norm is None else found.least_norm,
             "identifiable": found.identifiable,
             "rank": found.rank,
@@ -162,3 +185,18 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
             "data": origin(dataset),
         }
     )
+
+
+def bounds_reached(rows: Sequence[Parameter], theta: np.ndarray) -> list[float]:
+    """For each parameter the bound at which a fit ended, NaN where it did not: the data would have it go further."""
+    return [_bound_reached(row, value) for row, value in zip(rows, theta, strict=True)]
+
+
+def _bound_reached(row: Parameter, value: float) -> float:
+    if row.transform == "none":
+        return np.nan
+    for bound in (row.lower, row.upper):
+        whole = row.upper - row.lower if np.isfinite(row.upper - row.lower) else abs(row.start - bound)
+        if np.isfinite(bound) and abs(value - bound) <= AT_BOUND * whole:
+            return bound
+    return np.nan

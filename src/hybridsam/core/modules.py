@@ -3,8 +3,12 @@
 import importlib
 import importlib.util
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from hybridsam.core.errors import UserError
 
@@ -56,11 +60,12 @@ def source(module: str, *folders: Path) -> Path | None:
 def load(module: str) -> ModuleType:
     """A module by its dotted name (``hybridsam.tasks.pendulum``) or by the path of a Python file.
 
-    Raises UserError for one that is not there, and for one that imports what hybridsam does not have.
+    Raises UserError for one that is not there, and for whatever goes wrong when its file runs, with file and line.
     """
     if not module.endswith(".py"):
         try:
-            return importlib.import_module(module)
+            with _in_a_line(module):
+                return importlib.import_module(module)
         except ImportError as error:
             raise _cannot_import(module, error) from error
     path = Path(module)
@@ -70,12 +75,41 @@ def load(module: str) -> ModuleType:
     assert spec and spec.loader  # there is always a loader for a .py file
     loaded = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(loaded)
+        with _in_a_line(module):
+            spec.loader.exec_module(loaded)
     except ImportError as error:
-        if not (error.name or "").startswith("hybridsam"):
-            raise
         raise _cannot_import(module, error) from error
     return loaded
+
+
+def call(module: str, function: str, *arguments: Any) -> Any:
+    """What a function of a module returns, such as ``build`` of a task.
+
+    Raises UserError where there is none, and for whatever goes wrong in it, with file and line.
+    """
+    chosen = getattr(load(module), function, None)
+    if not callable(chosen):
+        raise UserError(f"module: {module} has no function {function}")
+    with _in_a_line(module):
+        return chosen(*arguments)
+
+
+@contextmanager
+def _in_a_line(module: str) -> Iterator[None]:
+    """Turn whatever goes wrong in a module into a UserError that says where; of imports and files more can be said."""
+    try:
+        yield
+    except (UserError, ImportError, OSError):
+        raise
+    except Exception as error:
+        file = source(module)
+        if isinstance(error, SyntaxError):
+            place, what = f"{error.filename}, line {error.lineno}", error.msg
+        else:
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [frame.lineno for frame in frames if file and Path(frame.filename) == file.absolute()]
+            place, what = f"{file}, line {lines[-1]}" if lines else str(file), f"{type(error).__name__}: {error}"
+        raise UserError(f"module: {place}: {' '.join(what.split())}") from error
 
 
 def _cannot_import(module: str, error: ImportError) -> UserError:

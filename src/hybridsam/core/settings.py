@@ -92,6 +92,14 @@ def may_mean(value: Any, text: str) -> bool:
     return read_as == value and isinstance(read_as, bool) == isinstance(value, bool)
 
 
+def yaml_fault(error: yaml.YAMLError) -> str:
+    """What is wrong in YAML text, in one line, and in which: where it is seen, and where what is wrong began."""
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
+        return " ".join(str(error).split())
+    began = f", {error.context} in line {error.context_mark.line + 1}" if error.context and error.context_mark else ""
+    return f"line {error.problem_mark.line + 1}: {error.problem}{began}"
+
+
 def load(path: Path | str) -> Settings:
     """Settings from a YAML file or, by its ending, a JSON file; raises UserError naming it for anything else."""
     if str(path).lstrip().startswith("{"):
@@ -104,7 +112,9 @@ def load(path: Path | str) -> Settings:
     try:
         text = path.read_text(encoding="utf-8")
         settings = json.loads(text) if path.suffix == ".json" else parse_yaml(text)
-    except (yaml.YAMLError, ValueError) as error:  # a mistake in JSON, or in UTF-8, is a ValueError
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {yaml_fault(error)}") from error
+    except ValueError as error:  # a mistake in JSON, or in UTF-8
         kind = "JSON" if path.suffix == ".json" else "YAML"
         raise UserError(f"{path}: not valid {kind}: {error}") from error
     if not isinstance(settings, dict):

@@ -86,7 +86,7 @@ def converted(task: Mapping, table: Mapping[str, Mapping], path: Path) -> xr.Dat
     """The dataset of a task whose data are in an archive, or in its twin, at ``path``; table: of all archives."""
     own = archive(table, task["archive"])
     folder = open_archive(path, own)
-    dataset = modules.load(task["module"]).convert(folder, values_of(task["data"]))
+    dataset = modules.call(task["module"], "convert", folder, values_of(task["data"]))
     synthetic = is_twin(folder)
     return dataset.assign_attrs(
         source=f"{TWIN} of {own.name}, simulated" if synthetic else f"measured, {own.url}",

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from hybridsam.core import modules
+from hybridsam.core.errors import UserError
 from hybridsam.core.scales import standard_units
 from hybridsam.core.settings import values_of
 from hybridsam.data import splits
@@ -15,8 +16,18 @@ VectorField = Callable[[float, np.ndarray], np.ndarray]
 
 
 def simulated(task: Mapping) -> xr.Dataset:
-    """The dataset of a task whose module simulates it, from the constants in the section ``data`` of its settings."""
-    dataset = modules.load(task["module"]).simulate(values_of(task["data"]))
+    """The dataset of a task whose module simulates it, from the constants in the section ``data`` of its settings.
+
+    Raises UserError for numbers that are not finite.
+    """
+    dataset = modules.call(task["module"], "simulate", values_of(task["data"]))
+    if not isinstance(dataset, xr.Dataset):
+        raise UserError(f"module: simulate of {task['module']} returns {type(dataset).__name__}, not an xarray Dataset")
+    for name, variable in dataset.data_vars.items():
+        if variable.dtype.kind == "f" and not (finite := np.isfinite(variable.values)).all():
+            place = zip(variable.dims, np.argwhere(~finite)[0], strict=True)
+            where = ", ".join(f"{dim} {i}" for dim, i in place)
+            raise UserError(f"simulate: {name} is {variable.values[~finite][0]} at {where}, counted from 0")
     return dataset.assign_attrs(constants=json.dumps(task["data"]))
 
 
@@ -60,6 +71,11 @@ def simulate_ode(
         time, those of the grid, component; ``time`` in s; ``split`` of each sample; ``target_mean``, ``target_scale``
         and ``target_rate`` of each component in the training samples, where that is asked for.
 
+    Raises
+    ------
+    UserError
+        Where the solver stops before the last time, with the sample, the time and what the solver says.
+
     Notes
     -----
     Solved by the Runge-Kutta 5(4) pair of Dormand and Prince [1]_ (RK45 of scipy) to a relative tolerance of 1e-9.
@@ -74,13 +90,16 @@ def simulate_ode(
     grid = grid or {}
     shape = tuple(map(len, grid.values()))
     clean, noisy, rates, split = [], [], [], []
-    times = fine[keep]
+    times, largest = fine[keep], np.abs(bounds).max(1)
+    smallness = np.where(largest > 0, np.minimum(1, largest), 1)
     sizes = splits.sizes(constants)
     seeds = np.random.SeedSequence(constants["seed"]).spawn(len(sizes))
     for (name, n), sequence in zip(sizes.items(), seeds, strict=True):
         initial_rng, noise_rng = map(np.random.default_rng, sequence.spawn(2))
         initial = initial_rng.uniform(bounds[:, 0], bounds[:, 1], size=(n, *shape, len(bounds)))
-        states = np.stack([_solve(field, x0, fine)[keep] for x0 in initial])
+        states = np.stack(
+            [_solve(field, x0, fine, smallness, f"{name} sample {i}")[keep] for i, x0 in enumerate(initial)]
+        )
         clean.append(states)
         rates.append(np.stack([[field(t, x) for t, x in zip(times, row, strict=True)] for row in states]))
         noisy.append(states + constants["noise"] * noise_rng.standard_normal(states.shape))
@@ -113,11 +132,28 @@ def simulate_ode(
     return dataset.assign(standard_units(dataset, "state")) if standardise else dataset
 
 
-def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray) -> np.ndarray:
+def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray, smallness: np.ndarray, which: str) -> np.ndarray:
+    """States at these times, (time, *shape of the initial one).
+
+    smallness: (component,) at most 1, what the absolute tolerance is multiplied by, so that no unit makes it a large
+    one. which: the sample, for a message.
+    """
     from scipy.integrate import solve_ivp  # only now: trainings load a task too, and simulate nothing
 
+    reached = 0.0
+
     def flat(t: float, x: np.ndarray) -> np.ndarray:
+        nonlocal reached
+        reached = t
         return field(t, x.reshape(initial.shape)).ravel()
 
-    how = {"method": "RK45", "t_eval": times, "rtol": 1e-9, "atol": 1e-10}
-    return solve_ivp(flat, (0, times[-1]), initial.ravel(), **how).y.T.reshape(-1, *initial.shape)
+    start = f"from the initial state {np.array2string(initial.ravel(), precision=4, threshold=6)}"
+    if not np.isfinite(flat(0.0, initial.ravel())).all():
+        raise UserError(f"simulate: {which}: dx/dt is not finite at t = 0, {start}")
+    atol = 1e-10 * np.broadcast_to(smallness, initial.shape).ravel()
+    how = {"method": "RK45", "t_eval": times, "rtol": 1e-9, "atol": atol}
+    solution = solve_ivp(flat, (0, times[-1]), initial.ravel(), **how)
+    if not solution.success or not np.isfinite(solution.y).all():
+        said = solution.message if not solution.success else "the state is not finite"
+        raise UserError(f"simulate: {which}: the solver stopped at t = {reached:.6g} of {times[-1]:g}, {start}: {said}")
+    return solution.y.T.reshape(-1, *initial.shape)

@@ -15,6 +15,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples, in_split
+from hybridsam.models.widths import check_widths
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
 MOST = 10_000  # numbers that the science alone is tried on, to find those that are not finite
@@ -32,6 +33,8 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         raise UserError(
             f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
         )
+    if not len(model.parameters):
+        raise UserError("theta: the model has no parameters, so there is nothing to find out; it needs at least one")
     _check_names(model.parameters.names, dataset)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
@@ -42,7 +45,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         prediction = _predict(model, theta, phi, few)
         if prediction.shape[1:] != few.targets.shape[1:]:
             found = tuple(prediction.shape[2:])
-            raise UserError(f"model: predicts shape {found}, the targets have {targets}; {ADVICE}")
+            failure = UserError(f"model: predicts shape {found}, the targets have {targets}; {ADVICE}")
     except UserError:
         raise
     except Exception as error:  # a user's code may raise anything; its parts, tried alone, say more
@@ -53,11 +56,20 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         of_science = _check_science(model, science, dataset, start)
         more = next(data.chunks(max(FEW, MOST // prod(science.shape[2:]))))
         _check_finite(model, model.science_trial(more, 1) or science, dataset, start)
+    check_widths(model, theta, phi, few)
     if network := model.network_trial(few):
         _check_network(network, phi)
+    if isinstance(failure, UserError):
+        raise failure
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
     _check_influence(model, prediction, theta, of_science)
+
+
+def check_target(model: HybridModel, dataset: xr.Dataset) -> None:
+    """Raise UserError for a dataset without what the model predicts; before its samples are asked for."""
+    if isinstance(model, HybridModel) and model.target not in dataset:
+        raise UserError(f"dataset: no variable {model.target}, which the model predicts")
 
 
 def _check_names(names: Sequence[str], dataset: xr.Dataset) -> None:

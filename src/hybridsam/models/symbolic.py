@@ -11,6 +11,8 @@ from sympy.codegen import ast
 from sympy.codegen.rewriting import create_expand_pow_optimization
 from torch import Tensor
 
+from hybridsam.models import operations
+
 TYPES = {torch.float32: ("float", ast.float32), torch.float64: ("double", ast.float64)}
 
 VectorField = Callable[..., Any]  # (theta, x, g) -> dx/dt, of tensors
@@ -35,51 +37,61 @@ def _along_components(function: Callable) -> Callable:
     return checked
 
 
-def _where(condition, yes, no):
-    return sp.Piecewise((yes, condition), (no, True))
-
-
 def _clamp(x, min=None, max=None):
-    x = x if min is None else FORMULAS["maximum"](x, min)
-    return x if max is None else FORMULAS["minimum"](x, max)
+    bounds = -sp.oo if min is None else min, sp.oo if max is None else max
+    return _each(operations.Clamp, 3)(x, *bounds)
 
 
 # Names of functions and methods of PyTorch -> what they do to arrays of SymPy expressions.
-FORMULAS: dict[str, Callable] = {
-    name: _each(getattr(sp, name))
-    for name in ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "sign")
-} | {
-    "abs": np.absolute,
+CONDITIONS: dict[str, Callable] = {
+    "eq": _each(operations.Equal, 2),
+    "ge": _each(operations.GreaterEqual, 2),
+    "gt": _each(operations.Greater, 2),
+    "le": _each(operations.LessEqual, 2),
+    "lt": _each(operations.Less, 2),
+    "ne": _each(operations.NotEqual, 2),
+}
+FORMULAS: dict[str, Callable] = CONDITIONS | {
+    "abs": _each(operations.Abs),
+    "acos": _each(operations.Acos),
     "add": np.add,
-    "atan2": _each(sp.atan2, 2),
+    "asin": _each(operations.Asin),
+    "atan": _each(operations.Atan),
+    "atan2": _each(operations.Atan2, 2),
     "cat": _along_components(lambda parts: np.concatenate(parts, -1)),
     "clamp": _clamp,
-    "div": np.true_divide,
-    "eq": _each(sp.Eq, 2),
-    "ge": _each(sp.Ge, 2),
-    "gt": _each(sp.Gt, 2),
-    "le": _each(sp.Le, 2),
-    "lt": _each(sp.Lt, 2),
-    "maximum": _each(lambda x, y: _where(x > y, x, y), 2),
-    "minimum": _each(lambda x, y: _where(x < y, x, y), 2),
+    "cos": _each(operations.Cos),
+    "cosh": _each(operations.Cosh),
+    "div": _each(operations.divided, 2),
+    "exp": _each(operations.Exp),
+    "log": _each(operations.Log),
+    "maximum": _each(operations.Maximum, 2),
+    "minimum": _each(operations.Minimum, 2),
     "mul": np.multiply,
-    "ne": _each(sp.Ne, 2),
     "neg": np.negative,
     "ones_like": lambda x: np.full(x.shape, sp.Integer(1)),
-    "pow": np.power,
-    "reciprocal": _each(lambda x: 1 / x),
-    "relu": _each(lambda x: _where(x > 0, x, 0)),
+    "pow": _each(operations.power, 2),
+    "reciprocal": _each(lambda x: operations.divided(1, x)),
+    "relu": _each(operations.Relu),
     "rsub": lambda x, y: y - x,
-    "sigmoid": _each(lambda x: 1 / (1 + sp.exp(-x))),
+    "sigmoid": _each(operations.Sigmoid),
+    "sign": _each(operations.Sign),
+    "sin": _each(operations.Sin),
+    "sinh": _each(operations.Sinh),
+    "sqrt": _each(operations.Sqrt),
     "square": _each(lambda x: x**2),
     "stack": _along_components(lambda parts: np.stack(np.broadcast_arrays(*parts), -1)),
     "sub": np.subtract,
     "sum": _along_components(lambda x: x.sum(-1)),
+    "tan": _each(operations.Tan),
+    "tanh": _each(operations.Tanh),
     "unbind": _along_components(lambda x: tuple(np.moveaxis(x, -1, 0))),
     "unsqueeze": _along_components(lambda x: x[..., None]),
-    "where": _each(_where, 3),
+    "where": _each(operations.Where, 3),
     "zeros_like": lambda x: np.full(x.shape, sp.Integer(0)),
 }
+# Where a comparison may stand: it chooses, or it is a factor of 0 or 1. Other arithmetic of truth is left to PyTorch.
+ALLOWED_CONDITIONS = {"where": ([True, False, False],), "mul": ([True, False], [False, True])}
 SYNONYMS = {"true_divide": "div", "truediv": "div", "subtract": "sub", "multiply": "mul", "rmul": "mul", "radd": "add"}
 SYNONYMS |= {"concat": "cat", "clip": "clamp", "negative": "neg", "absolute": "abs"}
 
@@ -119,6 +131,10 @@ class Recorded:
         return _apply("pow", (other, self), {})
 
 
+class Condition(Recorded):
+    """What a comparison gives."""
+
+
 def _operator(name: str) -> Callable:
     return lambda *args: _apply(name, args, {})
 
@@ -128,12 +144,19 @@ for _name in ("add", "radd", "sub", "mul", "rmul", "truediv", "pow", "neg", "abs
 
 
 def _apply(name: str, args: Sequence, kwargs: dict):
+    if name.endswith("_") and not name.endswith("__"):
+        raise NotFollowedError(f"changes a value in place, by {name}")
     name = name.strip("_")
-    formula = FORMULAS.get(SYNONYMS.get(name, name))
+    name = SYNONYMS.get(name, name)
+    formula = FORMULAS.get(name)
     if formula is None:
         raise NotFollowedError(f"uses {name}")
+    conditions = [isinstance(argument, Condition) for argument in (*args, *kwargs.values())]
+    if any(conditions) and conditions not in ALLOWED_CONDITIONS.get(name, ()):
+        raise NotFollowedError(f"uses {name} of a comparison")
     result = formula(*(_plain(a) for a in args), **{key: _plain(a) for key, a in kwargs.items()})
-    return tuple(map(Recorded, result)) if isinstance(result, tuple) else Recorded(result)
+    kind = Condition if formula in CONDITIONS.values() else Recorded
+    return tuple(map(kind, result)) if isinstance(result, tuple) else kind(result)
 
 
 def _plain(value):
@@ -146,6 +169,8 @@ def _plain(value):
         if value.ndim > 1 or value.requires_grad:
             raise NotFollowedError("uses a tensor of its own that is not a constant for each component")
         return np.vectorize(_number, otypes=[object])(value.numpy())
+    if isinstance(value, complex):
+        raise NotFollowedError("uses a complex number")
     return _number(value) if isinstance(value, float | int) and not isinstance(value, bool) else value
 
 
@@ -172,7 +197,7 @@ def record(field: VectorField, names: Sequence[str], n_x: int, n_g: int) -> dict
     Raises NotFollowedError for a function that is no formula of x[..., i], g[..., i] and theta.
     """
     x, g, theta, gradient = (
-        sp.symbols([f"{name}[{i}]" for i in range(n)], real=True)
+        sp.symbols([f"{name}[{i}]" for i in range(n)])
         for name, n in (("x", n_x), ("g", n_g), ("theta", len(names)), ("l", n_x))
     )
     values = [Recorded(np.array(symbol)) for symbol in theta]
@@ -180,19 +205,22 @@ def record(field: VectorField, names: Sequence[str], n_x: int, n_g: int) -> dict
         result = field(dict(zip(names, values, strict=True)), Recorded(np.array(x)), Recorded(np.array(g)))
         if not isinstance(result, Recorded):
             raise NotFollowedError("returns no tensor that depends on the state")
-        found = np.broadcast_to(result.values, n_x)
-        rate = [sp.sympify(component) for component in found]
-        total = sum(a * b for a, b in zip(gradient, rate, strict=True))
-        of = {name: [sp.diff(total, s) for s in symbols] for name, symbols in (("x", x), ("theta", theta), ("g", g))}
-    except (TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
-        raise NotFollowedError(f"failed when it was recorded: {error}") from error
+        rate = [sp.sympify(component) for component in np.broadcast_to(result.values, n_x)]
+        found = iter(operations.gradients(rate, gradient, [*x, *theta, *g]))
+        of = {name: [next(found) for _ in symbols] for name, symbols in (("x", x), ("theta", theta), ("g", g))}
+    except NotFollowedError:
+        raise
+    except Exception as error:  # a user's code may raise anything where it is given no tensors, and SymPy too
+        why = " ".join(str(error).split())
+        raise NotFollowedError(f"failed when it was recorded: {type(error).__name__}: {why}") from error
     return {"field": rate} | {f"g_{name}": expressions for name, expressions in of.items()}
 
 
 def c_code(formulas: dict[str, list[sp.Expr]], dtype: torch.dtype) -> str:
     """C functions ``field`` and ``field_gradient`` for what :func:`record` returns.
 
-    The gradients for x and g are assigned, that for theta is added.
+    The gradients for x and g are assigned, that for theta is added. Raises NotFollowedError for a formula that is too
+    long.
     """
     real, printed = TYPES[dtype]
     gradients = {name: formulas[name] for name in ("g_x", "g_theta", "g_g")}
@@ -221,10 +249,13 @@ def _statements(formulas: dict[str, list[sp.Expr]], real: str, printed: ast.Floa
     def c(expression: sp.Expr) -> str:
         return sp.ccode(expand_powers(expression), type_aliases={ast.real: printed})
 
-    common, all_formulas = sp.cse(list(chain(*formulas.values())))
-    lines = [f"  const {real} {symbol} = {c(expression)};" for symbol, expression in common]
-    remaining = iter(all_formulas)
-    for name, expressions in formulas.items():
-        sign = "+=" if name == "g_theta" else "="
-        lines += [f"  {name}[{i}] {sign} {c(next(remaining))};" for i in range(len(expressions))]
+    try:
+        common, all_formulas = sp.cse(list(chain(*formulas.values())))
+        lines = [f"  const {real} {symbol} = {c(expression)};" for symbol, expression in common]
+        remaining = iter(all_formulas)
+        for name, expressions in formulas.items():
+            sign = "+=" if name == "g_theta" else "="
+            lines += [f"  {name}[{i}] {sign} {c(next(remaining))};" for i in range(len(expressions))]
+    except RecursionError:
+        raise NotFollowedError("is a formula too long to be written in C") from None
     return lines

@@ -14,6 +14,7 @@ from hybridsam.core import modules
 from hybridsam.core.settings import Settings
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
+from hybridsam.models.operations import readable
 from hybridsam.models.symbolic import record
 from hybridsam.report.fragments import found_above
 
@@ -45,15 +46,15 @@ def vector_field(cube: xr.Dataset) -> Rates:
         if not (isinstance(model, HybridODE) and isinstance(model.network, MLP)):
             return {}
         names, n_x, n_g = model.parameters.names, model.network.sizes[0], model.network.sizes[-1]
-        rates = record(model.field, names, n_x, n_g)["field"]
+        rates = [readable(rate) for rate in record(model.field, names, n_x, n_g)["field"]]
     except Exception:  # of a user's module, or because it cannot be followed: what the module says is shown anyway
         return {}
     theta, x, g = list(map(sp.Symbol, names)), _numbered("x", n_x), _numbered("g", n_g)
-    if set(theta) & {*x, *g} or any(rate.has(sp.Piecewise) for rate in rates):
+    if set(theta) & {*x, *g} or None in rates:
         return {}  # a name for two things, or cases, which are easier to read as code
     named = {"theta": theta, "x": x, "g": g}
     symbols = {f"{letter}[{i}]": symbol for letter, of in named.items() for i, symbol in enumerate(of)}
-    return dict(zip(x, (_readable(rate, symbols) for rate in rates), strict=True))
+    return dict(zip(x, (_named(rate, symbols) for rate in rates), strict=True))
 
 
 def _module(cube: xr.Dataset) -> str:
@@ -66,7 +67,7 @@ def _numbered(letter: str, n: int) -> list[sp.Symbol]:
     return [sp.Symbol(letter)] if n == 1 else [sp.Symbol(f"{letter}_{i + 1}") for i in range(n)]
 
 
-def _readable(rate: sp.Expr, symbols: dict[str, sp.Symbol]) -> sp.Expr:
+def _named(rate: sp.Expr, symbols: dict[str, sp.Symbol]) -> sp.Expr:
     """A recorded formula in these symbols, and with short numbers."""
     short = {n: sp.Integer(n) if float(n).is_integer() else sp.Float(n, DIGITS) for n in rate.atoms(sp.Float)}
     return rate.xreplace(short | {symbol: symbols[symbol.name] for symbol in rate.free_symbols})

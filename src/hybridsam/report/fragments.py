@@ -31,7 +31,13 @@ def experiment_folder(results: str, experiment: str) -> Path:
 
 def identifiability(folder: Path) -> pd.DataFrame:
     """What was known about theta before training: a row a parameter; folder: of the task."""
-    return pd.read_csv(folder / "identifiability.csv").drop(columns="data").set_index("parameter").rename_axis(None)
+    return tidy(pd.read_csv(folder / "identifiability.csv")).set_index("parameter").rename_axis(None)
+
+
+def tidy(diagnosis: pd.DataFrame) -> pd.DataFrame:
+    """An identifiability table without what pages say elsewhere, and without bounds where none was reached."""
+    table = diagnosis.drop(columns="data")
+    return table.drop(columns=[name for name in table if name == "science_only_at_bound" and table[name].isna().all()])
 
 
 def rule_of_figures(folder: Path) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.experiment import elapsed_seconds, ends_of_runs, training_seconds
+from hybridsam.report.fragments import tidy
 from hybridsam.report.numbers import duration
 from hybridsam.report.table_one import as_markdown
 
@@ -32,7 +33,7 @@ def as_page(
         parts += [
             f"## {task}",
             _sizes(cube),
-            diagnoses[task].drop(columns="data").to_markdown(index=False, floatfmt=".4g"),
+            tidy(diagnoses[task]).to_markdown(index=False, floatfmt=".4g"),
         ]
         parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
         parts += [_order(table[table["task"] == task])]

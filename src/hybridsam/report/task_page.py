@@ -150,6 +150,10 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
 def identified(folder: Path) -> str:
     """How much of theta the science alone can tell from these data, in words."""
     table = identifiability(folder)
+    return _directions(table) + _at_bounds(table)
+
+
+def _directions(table: pd.DataFrame) -> str:
     rank, n = int(table["rank"].iloc[0]), len(table)
     if rank == n:
         return f"<p>The science alone depends on all {n} directions of θ.</p>" if n > 1 else ""
@@ -158,6 +162,13 @@ def identified(folder: Path) -> str:
         f"<p><strong>The science alone depends on {rank} of {n} directions of θ only.</strong> No method can tell "
         f"these parameters one by one, whatever its θ-error: {lost}.</p>"
     )
+
+
+def _at_bounds(table: pd.DataFrame) -> str:
+    reached = table["science_only_at_bound"].dropna() if "science_only_at_bound" in table else pd.Series()
+    said = " ".join(f"{name} ended at its bound {bound:g}." for name, bound in reached.items())
+    advice = "The data would have it go further: the bound, the data or the science may be wrong."
+    return f"<p><strong>Fitted by the science alone, {html.escape(said)}</strong> {advice}</p>" if said else ""
 
 
 def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:

@@ -20,4 +20,4 @@ rule NAME_data:
     params:
         settings=lambda wc: written({key: task_settings("NAME")[key] for key in ("module", "data")}),
     shell:
-        "python -m hybridsam simulate --settings {params.settings:q} --output {output:q} 2> {log:q}"
+        logged("python -m hybridsam simulate --settings {params.settings:q} --output {output:q}")

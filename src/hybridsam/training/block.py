@@ -14,13 +14,12 @@ from torch import Tensor
 
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
-from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
 from hybridsam.core.methods import get_method
 from hybridsam.core.provenance import code_hash, fingerprint
 from hybridsam.core.settings import digest, typed
 from hybridsam.data.splits import SPLITS
-from hybridsam.models.check import check
+from hybridsam.models.check import check, check_target
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.training.compiled import faster_loss
 from hybridsam.training.describe import describe
@@ -39,7 +38,7 @@ def train_task(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """As :func:`train_block`, of the task file's ``module``, ``model`` and ``training``, which the runs then name."""
-    model = modules.load(settings["module"]).build(settings["model"])
+    model = modules.call(settings["module"], "build", settings["model"])
     training = typed(Training, settings["training"], "training")
     runs, weights = train_block(model, training, dataset, block, device, checkpoint)
     runs.attrs |= {
@@ -68,8 +67,7 @@ def train_block(
     method = get_method(block.method)
     device = chosen_device(device)
     dtype = getattr(torch, training.dtype)
-    if model.target not in dataset:
-        raise UserError(f"dataset: no variable {model.target}, which the model predicts")
+    check_target(model, dataset)
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
     check(model, dataset, data["train"])
     if (offered := os.environ.get("CUDA_VISIBLE_DEVICES")) and not torch.cuda.is_available():

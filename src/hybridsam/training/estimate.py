@@ -34,6 +34,10 @@ Estimate = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
+class NotHereError(Exception):
+    """The data of a task will come, and nobody knows yet what they look like."""
+
+
 def log_training(task: Settings, dataset: "xr.Dataset", block: Block) -> None:
     """Say in the log how long a block of runs trains on this CPU."""
     try:
@@ -69,13 +73,16 @@ def study(
     many seeds its jobs train. cache: folder where estimates of unchanged tasks are found again.
 
     Returns ``tasks``, in their order: ``seconds`` of all trainings, and ``jobs``: method -> ``seconds``, ``megabytes``
-    of the largest block; or the ``reason`` why there are none. And ``summary``: the line.
+    of the largest block; or the ``reason`` why there are none, and the ``mistake``, if it is one, at which jobs would
+    fail too. And ``summary``: the line.
     """
     found = []
     for task, dataset, sizes in zip(tasks, datasets, blocks, strict=True):
         try:
             found.append(_cached(task, dataset, grid, sizes, cache))
-        except Exception as error:  # whatever is wrong with a task, its data or its code: training will say it better
+        except UserError as error:
+            found.append({"reason": _first_line(error), "mistake": _first_line(error)})
+        except Exception as error:  # of the estimate, or of a model for which a few copies of a sample are no data
             found.append({"reason": _first_line(error)})
     titles = [task.get("title", task["module"]) for task in tasks]
     return {"tasks": found, "summary": _summary(titles, found, grid, blocks)}
@@ -123,7 +130,7 @@ def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[i
 
 
 def of_task(task: Settings, dataset: Path | None, rhos: Mapping[str, int], blocks: Sequence[int]) -> Estimate:
-    """Estimate of one task; raises UserError if it is not known what its data look like."""
+    """Estimate of one task; raises NotHereError if it is not known what its data look like, UserError for mistakes."""
     import torch
 
     torch.set_num_threads(1)
@@ -154,18 +161,24 @@ def _costs(
     from hybridsam.core import modules
     from hybridsam.core.methods import get_method
     from hybridsam.core.settings import typed
+    from hybridsam.models.check import check, check_target
     from hybridsam.training.compiled import faster_loss
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
 
-    model = modules.load(task["module"]).build(task["model"])
+    model = modules.call(task["module"], "build", task["model"])
     training = typed(Training, task["training"], "training")
+    check_target(model, few)
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
-    faster = faster_loss(model, data, quiet=True)
     chosen = {name: get_method(name) for name in methods}
     # Methods with the same penalty differ in how many gradients they take, not in what one takes.
     by_penalty = {method.penalty: method for method in chosen.values()}
-    gradients = {penalty: gradient_of(model, faster, method, data) for penalty, method in by_penalty.items()}
+    try:
+        faster = faster_loss(model, data, quiet=True)
+        gradients = {penalty: gradient_of(model, faster, method, data) for penalty, method in by_penalty.items()}
+    except Exception:
+        check(model, few, data)  # which says what is wrong with a model
+        raise
     costs = {
         name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
         for name, method in chosen.items()
@@ -186,19 +199,19 @@ def few_data(task: Settings, dataset: Path | None) -> "tuple[xr.Dataset, Mapping
         return _beginning(read_dataset(task["table"]))
     if dataset and dataset.exists() and (found := _beginning_of(dataset, task)):
         return found
-    module, data = modules.load(task["module"]), values_of(task["data"])
+    data = values_of(task["data"])
     few = data | {"train": 2, "validation": 1, "test": 1}
     if "archive" not in task:
-        return module.simulate(few), data
+        return modules.call(task["module"], "simulate", few), data
     if "twin_module" not in task:
-        raise UserError("its data are measured and not here yet")
+        raise NotHereError("its data are measured and not here yet")
     twin = values_of(task["twin"])
     if "images" in twin:
         few["images"] = twin["images"] = MOST_IMAGES
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / task["archive"]
-        modules.load(task["twin_module"]).simulate(twin, archive)
-        return module.convert(archive, few), data
+        modules.call(task["twin_module"], "simulate", twin, archive)
+        return modules.call(task["module"], "convert", archive, few), data
 
 
 def _beginning_of(path: Path, task: Settings) -> "tuple[xr.Dataset, Mapping[str, int]] | None":

@@ -16,7 +16,7 @@ def simulate_twin(task: Mapping, folder: Path) -> None:
     """Let a task's ``twin_module`` simulate its archive; raises UserError unless the folder has the archive's name."""
     if folder.name != task["archive"]:
         raise UserError(f"output: {folder} must be called {task['archive']}, as the archive that it stands for")
-    modules.load(task["twin_module"]).simulate(values_of(task["twin"]), folder)
+    modules.call(task["twin_module"], "simulate", values_of(task["twin"]), folder)
 
 
 def write_twin(folder: Path, what: str, constants: Mapping[str, Any], fill: Callable[[Path], None]) -> None:
