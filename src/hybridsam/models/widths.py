@@ -14,7 +14,7 @@ from hybridsam.models.samples import Samples
 
 
 def check_widths(model: HybridModel, theta: Tensor, phi: Tensor, few: Samples) -> None:
-    """Raise UserError, in words, for a network of another width than what it is given, or than what is expected of it."""
+    """Raise UserError, in words, for a network of another width than what it is given or has to return."""
     if isinstance(model.network, MLP):
         takes, gives = model.network.sizes[0], model.network.sizes[-1]
     elif isinstance(model.network, ConvNet):
