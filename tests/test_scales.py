@@ -234,6 +234,57 @@ def test_the_scale_of_the_network_can_be_stated(scale):
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=0)
 
 
+class Braking(torch.nn.Module):
+    """What the sign of a state decides."""
+
+    def __init__(self):
+        super().__init__()
+        self.strength = torch.nn.Linear(1, 1)
+
+    def forward(self, x):
+        return -x * torch.nn.functional.softplus(self.strength(x[..., :1].abs()))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e6])
+def test_a_module_of_ones_own_sees_signs_as_they_are(unit):
+    """In the middle of its data a state is not zero, and a brake must not push there."""
+    science, theta, dataset = growth(cells=unit)
+    model = HybridODE(science, theta, hybridsam.TorchModule(Braking), Solver(step=0.5))
+    data = model.data(dataset, "train", torch.float64)
+    x = data.inputs["states"][:, :, 0] * torch.tensor([1.0, -1.0])
+    layers = model.network.unflatten(model.initial(torch.Generator().manual_seed(0)).double()[None])
+    g = model.supplied(layers, x, data)
+    assert (g * x < 0).all()
+    scale, rate = (torch.as_tensor(dataset[f"target_{name}"].values) for name in ("scale", "rate"))
+    torch.testing.assert_close(g, rate * model.network(layers, x / scale))
+
+
+class Faster(HybridODE):
+    """Growth times exp(g), of one g that has no unit."""
+
+    def field(self, theta, x, g):
+        return self.science(theta, x) * torch.exp(g[..., :1])
+
+
+@pytest.mark.parametrize("units", [{"cells": 1e6}, {"second": 3600.0, "zero": -40.0}])
+def test_a_network_that_is_no_rate_has_no_unit_of_one(units):
+    def runs(**units):
+        science, theta, dataset = growth(**units)
+        solver = Solver(step=0.5 * units.get("second", 1.0))
+        model = Faster(science, theta, MLP((2, 6, 1)), solver)
+        data = model.data(dataset, "train", torch.float64)
+        assert model.scale_of_network(data) == 1.0
+        phi = model.initial(torch.Generator().manual_seed(0)).double()[None]
+        supplied = model.supplied(model.network.unflatten(phi), data.inputs["states"][:, :, 0], data)
+        assert supplied.shape[-1] == 1 and supplied.abs().max() < 0.2  # it starts small
+        how = {"iterations": 20, "learning_rate": 1e-2, "record_every": 5, "dtype": "float64"}
+        return hybridsam.fit(model, dataset, METHODS, 2, "cpu", progress=False, **how)
+
+    ours, theirs = runs(), runs(**units)
+    for name in ("train_loss", "y_error", "phi"):
+        np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-5, atol=1e-9)
+
+
 # Laws
 
 

@@ -34,7 +34,14 @@ class Network:
         name -> shape, of the running statistics.
     last : str, optional
         Name of the layer whose output is the network's, where there is one that is linear.
+
+    Attributes
+    ----------
+    centred : bool
+        Whether the network wants its input around 0.
     """
+
+    centred = True
 
     shapes: Shapes
     running: Shapes

@@ -32,12 +32,14 @@ class HybridODE(HybridModel):
         and returns the shape of x.
     parameters : Parameters
     network : Network
-        g, from x to the shape of x. It sees the state in standard units.
+        g, from x to the shape of x. It sees the state in standard units; a :class:`TorchModule` sees it from its own
+        zero, in units of its scale, so that a sign means what it means.
     solver : Solver
     network_scale : float or sequence of float, optional
         What an output of the network of one stands for, in units of the state per unit of time, one number or one for
-        each component. Left out, it is the usual rate of change in the training data, and the network's last layer
-        starts small, as a part of the science that is missing is smaller than all of it.
+        each component. Left out, it is the usual rate of change in the training data, or, of a class that makes
+        something else of the network by a ``field`` of its own, 1. The network's last layer then starts small, as a
+        part of the science that is missing is smaller than all of it.
 
     References
     ----------
@@ -114,8 +116,22 @@ class HybridODE(HybridModel):
         Tensor of shape (member, sample, ..., component)
             In the units of the state per unit of time.
         """
-        g, scale = self.network(layers, data.in_standard_units(x)), self.scale_of_network(data)
+        g, scale = self.network(layers, self.seen(x, data)), self.scale_of_network(data)
         return g if isinstance(scale, float) and scale == 1 else g * scale
+
+    def seen(self, x: Tensor, data: Samples) -> Tensor:
+        """What the network sees of states.
+
+        Parameters
+        ----------
+        x : Tensor of shape (member, sample, ..., component)
+        data : Samples
+
+        Returns
+        -------
+        Tensor of shape (member, sample, ..., component)
+        """
+        return data.in_standard_units(x) if self.network.centred or not data.standard else x / data.scale
 
     def scale_of_network(self, data: Samples) -> Tensor | float:
         """What an output of the network of one stands for, in units of the state per unit of time.
@@ -129,7 +145,7 @@ class HybridODE(HybridModel):
         float or Tensor of shape (component,)
         """
         if self.network_scale is None:
-            return data.rate * data.scale
+            return data.rate * data.scale if is_of(self, HybridODE, "field") else 1.0
         return (
             self.network_scale if isinstance(self.network_scale, float) else data.targets.new_tensor(self.network_scale)
         )
@@ -155,7 +171,7 @@ class HybridODE(HybridModel):
         .. [1] Y. Yin et al., Augmenting Physical Models with Deep Networks for Complex Dynamics Forecasting, ICLR 2021,
                arXiv:2010.04456.
         """
-        states = data.in_standard_units(data.inputs["states"]).flatten(1, 2)
+        states = self.seen(data.inputs["states"], data).flatten(1, 2)
         states = states.expand(len(phi), *states.shape[1:])
         return self.network(self.network.unflatten(phi), states).square().sum(-1).flatten(1).mean(1)
 
@@ -171,7 +187,7 @@ class HybridODE(HybridModel):
         """g on the initial states, where it is added to f."""
         if not is_of(self, HybridODE, "predict", "field"):
             return None
-        x = data.in_standard_units(data.inputs["states"][:1, :, 0])
+        x = self.seen(data.inputs["states"][:1, :, 0], data)
         sees = f"a state of shape {tuple(x.shape[2:])}"
         return NetworkTrial(lambda phi: self.network(self.network.unflatten(phi), x), tuple(x.shape), sees)
 

@@ -32,6 +32,8 @@ class TorchModule(Network):
         can be trained.
     """
 
+    centred = False  # a user's own module may rely on signs
+
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         if isinstance(make, nn.Module):
             raise UserError("network: TorchModule takes a function that makes a module: TorchModule(lambda: MyNet(8))")
