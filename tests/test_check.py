@@ -14,6 +14,7 @@ from hybridsam.core import modules
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.models.check import check
+from hybridsam.models.convolutions import ConvNet
 from hybridsam.models.law import HybridEncoder, HybridMap, HybridSum
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
@@ -276,22 +277,55 @@ def test_starts_out_of_bounds_and_missing_units_are_refused_when_the_model_is_bu
 # The network
 
 
-@pytest.mark.parametrize("sizes", [(2, 8, 1), (2, 8, 3), (3, 8, 2)])
-def test_a_network_that_does_not_match_the_state_is_refused(look, sizes):
-    """Also one output for two components, which would be added to both."""
-    refused(
-        look, field(network=MLP(sizes)), "model: the network", "sizes in the model section must be those of the data"
-    )
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((2, 8, 1), "returns 1 number, the state has 2 components"),  # which would be added to both
+        ((2, 8, 3), "returns 3 numbers, the state has 2 components"),
+        ((3, 8, 2), "takes 3 numbers, the state has 2 components"),
+        ((1, 8, 5), "takes 1 number, the state has 2 components"),
+    ],
+)
+def test_a_network_that_does_not_match_the_state_is_refused_in_words(look, sizes, words):
+    refused(look, field(network=MLP(sizes)), f"model: the network {words}: MLP((2, ..., 2))")
+
+
+def test_a_convolutional_network_that_does_not_match_the_field_is_refused_in_words(look, tmp_path):
+    model, fields = small.build("reaction_diffusion"), small.dataset_of("reaction_diffusion", tmp_path)
+    model.network = ConvNet((3, 4, 2))
+    words = "model: the network takes 3 numbers, the state has 2 components: ConvNet((2, ..., 2))"
+    refused(look, model, words, data=fields, dtype=torch.float32)
+
+
+def test_a_network_of_a_combination_of_ones_own_is_refused_by_its_input_alone(look):
+    class Closure(HybridODE):
+        def field(self, theta, x, g):
+            return self.science(theta, x) * torch.exp(g)
+
+    wrong = field(network=MLP((3, 8, 1)), kind=Closure)
+    refused(look, wrong, "the network takes 3 numbers, the state has 2 components: MLP((2, ..., 1))")
+
+
+def test_a_network_of_a_users_own_that_does_not_match_is_refused(look):
+    own = TorchModule(lambda: nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 1)))
+    refused(look, field(network=own), "model: the network", "sizes in the model section must be those of the data")
+
+
+def test_a_model_without_parameters_is_refused(look):
+    refused(look, field(lambda theta, x: x, []), "theta: the model has no parameters, so there is nothing to find out")
 
 
 def test_a_network_that_does_not_match_the_law_is_refused(look):
-    refused(look, law(proportional, MLP((2, 8, 1)), HybridSum), "the network returns shape (1,)", "must be shape (3,)")
+    returns_one = "model: the network returns 1 number, "
+    refused(look, law(proportional, MLP((2, 8, 1)), HybridSum), returns_one + "y has 3 components: MLP((2, ..., 3))")
+    refused(look, law(proportional, MLP((5, 8, 1))), returns_one + "y has 3 components: MLP((5, ..., 3))")
     two = {"kind": HybridEncoder, "unmeasured": ("rate", "shift")}
-    refused(look, law(proportional, MLP((2, 8, 1)), **two), "the network returns shape (1,)", "must be shape (2,)")
-    refused(look, law(proportional, MLP((5, 8, 1))), "model: predicts shape (1,), the targets have (3,)")
-    refused(
-        look, law(proportional, MLP((4, 8, 3))), "model: cannot predict targets of shape (3,)", "sizes in the model"
-    )
+    there_are = "there are 2 unmeasured (rate, shift): MLP((2, ..., 2))"
+    refused(look, law(proportional, MLP((2, 8, 1)), **two), returns_one + there_are)
+    takes_four = "model: the network takes 4 numbers, it is given "
+    refused(look, law(proportional, MLP((4, 8, 3))), takes_four + "5 (f and u): MLP((5, ..., 3))")
+    refused(look, law(proportional, MLP((4, 8, 3)), HybridSum), takes_four + "2 (u): MLP((2, ..., 3))")
+    refused(look, law(proportional, MLP((4, 8, 2)), **two), takes_four + "2 (u): MLP((2, ..., 2))")
 
 
 def test_a_combination_may_take_any_output_of_the_network(look):
@@ -330,7 +364,7 @@ def test_a_model_that_calls_its_science_in_another_way_is_tried_as_a_whole(look,
     look(field(lambda theta, x, t: pendulum.science(theta, x) + t, kind=Forced))
     assert caplog.text == ""
     wrong = field(lambda theta, x, t: x, network=MLP((3, 2)), kind=Forced)
-    refused(look, wrong, "cannot predict targets of shape (4, 2)")
+    refused(look, wrong, "the network takes 3 numbers, it is given 2: MLP((2, ..., 2))")
 
 
 def test_a_law_that_uses_its_parts_in_another_way_is_tried_as_a_whole(look, caplog):

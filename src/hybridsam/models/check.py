@@ -3,6 +3,7 @@
 import logging
 import traceback
 from collections.abc import Mapping, Sequence
+from copy import copy
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.errors import UserError
-from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
-from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.convolutions import ConvNet
+from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
+from hybridsam.models.law import HybridEncoder, HybridLaw, HybridMap, HybridSum
+from hybridsam.models.networks import MLP, Layers, Network, RunningStatistics
+from hybridsam.models.ode import HybridODE
 from hybridsam.models.samples import Samples, in_split
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
@@ -32,6 +36,8 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         raise UserError(
             f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
         )
+    if not len(model.parameters):
+        raise UserError("theta: the model has no parameters, so there is nothing to find out; it needs at least one")
     _check_names(model.parameters.names, dataset)
     _check_scale(model, dataset, data)
     few = next(data.chunks(FEW))
@@ -43,7 +49,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         prediction = _predict(model, theta, phi, few)
         if prediction.shape[1:] != few.targets.shape[1:]:
             found = tuple(prediction.shape[2:])
-            raise UserError(f"model: predicts shape {found}, the targets have {targets}; {ADVICE}")
+            failure = UserError(f"model: predicts shape {found}, the targets have {targets}; {ADVICE}")
     except UserError:
         raise
     except Exception as error:  # a user's code may raise anything; its parts, tried alone, say more
@@ -54,8 +60,11 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         of_science = _check_science(model, science, dataset, start)
         more = next(data.chunks(max(FEW, MOST // prod(science.shape[2:]))))
         _check_finite(model, model.science_trial(more, 1) or science, dataset, start)
+    _check_widths(model, theta, phi, few)
     if network := model.network_trial(few):
         _check_network(network, phi)
+    if isinstance(failure, UserError):
+        raise failure
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
     _check_influence(model, prediction, theta, of_science)
@@ -189,6 +198,77 @@ def _check_network(trial: NetworkTrial, phi: Tensor) -> None:
     if not isinstance(g, Tensor) or g.shape != trial.shape:
         found, wanted = f"shape {tuple(g.shape[2:])}" if isinstance(g, Tensor) else type(g).__name__, trial.shape[2:]
         raise UserError(f"model: the network returns {found} for a sample where it must be shape {wanted}; {ADVICE}")
+
+
+class _SeenError(Exception):
+    """Carries what a network was given, out of the model that called it."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+
+class _Probe(Network):
+    """Stands for a model's network, to find out how many numbers it is given."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def unflatten(self, phi: Tensor) -> Layers:
+        return {}
+
+    def __call__(self, layers: Layers, x: Tensor) -> Tensor:
+        raise _SeenError(x.shape[-1])
+
+
+def _check_widths(model: HybridModel, theta: Tensor, phi: Tensor, few: Samples) -> None:
+    """Say in words if a network has another width than what it is given, or than what is expected of it."""
+    if isinstance(model.network, MLP):
+        takes, gives = model.network.sizes[0], model.network.sizes[-1]
+    elif isinstance(model.network, ConvNet):
+        takes, gives = model.network.channels[0], model.network.channels[-1]
+    else:
+        return
+    probed = copy(model)
+    probed.network = _Probe()
+    try:
+        probed.predict(theta, phi, few)
+        return
+    except _SeenError as seen:
+        given = seen.width
+    except Exception:  # of the science, of which more can be said
+        return
+    wanted, has = _wanted_of_network(model, few)
+    fitting = f"{type(model.network).__name__}(({given}, ..., {wanted or gives}))"
+    if takes != given:
+        raise UserError(f"model: the network takes {_numbers(takes)}, {_given_to_network(model, given)}: {fitting}")
+    if wanted and gives != wanted:
+        raise UserError(f"model: the network returns {_numbers(gives)}, {has}: {fitting}")
+
+
+def _given_to_network(model: HybridModel, n: int) -> str:
+    if is_of(model, HybridODE, "predict"):
+        return f"the state has {_numbers(n, 'component')}"
+    if not isinstance(model, HybridLaw):
+        return f"it is given {n}"
+    beside = ", ".join(model.network_inputs)
+    return f"it is given {n} ({' and '.join(filter(None, ['f' * is_of(model, HybridMap, 'predict'), beside]))})"
+
+
+def _wanted_of_network(model: HybridModel, few: Samples) -> tuple[int, str]:
+    """How many numbers the network must return, and in words why; 0 where that is not known."""
+    n = few.targets.shape[-1] if few.targets.ndim > 2 else 0
+    if is_of(model, HybridODE, "predict", "field"):
+        return n, f"the state has {_numbers(n, 'component')}"
+    if is_of(model, HybridMap, "predict") or is_of(model, HybridSum, "predict"):
+        return n, f"{model.target} has {_numbers(n, 'component')}"
+    if isinstance(model, HybridEncoder) and is_of(model, HybridEncoder, "predict"):
+        n = len(model.unmeasured)
+        return n, f"there {'is' if n == 1 else 'are'} {n} unmeasured ({', '.join(model.unmeasured)})"
+    return 0, ""
+
+
+def _numbers(n: int, what: str = "number") -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _check_influence(
