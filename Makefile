@@ -77,7 +77,7 @@ $(DONE): pyproject.toml envs/pins.txt
 	fi; \
 	rm -f $(DONE); touch .venv/.installing; \
 	echo "Installing what pyproject.toml names into .venv (minutes the first time; log: .venv/install.log)"; \
-	.venv/bin/python -m pip install --disable-pip-version-check --no-input -c envs/pins.txt -e ".[workflow,test,bench]" \
+	.venv/bin/python -m pip install --disable-pip-version-check --no-input -c envs/pins.txt -e ".[workflow,test,bench,notebook]" \
 	    >.venv/install.log 2>&1 || { \
 	  status=$$?; tail -n 20 .venv/install.log >&2; rm -f .venv/.installing; exit $$status; }; \
 	rm -f .venv/.installing; touch $(DONE)
