@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 
 import numpy as np
 import pytest
@@ -207,6 +208,22 @@ def test_targets_of_one_value_cannot_be_standardised(look, readings, value):
     model.standardise = True
     look(model, readings)
     refused(look, model, "dataset: b: the same value in all training samples", data=constant)
+
+
+@pytest.mark.parametrize("unit", [1e5, 1e-4])
+def test_inputs_that_are_not_of_order_one_for_the_network_are_told_with_the_factor(look, readings, caplog, unit):
+    def told(factor):
+        caplog.clear()
+        model = law(lambda theta, u: proportional(theta, u), MLP((5, 8, 3)))
+        model.network_inputs = {"u": factor}
+        look(model, readings.assign(u=readings["u"] * unit))
+        return caplog.messages
+
+    [line] = told(1.0)
+    assert line.startswith("model: network_inputs.u: the network is given numbers of about ")
+    advised = float(re.search(r"a factor of (\S+) would", line)[1])
+    assert advised == pytest.approx(1 / (1.5 * unit), rel=0.2)
+    assert told(advised) == told(20 * advised) == []
 
 
 def test_inputs_of_one_value_are_allowed(look, readings):

@@ -13,12 +13,14 @@ from torch import Tensor
 
 from hybridsam.core.errors import UserError
 from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
+from hybridsam.models.law import HybridLaw
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples, in_split
 from hybridsam.models.widths import check_widths
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
 MOST = 10_000  # numbers that the science alone is tried on, to find those that are not finite
+UNUSUAL = 30  # times larger or smaller than one
 ADVICE = "sizes in the model section must be those of the data"
 
 logger = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
         more = next(data.chunks(max(FEW, MOST // prod(science.shape[2:]))))
         _check_finite(model, model.science_trial(more, 1) or science, dataset, start)
     check_widths(model, theta, phi, few)
+    if isinstance(model, HybridLaw):
+        _check_sizes(model, data)
     if network := model.network_trial(few):
         _check_network(network, phi)
     if isinstance(failure, UserError):
@@ -175,6 +179,17 @@ def _check_network(trial: NetworkTrial, phi: Tensor) -> None:
     if not isinstance(g, Tensor) or g.shape != trial.shape:
         found, wanted = f"shape {tuple(g.shape[2:])}" if isinstance(g, Tensor) else type(g).__name__, trial.shape[2:]
         raise UserError(f"model: the network returns {found} for a sample where it must be shape {wanted}; {ADVICE}")
+
+
+def _check_sizes(model: HybridLaw, data: Samples) -> None:
+    """Warn of inputs of the network that its factors do not bring to order one, by which it learns badly."""
+    for name, factor in model.network_inputs.items():
+        size = data.inputs[name].square().mean().sqrt().item() if name in data.inputs else 1.0
+        if size and not 1 / UNUSUAL < size * abs(factor) < UNUSUAL:
+            logger.warning(
+                f"model: network_inputs.{name}: the network is given numbers of about {size * abs(factor):.1g}, "
+                f"and learns by ones of order 1; a factor of {1 / size:.1g} would make them so"
+            )
 
 
 def _check_influence(
