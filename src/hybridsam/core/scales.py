@@ -51,6 +51,17 @@ def standard_units(dataset: xr.Dataset, target: str) -> dict[str, xr.DataArray]:
     return {name: values.assign_attrs(own, long_name=about(name, target)) for name, values in found.items()}
 
 
+def in_words(dataset: xr.Dataset) -> str:
+    """The standard deviation of each component, with its unit: ``hare 2.14 1e4 pelts, lynx 1.81 1e4 pelts``."""
+    scale = dataset["target_scale"]
+    names, units = (
+        dataset[name].values.tolist() if name in dataset.coords else [""] * scale.size
+        for name in ("component", "component_units")
+    )
+    each = zip(names, np.ravel(scale), units, strict=True)
+    return ", ".join(" ".join(f"{name} {value:.3g} {unit}".split()) for name, value, unit in each)
+
+
 def about(name: str, target: str) -> str:
     """What a variable of ``STANDARD`` is, in words."""
     return f"{STANDARD[name]} of {target} in the training samples" + ", per unit of time" * (name == "target_rate")

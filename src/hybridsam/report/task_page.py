@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
@@ -20,6 +19,7 @@ from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import TWIN
+from hybridsam.core.scales import in_words
 from hybridsam.figures.style import with_unit
 from hybridsam.report import captions
 from hybridsam.report.equations import as_html
@@ -106,11 +106,7 @@ def _scales(cube: xr.Dataset) -> str:
     """A sentence on the standard units of the target; empty where there are none."""
     if "target_scale" not in cube:
         return ""
-    scale, several = cube["target_scale"], "component" in cube["target_scale"].dims
-    names = cube["component"].values.tolist() if several else [""]
-    units = cube["component_units"].values.tolist() if "component_units" in cube else [""] * len(names)
-    each = [f"{name} {value:.3g} {unit}" for name, value, unit in zip(names, np.ravel(scale), units, strict=True)]
-    words = ", ".join(html.escape(" ".join(one.split())) for one in each)
+    words = html.escape(in_words(cube))
     return f" Errors are in units of the standard deviation of the target in the training samples: {words}."
 
 

@@ -17,6 +17,7 @@ from hybridsam.core.blocks import Block
 from hybridsam.core.files import write_whole
 from hybridsam.core.methods import get_method
 from hybridsam.core.provenance import code_hash, fingerprint
+from hybridsam.core.scales import in_words
 from hybridsam.core.settings import digest, typed
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.check import check, check_target
@@ -75,6 +76,8 @@ def train_block(
 
     faster = faster_loss(model, data["train"])
     loss = faster or Loss(model)
+    if "target_scale" in dataset and data["train"].standard:
+        logger.info(f"errors are in units of the standard deviation: {in_words(dataset)}")
     logger.info(f"{block}, seeds {list(block.seeds)}, {training.iterations} iterations on {device}")
     keep_freed_memory()
     began = datetime.now(UTC)
