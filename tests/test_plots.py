@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hybridsam.analysis import errors_rho, experiment, histories
-from hybridsam.analysis.cube import combine, runs_table
+from hybridsam.analysis.cube import combine, diverged_in_words, runs_table
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.selection import select
 from hybridsam.analysis.significance import interval
@@ -383,9 +383,9 @@ def test_the_report_counts_and_pairs(results):
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
     assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {"completed": 15, "diverged": 5, "missing": 1}
-    assert experiment.losses_of(cube).startswith("5 of 20 runs diverged; ")
-    assert experiment.losses_of(cube).endswith(": sqrt(-0.1) at t = 3 s")
-    assert experiment.losses_of(results("normal").cube) == ""
+    assert diverged_in_words(cube).startswith("5 of 20 runs diverged; ")
+    assert diverged_in_words(cube).endswith(": sqrt(-0.1) at t = 3 s")
+    assert diverged_in_words(results("normal").cube) == ""
     paired = task_page.paired(made.selection)
     assert paired.loc[("validation", "fsam"), "n_paired"] == 2
     estimates = task_page.estimates(made.cube, made.selection, "validation")

@@ -6,7 +6,10 @@ rule diagnose:
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
         code=lambda wc: library(
-            "hybridsam.analysis.identifiability", "hybridsam.core.records", task_settings(wc.task)["module"]
+            "hybridsam.analysis.identifiability",
+            "hybridsam.core.records",
+            "hybridsam.data.units",
+            task_settings(wc.task)["module"],
         ),
     output:
         report(

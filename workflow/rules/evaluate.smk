@@ -14,7 +14,9 @@ rule collect:
     input:
         dataset="results/{experiment}/{task}/dataset.nc",
         runs=runs_of,
-        code=lambda wc: library("hybridsam.analysis.collect", task_settings(wc.task)["module"]),
+        code=lambda wc: library(
+            "hybridsam.analysis.collect", "hybridsam.analysis.arrival", task_settings(wc.task)["module"]
+        ),
     output:
         "results/{experiment}/{task}/cube.nc",
     log:

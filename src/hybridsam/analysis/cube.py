@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hybridsam.core.blocks import canonical
 from hybridsam.core.records import RUN, Numbers, is_of_runs
 from hybridsam.core.scales import STANDARD
 
@@ -169,3 +170,16 @@ def runs_table(cube: xr.Dataset) -> pd.DataFrame:
         table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
     table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
     return table[table["status"] != "missing"].sort_values(["method", "rho", "seed"], ignore_index=True)
+
+
+def diverged_in_words(cube: xr.Dataset) -> str:
+    """How many runs of a task diverged, and why the first of them did, in words; empty if none did."""
+    runs = runs_table(cube)
+    diverged = runs[runs["status"] == "diverged"]
+    if not len(diverged):
+        return ""
+    first = diverged.iloc[0]
+    which = f"{first['method']}, rho = {canonical(first['rho'])}, seed {first['seed']}"
+    run = {"training_method": first["method"], "rho": first["rho"], "seed": first["seed"]}
+    why = cube["reason"].sel(run).item() if "reason" in cube else ""
+    return f"{len(diverged)} of {len(runs)} runs diverged; {which}{why and f': {why}'}"

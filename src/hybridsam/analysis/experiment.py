@@ -9,7 +9,6 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.cube import runs_table
-from hybridsam.core.blocks import canonical
 from hybridsam.core.methods import in_order
 
 ENDS = ("completed", "diverged", "missing")
@@ -23,19 +22,6 @@ def ends_of_runs(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         status = cube["status"].where(started).to_series().dropna()
         rows[task] = {name: int((status == name).sum()) for name in ENDS}
     return pd.DataFrame(rows).T
-
-
-def losses_of(cube: xr.Dataset) -> str:
-    """How many runs of a task diverged, and why the first of them did, in words; empty if none did."""
-    runs = runs_table(cube)
-    diverged = runs[runs["status"] == "diverged"]
-    if not len(diverged):
-        return ""
-    first = diverged.iloc[0]
-    which = f"{first['method']}, rho = {canonical(first['rho'])}, seed {first['seed']}"
-    run = {"training_method": first["method"], "rho": first["rho"], "seed": first["seed"]}
-    why = cube["reason"].sel(run).item() if "reason" in cube else ""
-    return f"{len(diverged)} of {len(runs)} runs diverged; {which}{why and f': {why}'}"
 
 
 def methods_without_runs(cube: xr.Dataset) -> list[str]:

@@ -1,10 +1,13 @@
 """Commands that put runs together, choose among them and export what was chosen."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from hybridsam.cli.command import DATASET_OF_RUNS, RULE, SETTINGS, command, option, output
+
+logger = logging.getLogger(__name__)
 
 CUBE = option("cube", "cube.nc; it leads to the run files", type=Path)
 SELECTION = option("--selection", "selection.csv", type=Path)
@@ -32,7 +35,8 @@ def collect(
     output: Path,
 ) -> None:
     from hybridsam.analysis import collect as from_files
-    from hybridsam.analysis.experiment import losses_of
+    from hybridsam.analysis.arrival import arrivals, remarks
+    from hybridsam.analysis.cube import diverged_in_words
     from hybridsam.core import records
     from hybridsam.core.blocks import blocks_of, parse_seeds
     from hybridsam.core.settings import load
@@ -44,7 +48,9 @@ def collect(
         paths = sorted(runs.glob("*/rho=*/seeds=*.nc"))
     cube = from_files.collect(load(settings), records.read(dataset, "dataset"), paths, output.parent, threads)
     records.write(cube, output, "cube", f"{cube.attrs['task_title']}: all runs")
-    if said := losses_of(cube):
+    for remark in remarks(arrivals(cube)):
+        logger.warning(remark)
+    if said := diverged_in_words(cube):
         print(f"{cube.attrs['task_title']}: {said}")  # on the terminal: the runs go on, so that nobody need look
 
 

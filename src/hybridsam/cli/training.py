@@ -1,14 +1,11 @@
 """Commands that train, and that say beforehand what it takes and what can be known of theta."""
 
 import json
-import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
-
-logger = logging.getLogger(__name__)
 
 
 @command(
@@ -43,7 +40,6 @@ def train(
 ) -> None:
     import torch
 
-    from hybridsam.analysis.arrival import arrivals, remarks
     from hybridsam.core import records
     from hybridsam.core.blocks import Block, canonical, parse_seeds
     from hybridsam.core.settings import digest, load
@@ -63,10 +59,7 @@ def train(
     with alone:
         if chosen_device(device) == "cpu":
             log_training(task, data, block)
-        runs, weights = train_task(task, data, block, device, checkpoint)
-        for remark in remarks(arrivals(runs)):
-            logger.warning(remark)
-        write_runs(runs, weights, output)
+        write_runs(*train_task(task, data, block, device, checkpoint), output)
 
 
 @command(

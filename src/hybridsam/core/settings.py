@@ -192,13 +192,13 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
-    if isinstance(kind, UnionType):  # of several types; the class looks at these itself
-        return value
+    if isinstance(kind, UnionType):
+        if kind != float | None or value is None:  # of several types; the class looks at these itself
+            return value
+        kind = float
     try:
         if isinstance(value, bool) != (kind is bool):
             raise TypeError
-        if kind == float | None and value is not None:
-            kind = float
         if kind is float:
             return float(value)  # YAML reads 1e-4 as text
         if kind in (int, str) and not isinstance(value, kind):
