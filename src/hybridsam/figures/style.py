@@ -152,10 +152,11 @@ def is_penalty(method: str) -> bool:
 
 
 def heading(run: pd.Series, last: str) -> str:
-    """What stands above the panels of a method: its name, its rho, ``last`` and the number of diverged runs."""
+    """What stands above the panels of a method: its name, its rho, ``last``, how many runs diverged and exploded."""
     kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
     rho = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
-    return f"{run['method']}\n{rho}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
+    gone = [f"\n{run[name]} {name}" for name in ("diverged", "exploded") if run[name]]
+    return f"{run['method']}\n{rho}\n{last}" + "".join(gone)
 
 
 def run_heading(panel: pd.DataFrame) -> str:
