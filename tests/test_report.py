@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.geometry import faults
 from helpers.small import ROOT
 from test_plots import results_of
 
 from hybridsam.analysis.experiment import elapsed_seconds
 from hybridsam.core import records
+from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import index_page, markdown_page, table_one
 from hybridsam.report.numbers import duration, plus_minus
 
@@ -337,3 +339,13 @@ def test_hard_cases_are_written_without_holes(tasks, tmp_path, monkeypatch):
         assert rows["infinite_errors"]["y-error"] == "runs of every method exploded"
         assert index_page.sizes(cubes).loc["exploded", "runs"] == "19 completed (6 exploded), 2 diverged"
         assert "of which 9 exploded" in index_page.in_all(cubes)
+
+
+@pytest.mark.parametrize("tasks", [["a"], ["wind"] * 3, ["heat_through_the_wall_of_a_furnace\n(SYNTHETIC TWIN)"] * 7])
+@pytest.mark.parametrize("errors_of", [[0.1, 0.2], [1e-9, 1e3]], ids=str)
+def test_the_figure_of_theta_errors_has_room_for_long_names_and_many_decades(tasks, errors_of):
+    tasks = [f"{number}_{task}" for number, task in enumerate(tasks)]
+    methods = ["erm", "l2reg", "freg", "sam", "asam", "a_method_of_my_own"]
+    index = pd.MultiIndex.from_product([["validation", "oracle"], tasks, methods], names=["rule", "task", "method"])
+    table = pd.DataFrame({"mean": np.geomspace(*errors_of, len(index)), "interval": 0.01}, index).reset_index()
+    assert faults(draw_theta_summary(table, "Error of θ at the ρ that each rule chooses")) == []
