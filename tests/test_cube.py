@@ -59,7 +59,7 @@ def test_without_known_truth_the_theta_error_is_absent_and_there_is_no_oracle():
     assert "y_error_over_noise" not in cube
     selection = select(cube)
     assert set(selection["rule"]) == {"validation", "one_standard_error"}
-    assert not any(name.startswith("theta") for name in selection)
+    assert not any(name.startswith("theta_") for name in selection)
 
 
 def test_a_task_measures_errors_of_theta_in_its_own_way():

@@ -1,6 +1,7 @@
 """The equations on the pages: those that the code computes, in the names of theta, or none but what the module says."""
 
 import json
+from textwrap import dedent
 
 import pandas as pd
 import pytest
@@ -93,6 +94,44 @@ def test_a_formula_that_would_mislead_is_not_written(tmp_path, name, science, ra
     (tmp_path / "own.py").write_text(OWN.format(science=science))
     model = {"theta": {name: {"unit": "1", "start": 1.0}}}
     assert str(equations.vector_field(cube_with(str(tmp_path / "own.py"), model))) == rates
+
+
+OWN_FIELD = """
+import torch
+from hybridsam import MLP, HybridODE, Parameters, Solver
+
+def growth(theta, x):
+    return theta["k"] * x
+
+class Harvested(HybridODE):
+{methods}
+
+def build(model):
+    return Harvested(growth, Parameters.from_settings(model["theta"]), MLP((1, 4, 1)), Solver("rk4", 1))
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "code"),
+    [
+        ("field(self, theta, x, g)", "self.science(theta, x) - torch.nn.functional.softplus(g) * x", True),
+        ("field(self, theta, x, g)", "self.science(theta, x) * (x < 2) + g", True),
+        ("field(self, theta, x, g)", "self.science(theta, x) - g.clamp(min=0)", True),  # a formula of two cases
+        ("predict(self, theta, phi, data, running=None)", "super().predict(2 * theta, phi, data)", True),
+        ("field(self, theta, x, g)", "self.science(theta, x) - x * torch.exp(g)", False),
+    ],
+)
+def test_a_field_of_ones_own_is_a_formula_or_its_code(tmp_path, method, body, code):
+    """Nothing vanishes: what is no formula is shown as it stands in the file, with the science that it joins."""
+    own = f"    def {method}:\n        return {body}"
+    (tmp_path / "own.py").write_text(OWN_FIELD.replace("{methods}", own))
+    page = task_page.equations(cube_with(str(tmp_path / "own.py"), {"theta": {"k": {"unit": "1", "start": 1.0}}}))
+    page = BeautifulSoup(page, "html.parser")
+    shown = [block.get_text() for block in page.find_all("pre")]
+    assert bool(page.find_all("math")) != code and len(shown) == 1 + code
+    if code:
+        assert shown[1].startswith("def growth(theta, x):") and shown[1].endswith(dedent(own))
+        assert "in code, it is this" in page.p.get_text()
 
 
 def test_a_module_of_ones_own_is_found_from_the_folder_of_the_notebooks(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from bs4 import BeautifulSoup
 from helpers import small
 from nbconvert import HTMLExporter
 from PIL import Image
-from test_plots import CASES, GRID, TRUTH, make_results
+from test_plots import GRID, results_of
 
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
@@ -48,7 +48,14 @@ SAYS = {  # of what a case lacks, its page says
     "one_rho_without_erm": [UNPAIRED],
     "only_erm": [UNPAIRED],
     "twin": ["SYNTHETIC TWIN: Oscillator"],
+    "exploded": ["6 of 21 runs exploded", "§: ", "Exploded: completed, but"],
+    "single_run": ["There is one seed, so nothing says how much the results vary.", UNPAIRED],
+    "one_parameter_unknown": ["The true θ is not known, so there is no θ-error.", "It is not known here."],
+    "long_names_diverged": ["No run completed: all 21 diverged.", "21 of 21 runs diverged:", UNPAIRED],
+    "long_names_unknown": ["The true θ is not known, so there is no θ-error.", "It is not known here."],
+    "decades": [],
 }
+TITLES = {"long_names_diverged": "Heat through", "long_names_unknown": "Heat through"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +66,7 @@ def experiment(tmp_path_factory):
     def make(case: str) -> Path:
         if case not in made:
             made[case] = tmp_path_factory.mktemp(case) / "results/made_up"
-            write_task(made[case] / "oscillator", make_results(made[case] / "oscillator", **CASES[case]))
+            write_task(made[case] / "oscillator", results_of(case, made[case] / "oscillator"))
         return made[case]
 
     return make
@@ -67,13 +74,14 @@ def experiment(tmp_path_factory):
 
 def write_task(folder: Path, results: Results) -> None:
     """All that the page of a task reads; of each figure the true table, and a pixel for the picture."""
-    theta = {name: {"unit": "1", "start": 1.0} for name in TRUTH}
+    names = results.cube["parameter"].values.tolist()
+    theta = {name: {"unit": "1", "start": 1.0} for name in names}
     results.cube.attrs["configuration"] = json.dumps({"module": "hybridsam.tasks.pendulum", "model": {"theta": theta}})
     results.cube.attrs["constants"] = json.dumps({"dt": {"value": 0.1, "unit": "s"}})
     records.write(results.cube, folder / "cube.nc", "cube", "test")
     results.selection.to_csv(folder / "selection.csv", index=False)
     table_one.table_one({folder.name: results.selection}).to_csv(folder.parent / "table.csv", index=False)
-    known = {"parameter": list(TRUTH), "rank": 2, "identifiable": True, "data": results.data}
+    known = {"parameter": names, "rank": len(names), "identifiable": True, "data": results.data}
     pd.DataFrame(known).to_csv(folder / "identifiability.csv", index=False)
     (folder / "figures").mkdir()
     for name in registry.FIGURES:
@@ -111,13 +119,29 @@ def rows_of(page: BeautifulSoup, column: str) -> list[list[str]]:
 def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(experiment, case):
     page = shown_by(NOTEBOOK, experiment(case), task="oscillator", experiment="made_up")
     text = page.get_text()
-    assert page.h1.get_text() == "SYNTHETIC TWIN: " * (case == "twin") + "Oscillator"
+    assert page.h1.get_text().startswith("SYNTHETIC TWIN: " * (case == "twin") + TITLES.get(case, "Oscillator"))
     assert [words for words in SAYS[case] if words not in text] == []
     said_of_others = {words for other in SAYS.values() for words in other} - set(SAYS[case])
     assert [words for words in said_of_others if words in text] == []
     assert len(page.find_all("figure")) == len(registry.FIGURES)
     assert all(table.find("td") for table in page.find_all("table"))
-    assert "nan" not in re.findall(r"\w+", text.lower())
+    assert not {"nan", "inf", "none)", "<na>"} & set(re.findall(r"[<\w>)]+", text.lower()))
+    assert "None" not in text and "Traceback" not in text
+
+
+def test_numbers_over_twelve_decades_share_their_style(experiment):
+    """In every column of the page: all numbers have an exponent, or none has."""
+    page = shown_by(NOTEBOOK, experiment("decades"), task="oscillator", experiment="made_up")
+    with_exponent = 0
+    for table in page.find_all("table"):
+        rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in table.find_all("tr")]
+        for *cells, heading in zip(*(row[::-1] for row in rows[::-1]), strict=False):  # a cell may span several rows
+            numbers = [cell for cell in cells if re.match(r"[(+-]*\d+\.\d", cell)]
+            if heading != "rho" and numbers:
+                styles = {bool(re.search(r"e[+-]\d\d", number)) for number in numbers}
+                assert len(styles) == 1, (heading, numbers)
+                with_exponent += styles == {True}
+    assert with_exponent > 5
 
 
 def test_a_theta_that_did_not_arrive_is_named_on_the_page(experiment):

@@ -12,6 +12,7 @@ import xarray as xr
 from docutils import nodes
 from docutils.core import publish_doctree, publish_string
 from docutils.parsers.rst.directives import register_directive
+from helpers.geometry import faults
 from jinja2 import Environment, StrictUndefined
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -147,20 +148,79 @@ def endless(cube: xr.Dataset) -> xr.Dataset:
     return cube.assign(y_error=infinite.assign_attrs(cube["y_error"].attrs))
 
 
+def diverging(*seeds: int) -> dict:
+    """These seeds of every method and rho."""
+    return {(method, rho): list(seeds) for method in GRID for rho in GRID[method]}
+
+
+def long_names(cube: xr.Dataset) -> xr.Dataset:
+    """Twelve parameters over 12 decades, whose names and units are long, of a task with a long title."""
+    names = [f"heat_transfer_coefficient_of_wall_{i}" for i in range(12)]
+    units = ["kg m-0.5 s-2 K-1", "1e4 pelts", "(rad s-1)2", "mol m-3 s-1 Pa-0.5"] * 3
+    scale = xr.DataArray(10.0 ** np.arange(-6, 6), dims="parameter")
+    many = cube.isel(parameter=[0] * 12).assign_coords(parameter=names, parameter_units=("parameter", units))
+    many = many.assign({name: many[name] * scale for name in ("theta", "theta_history", "theta_true") if name in many})
+    if "theta_error" in many:
+        many["theta_error"].attrs["units"] = ", ".join(dict.fromkeys(units))
+    many["y_error"].attrs["units"] = ", ".join(f"({unit})2" for unit in dict.fromkeys(units))
+    return many.assign_attrs(task_title="Heat through the eleven layers of the wall of a furnace, " * 3)
+
+
+def one_parameter(cube: xr.Dataset) -> xr.Dataset:
+    return cube.isel(parameter=[0])
+
+
+def decades(cube: xr.Dataset) -> xr.Dataset:
+    """Errors from 1e-9 to 1e3, none of which exploded; losses too."""
+    factor = xr.DataArray(np.logspace(-7, 5, cube.sizes["rho"]), dims="rho")
+    losses = {name: cube[name] * factor for name in ("train_loss", "validation_loss", "y_error", "theta_error")}
+    return cube.assign({name: values.assign_attrs(cube[name].attrs) for name, values in losses.items()})
+
+
+def exploding(cube: xr.Dataset) -> xr.Dataset:
+    """The first seed of sam has a huge test error, of fsam none that is finite, of erm a huge validation error."""
+    y_error = cube["y_error"].copy(deep=True)
+    y_error.loc[{"training_method": "sam", "seed": 0, "split": "test"}] = 1e4
+    y_error.loc[{"training_method": "fsam", "seed": 0, "split": "test"}] = np.nan
+    y_error.loc[{"training_method": "erm", "seed": 0, "split": "validation"}] = 1e4
+    return cube.assign(y_error=y_error.where(cube["status"] != "missing"))
+
+
 CASES = {
     "normal": {},
     "one_seed": {"seeds": 1},
     "some_diverged": {"diverged": {("sam", 0.05): [1], ("sam", 0.2): [0, 1, 2], ("erm", 0.0): [2]}},
     "all_diverged": {"diverged": {("sam", rho): [0, 1, 2] for rho in GRID["sam"]} | {("erm", 0.0): [0, 1, 2]}},
-    "everything_diverged": {"diverged": {(m, rho): [0, 1, 2] for m in GRID for rho in GRID[m]}},
+    "everything_diverged": {"diverged": diverging(0, 1, 2)},
     "unknown_truth": {"dataset": make_dataset(truth=False)},
     "one_rho_without_erm": {"grid": {"sam": [0.05]}},
     "only_erm": {"grid": {"erm": [0.0]}},
     "twin": {"dataset": make_dataset(synthetic="twin")},
     "twenty_seeds": {"seeds": 20, "grid": {"erm": [0.0], "sam": [0.05, 0.1]}, "diverged": {("erm", 0.0): [0, 19]}},
     "infinite_errors": {"grid": {"erm": [0.0]}, "change": endless},
+    "single_run": {"seeds": 1, "grid": {"sam": [0.05]}},
+    "exploded": {"change": exploding, "diverged": {("sam", 0.05): [1], ("erm", 0.0): [2]}},
+    "decades": {"change": decades},
+    "one_parameter": {"change": one_parameter},
+    "one_parameter_unknown": {"change": one_parameter, "dataset": make_dataset(truth=False)},
+    "long_names": {"change": long_names, "diverged": diverging(1)},
+    "long_names_diverged": {"change": long_names, "diverged": diverging(0, 1, 2)},
+    "long_names_unknown": {"change": long_names, "dataset": make_dataset(truth=False)},
+    "all_methods_diverging": {
+        "grid": GRID | {"freg": [0.1], "asam": [0.2]},
+        "diverged": diverging(1),
+    },
     "nine_parameters": {"grid": {"erm": [0.0], "sam": [0.05]}, "change": nine_parameters},
 }
+
+
+def results_of(case: str, folder: Path) -> Results:
+    """The files of a task of this case."""
+    how = dict(CASES[case])
+    change = how.pop("change", lambda cube: cube)
+    made = make_results(folder, **how)
+    cube = change(made.cube)
+    return replace(made, cube=cube, selection=select(cube))
 
 
 @pytest.fixture(scope="module")
@@ -170,10 +230,7 @@ def results(tmp_path_factory):
 
     def make(case: str) -> Results:
         if case not in made:
-            how = dict(CASES[case])
-            change = how.pop("change", lambda cube: cube)
-            found = make_results(tmp_path_factory.mktemp(case), **how)
-            made[case] = replace(found, cube=change(found.cube))
+            made[case] = results_of(case, tmp_path_factory.mktemp(case))
         return made[case]
 
     return make
@@ -187,17 +244,17 @@ def drawn(name: str, results: Results):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_draws_for_every_kind_of_result(name, case, results):
-    """No case raises, nothing carries text below 8 pt, and each method of the cube has a panel or a line."""
+    """No case raises, no text is small, cut off or on something else, each method has a panel or a line."""
     table, figure = drawn(name, results(case))
-    figure.get_layout_engine().execute(figure)
-    texts = [text for text in figure.findobj(match=lambda artist: hasattr(artist, "get_fontsize")) if text.get_text()]
-    assert texts and min(text.get_fontsize() for text in texts) >= 8
+    assert faults(figure) == []
     assert set(table["method"]) == set(results(case).cube["training_method"].values)
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN") == (case == "twin")
     caption = captions.caption(name, table)
     assert "n = " in caption and "  " not in caption
-    gone = int(table.dropna(subset="n").drop_duplicates(["method", "rho"])["diverged"].sum())
+    gone, exploded = table.dropna(subset="n").drop_duplicates(["method", "rho"])[["diverged", "exploded"]].sum()
     assert (f"{gone} diverged" if gone else "none diverged") in caption or "No run diverged" in caption
+    assert (f"{exploded} exploded" in caption) == ("Exploded: completed, but" in caption) == (exploded > 0)
+    assert not {"nan", "none)", "<na>"} & set(caption.lower().split())
 
 
 @pytest.mark.parametrize("case", ["normal", "some_diverged"])
@@ -317,6 +374,61 @@ def test_large_tables_stay_small_files(tmp_path):
     assert sizes[".png"] < 400_000 and sizes[".svg"] < 1_500_000 and sizes[".pdf"] < 1_500_000
 
 
+@pytest.mark.parametrize(
+    ("unit", "written"),
+    [
+        ("m s-1", "m s⁻¹"),
+        ("(rad s-1)2", "(rad s⁻¹)²"),
+        ("rad2, (rad s-1)2", "rad², (rad s⁻¹)²"),
+        ("kg m-0.5", "kg m^-0.5"),
+        ("m0.5", "m^0.5"),
+        ("(m s-1)1/2", "(m s⁻¹)^(1/2)"),
+        ("m^2 K**-1", "m² K⁻¹"),
+        ("1e4 pelts", "1e4 pelts"),
+        ("1e-3 mol m-3", "1e-3 mol m⁻³"),
+        ("10^4 pelts", "10^4 pelts"),
+        ("µm2 °C-1", "µm² °C⁻¹"),
+        ("H2O kg-1", "H2O kg⁻¹"),
+        ("standard units", "standard units"),
+    ],
+)
+def test_a_unit_has_raised_whole_powers_and_no_other_number_is_raised(unit, written):
+    assert style.with_unit("x", unit) == f"x ({written})"
+    assert style.with_unit("x\n", "1") == "x"
+
+
+def test_faults_of_a_layout_are_found():
+    """What the other tests measure by: a text that is cut, one on another, a small one, a legend on a panel."""
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    axis = figure.subplots()
+    axis.tick_params(labelsize=8)
+    axis.plot([0, 1], label="a line")
+    assert faults(figure) == []
+    axis.set_title("a title that is far too long for a figure of three inches")
+    axis.text(0.5, 0.5, "one"), axis.text(0.5, 0.5, "another"), axis.text(0.1, 0.8, "small", fontsize=6)
+    figure.legend(loc="center")
+    found = " | ".join(faults(figure))
+    for fault in ("three inches' is cut off", "'one' on 'another'", "'small' has 6", "the legend on the panel"):
+        assert fault in found
+
+
+def test_exploded_runs_are_counted_in_every_figure(results):
+    """Of sam one of three runs at each rho, of fsam one without a finite error, of erm one by its validation error."""
+    made = results("exploded")
+    selected = made.selected.set_index("method")
+    assert selected["exploded"].to_dict() == {"erm": 1, "l2reg": 0, "sam": 1, "fsam": 1}
+    for name in ("predictions", "residuals", "theta_training", "losses"):
+        titles = [axis.get_title() for axis in drawn(name, made)[1].axes[:4]]
+        assert ["1 exploded" in title for title in titles] == [True, False, True, True]
+    table, figure = drawn("errors_rho", made)
+    stars = [line for line in figure.axes[1].get_lines() if line.get_marker() == "*"]
+    assert [line.get_xdata()[0] for line in stars] == GRID["sam"]
+    assert "erm (n = 2, 1 diverged, 1 exploded)" in [text.get_text() for text in figure.legends[0].get_texts()]
+    table, figure = drawn("tradeoff", made)
+    assert table.loc[table["front"], "method"].tolist() == ["l2reg"]
+    assert "but for means with a run that exploded" in captions.caption("tradeoff", table)
+
+
 def test_a_method_looks_the_same_in_every_figure(results):
     """Colour and marker of the means, wherever the method's name stands above the panel."""
     seen: dict[str, set] = {}
@@ -382,7 +494,9 @@ def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
-    assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {"completed": 15, "diverged": 5, "missing": 1}
+    assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {
+        "completed": 15, "diverged": 5, "missing": 1, "exploded": 0
+    }  # fmt: skip
     assert diverged_in_words(cube).startswith("5 of 20 runs diverged; ")
     assert diverged_in_words(cube).endswith(": sqrt(-0.1) at t = 3 s")
     assert diverged_in_words(results("normal").cube) == ""

@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.geometry import faults
 from helpers.small import ROOT
-from test_plots import CASES, TRUTH, make_results
+from test_plots import results_of
 
 from hybridsam.analysis.experiment import elapsed_seconds
 from hybridsam.core import records
-from hybridsam.report import index_page, table_one
+from hybridsam.figures.summary import draw_theta_summary
+from hybridsam.report import index_page, markdown_page, table_one
 from hybridsam.report.numbers import duration, plus_minus
 
 NOTEBOOK = ROOT / "notebooks/overview.ipynb"
@@ -96,18 +98,19 @@ def test_no_reduction_is_claimed_where_there_is_none(changes):
 
 def errors(mean, **columns):
     table = pd.DataFrame({"task": ["wind", "wind"], "method": ["erm", "sam"], "rule": "validation", "n": [2, 2]})
+    table = table.assign(diverged=0, exploded=0)
     about = {"theta_error_meaning": "distance", "theta_relative_error_mean": mean, "theta_relative_error_interval": 0.1}
     return table.assign(**about | columns)
 
 
 def test_a_figure_of_theta_errors_counts_its_runs_and_names_its_interval():
     text = index_page.theta_summary(errors([0.5, 0.2]), {"wind": CUBES["wind"]})
-    assert "95 % Student t interval over the completed runs (n = 2)" in text
+    assert "95 % Student t interval over the completed runs (n = 2; none diverged)" in text
     assert "Not shown" not in text
     assert "cut off" not in text
     assert "cut off" in index_page.theta_summary(errors([0.5, 0.05]), {"wind": CUBES["wind"]})
     one = index_page.theta_summary(errors([0.5, 0.2], n=1, theta_relative_error_interval=np.nan), CUBES)
-    assert "mean of the completed runs (n = 1)" in one and "interval" not in one
+    assert "mean of the completed runs (n = 1; none diverged)" in one and "interval" not in one
 
 
 def test_the_figure_of_theta_errors_says_why_a_task_is_not_in_it():
@@ -163,26 +166,34 @@ def test_elapsed_time_is_from_the_first_start_to_the_last_end():
 # The entry page
 
 TASKS = ("normal", "one_seed", "some_diverged", "everything_diverged", "unknown_truth", "only_erm", "twin")
+HARD = ("exploded", "infinite_errors", "single_run", "one_parameter", "decades", "long_names_unknown")
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory):
+def write_experiment(folder, tasks):
     """The files of an experiment with a task for each of these cases of test_plots."""
-    folder = tmp_path_factory.mktemp("entry page") / "results/made_up"
     selections = {}
-    for task in TASKS:
-        results = make_results(folder / task, **CASES[task])
-        results.cube.attrs["configuration"] = json.dumps({"training": {"iterations": 100}})
+    for task in tasks:
+        results = results_of(task, folder / task)
+        settings = {"training": {"iterations": 100}, "model": {}, "module": "hybridsam.tasks.pendulum"}
+        results.cube.attrs["configuration"] = json.dumps(settings)
         if task != "one_seed":
             results.cube.attrs |= {"runs_started": "2026-11-01T10:00:00Z", "runs_ended": "2026-11-01T10:03:00Z"}
         records.write(results.cube, folder / task / "cube.nc", "cube", "test")
-        known = {"parameter": list(TRUTH), "rank": 1 if task == "twin" else 2, "data": results.data}
+        n = results.cube.sizes["parameter"]
+        known = {"parameter": results.cube["parameter"].values, "rank": n - (task == "twin"), "data": results.data}
+        known |= {"science_only": np.logspace(-6, 5, n), "least_norm": np.nan}
         pd.DataFrame(known).to_csv(folder / task / "identifiability.csv", index=False)
         (folder / task / "figures").mkdir()
         pd.DataFrame({"rule": ["validation"]}).to_csv(folder / task / "figures/theta_training.csv", index=False)
         selections[task] = results.selection
     table_one.table_one(selections).to_csv(folder / "table.csv", index=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """The files of an experiment with a task for each of TASKS."""
+    return write_experiment(tmp_path_factory.mktemp("entry page") / "results/made_up", TASKS)
 
 
 def read(folder):
@@ -282,9 +293,9 @@ def test_what_tasks_have_in_common_is_said_once(experiment):
     assert rhos["only_erm"].to_dict() == {"erm": "0", "l2reg": "–", "sam": "–", "fsam": "–"}
 
 
-def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
+def entry_page(folder, monkeypatch):
     """Every cell of the notebook, opened in a folder below the results; only the experiment's name is filled in."""
-    monkeypatch.chdir(experiment)
+    monkeypatch.chdir(folder)
     code = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     names, page = {}, ""
     for cell in code:
@@ -295,7 +306,46 @@ def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
         else:  # the cell of parameters
             exec("".join(cell["source"]), names)
             names["experiment"] = "made_up"
+    text = re.sub('src="[^"]*"', "", page)
+    assert {"nan", "inf", "<na>"} & set(re.findall(r"[<\w>]+", text.lower())) == set()
+    assert ">None<" not in text and "<tbody>\n  </tbody>" not in text
+    return page
+
+
+def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
+    page = entry_page(experiment, monkeypatch)
     assert page.startswith("<h1>Experiment made_up</h1>") and "SYNTHETIC TWIN: twin" in page
     assert {f"<a href='{task}.html'>" for task in TASKS} <= set(re.findall("<a href=[^>]*>", page))
     assert "none completed: 3 diverged" in page and "No θ-error of unknown_truth" in page
-    assert {"nan", "inf"} & set(re.findall(r"\w+", re.sub('src="[^"]*"', "", page).lower())) == set()
+
+
+@pytest.mark.parametrize("tasks", [HARD, ("everything_diverged",), ("long_names_unknown",)], ids=" ".join)
+def test_hard_cases_are_written_without_holes(tasks, tmp_path, monkeypatch):
+    """On the entry page and in Markdown: no NaN, no empty table; what exploded is counted and never the best."""
+    folder = write_experiment(tmp_path / "results/made_up", tasks)
+    page = entry_page(folder, monkeypatch)
+    found, cubes = read(folder)
+    diagnoses = {task: pd.read_csv(folder / task / "identifiability.csv") for task in tasks}
+    markdown = markdown_page.as_page(found["table"], cubes, diagnoses, "snakemake")
+    assert not {"nan", "inf", "none"} & set(re.findall(r"[\w]+", markdown.replace("none completed", "").lower()))
+    assert "| 1.000e-06 " in markdown or "long_names_unknown" not in tasks
+    rows = rows_of(index_page.verdict(folder, found, cubes))
+    for text in (page, markdown):
+        assert ("heat_transfer_coefficient_of_wall_3 = " in text) == ("long_names_unknown" in tasks)
+        assert ("3 (1 exploded)" in text) == ("exploded" in tasks)
+    if "exploded" in tasks:
+        assert rows["exploded"]["method"].startswith("l2reg")
+        assert rows["exploded"]["not distinguishable"] == "exploded: erm, sam, fsam"
+        assert rows["infinite_errors"]["y-error"] == "runs of every method exploded"
+        assert index_page.sizes(cubes).loc["exploded", "runs"] == "19 completed (6 exploded), 2 diverged"
+        assert "of which 9 exploded" in index_page.in_all(cubes)
+
+
+@pytest.mark.parametrize("tasks", [["a"], ["wind"] * 3, ["heat_through_the_wall_of_a_furnace\n(SYNTHETIC TWIN)"] * 7])
+@pytest.mark.parametrize("errors_of", [[0.1, 0.2], [1e-9, 1e3]], ids=str)
+def test_the_figure_of_theta_errors_has_room_for_long_names_and_many_decades(tasks, errors_of):
+    tasks = [f"{number}_{task}" for number, task in enumerate(tasks)]
+    methods = ["erm", "l2reg", "freg", "sam", "asam", "a_method_of_my_own"]
+    index = pd.MultiIndex.from_product([["validation", "oracle"], tasks, methods], names=["rule", "task", "method"])
+    table = pd.DataFrame({"mean": np.geomspace(*errors_of, len(index)), "interval": 0.01}, index).reset_index()
+    assert faults(draw_theta_summary(table, "Error of θ at the ρ that each rule chooses")) == []

@@ -91,6 +91,21 @@ def test_one_seed_is_no_test():
     assert compare(erm=[0.5], sam=[0.1], fsam=[0.1])[0] == {"erm": "untested", "sam": "best", "fsam": "untested"}
 
 
+def test_a_method_of_which_a_run_exploded_is_neither_best_nor_tied():
+    """Its mean and any difference to it say nothing, whichever way; the others are compared without it."""
+    errors = pd.DataFrame({"erm": [0.2, 0.21, 0.19], "sam": [0.1, 0.11, 0.1], "fsam": [0.01, 0.02, 5000.0]})
+    found = standings(errors, ["fsam"])
+    assert found["standing"].to_dict() == {"erm": "worse", "sam": "best", "fsam": "exploded"}
+    assert found.loc["erm", "p"] == compare(erm=errors["erm"], sam=errors["sam"])[1]["erm"]
+    assert standings(errors)["standing"]["fsam"] == "tied"
+    assert standings(errors, ["fsam", "sam"])["standing"].to_dict() == {
+        "erm": "",
+        "sam": "exploded",
+        "fsam": "exploded",
+    }
+    assert standings(errors.assign(fsam=NAN), ["fsam"])["standing"]["fsam"] == ""
+
+
 # Degenerate cases
 
 

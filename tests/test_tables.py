@@ -1,5 +1,6 @@
 """Table 1: what stands in its rows, what is marked, what its notes say, from selections made by hand."""
 
+import json
 import re
 
 import numpy as np
@@ -13,11 +14,11 @@ from jinja2 import Environment, StrictUndefined
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.core.errors import UserError
-from hybridsam.report.numbers import plus_minus
+from hybridsam.report.numbers import column, in_columns, plus_minus
 from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, table_one
 
 NAN = np.nan
-ROW = {"rho": 0.0, "n": 3, "diverged": 0, "rule": "validation", "data": "simulated"}
+ROW = {"rho": 0.0, "n": 3, "diverged": 0, "exploded": 0, "rule": "validation", "data": "simulated"}
 RESULTS = {  # method -> theta error and y error: mean, half width of the interval, standing
     "erm": ((0.4, 0.089, "worse"), (0.02, 0.001, "best")),
     "sam": ((0.1, 0.02, "best"), (0.03, 0.002, "worse")),
@@ -61,7 +62,12 @@ def test_a_row_a_task_and_method_with_mean_and_interval():
         (2.04e-5, 1.1e-6, "(2.04 ± 0.11)e-05"),
         (1.234e7, 2.04e6, "(1.23 ± 0.20)e+07"),
         (-0.3, 0.05, "-0.300 ± 0.050"),
-        (0.5, 0.0, "0.5 ± 0"),
+        (0.5, 0.0, "0.500 ± 0"),
+        (0.5, 1e-17, "0.500 ± 0"),  # the mean of equal numbers, rounded
+        (0.0, 0.0, "0.00 ± 0"),
+        (12345.6, NAN, "12300"),
+        (2.04e-5, NAN, "2.04e-05"),
+        (-np.inf, NAN, "-∞"),
         (0.0, 0.02, "0.000 ± 0.020"),
         (0.40412, NAN, "0.404"),
         (NAN, NAN, "–"),
@@ -72,7 +78,7 @@ def test_a_mean_has_as_many_digits_as_its_interval_allows(mean, interval, text):
     assert plus_minus(mean, interval) == text
 
 
-@given(st.floats(-1e9, 1e9), st.floats(1e-9, 1e9))
+@given(st.floats(-1e5, 1e5), st.floats(1e-6, 1e9))
 def test_what_is_written_is_right_to_the_second_digit_of_the_interval(mean, interval):
     written = plus_minus(mean, interval)
     numbers, _, exponent = written.strip("(").partition(")e")
@@ -99,7 +105,7 @@ def test_the_best_and_what_is_not_distinguishable_are_marked():
 def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_was_tested():
     one = {"erm": ((0.4, NAN, "untested"), (0.02, NAN, "best")), "sam": ((0.1, NAN, "best"), (0.03, NAN, "untested"))}
     table = of(results=one, n=1)
-    assert formatted(table, "validation")["θ-error"].tolist() == ["0.4 ‡", "0.1"]
+    assert formatted(table, "validation")["θ-error"].tolist() == ["0.400 ‡", "0.100"]
     said = " ".join(notes(table))
     assert "no interval and no test" in said and "‡: not compared" in said
     assert "Student" not in said and "t-test" not in said and "±" not in said
@@ -142,15 +148,65 @@ def test_names_are_escaped_in_html():
     assert "&lt;b&gt;" in as_html(table_one({"<b>": selection()}))
 
 
+def test_numbers_of_a_column_share_a_style():
+    """All with an exponent where one needs it, and as many digits; what is not known changes nothing."""
+    assert column([0.5, 2e-6, np.inf, NAN]) == ["5.00e-01", "2.00e-06", "∞", "–"]
+    assert column([0.5, 0.0, 1234.0]) == ["0.500", "0.00", "1230"]
+    assert column([0.5, 2e-6], [0.01, NAN]) == ["(5.00 ± 0.10)e-01", "2.00e-06"]
+    assert column([0.5, -0.25], [0.01, 0.1], sign="+") == ["+0.500 ± 0.010", "-0.25 ± 0.10"]
+    mixed = {
+        "number": [0.5, 10, None],
+        "count": [1, 2, 3],
+        "text": ["a", 0.5, ""],
+        "flag": [True, False, True],
+        "none": [None] * 3,
+    }
+    written = in_columns(pd.DataFrame(mixed))
+    assert written["number"].tolist() == ["0.5000", "10.00", "–"] and written["none"].tolist() == ["–"] * 3
+    assert all(written[name].tolist() == mixed[name] for name in ("count", "text", "flag"))
+    assert in_columns(pd.DataFrame({"a": [1e-9, 0.1]}))["a"].tolist() == ["1.000e-09", "1.000e-01"]
+
+
+def test_in_table_1_too():
+    small = RESULTS | {"fsam": ((3e-6, 1e-6, "worse"), (0.02, 0.001, "best"))}
+    errors = formatted(of(results=small), "validation")["θ-error"]
+    assert errors.tolist() == ["(4.00 ± 0.89)e-01", "(1.00 ± 0.20)e-01", "(3.0 ± 1.0)e-06"]
+
+
+def test_runs_that_exploded_are_counted_and_their_method_is_not_bold():
+    """The mean contains them, the median stands beside; the notes say how many there are, and by which rule."""
+    away = RESULTS | {"sam": ((0.01, 0.002, "exploded"), (2000.0, 5500.0, "exploded"))}
+    table = of(results=away, exploded=[0, 1, 0], y_error_median=0.00022, theta_error_median=0.011)
+    frame = formatted(table, "validation", "**{}**").loc["pendulum"]
+    assert frame.loc["sam"].tolist() == ["0.0100 ± 0.0020 (median 0.0110) §", "2000 ± 5500 (median 0.000220) §", "0",
+                                         "3 (1 exploded)"]  # fmt: skip
+    [said] = [line for line in notes(table) if line.startswith("§")]
+    assert "§: 1 completed runs in these tables exploded" in said and "over 10 times the validation loss" in said
+    assert not any(line.startswith("§") for line in notes(of()))
+
+
 # What the notes say of tasks
 
 
 def test_without_a_known_theta_there_is_no_theta_error():
+    """Theta itself stands in its place, a line a parameter; alone, its column is called so."""
     own = selection().drop(columns=["theta_error_meaning", *selection().filter(like="theta_error_")])
+    unit = {"a_<1": "kg m-0.5", "b": "1"}
+    rows = [[{"parameter": p, "unit": unit[p], "mean": mean, "interval": half} for p, mean, half in of_method]
+            for of_method in ([("a_<1", 1.8, 0.02), ("b", 3e-7, 1e-8)], [("a_<1", 21.0, 0.5), ("b", 0.2, None)],
+                              [("a_<1", None, None), ("b", None, None)])]  # fmt: skip
+    own = own.assign(theta=list(map(json.dumps, rows)), n=[3, 1, 0])
     table = table_one({"lynx": own, "pendulum": selection()})
-    assert "No θ-error of lynx: the true θ is not known." in notes(table)
+    [said] = [line for line in notes(table) if "No θ-error of lynx: the true θ is not known." in line]
+    assert "θ itself, a line a parameter: mean over the completed runs, ± half width of its 95 %" in said
     frame = formatted(table, "validation")["θ-error"]
-    assert (frame["lynx"] == "–").all() and (frame["pendulum"] != "–").all()
+    assert frame["lynx"].tolist() == [
+        "a_&lt;1 = 1.800 ± 0.020 kg m^-0.5<br>b = (3.00 ± 0.10)e-07",
+        "a_&lt;1 = 21.00 ± 0.50 kg m^-0.5<br>b = 2.00e-01",
+        "–",
+    ]
+    assert frame["pendulum"].str.contains("±").all()
+    assert list(formatted(table_one({"lynx": own}), "validation")) == ["θ", "y-error", "rho", "n"]
 
 
 def test_a_theta_error_of_a_kind_of_its_own_is_explained():

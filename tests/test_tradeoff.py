@@ -92,7 +92,7 @@ def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
     number = len(theta_errors)
     table = pd.DataFrame({"method": "sam", "rho": np.arange(1.0, number + 1), "status": None, "statistic": "mean"})
     table = table.assign(
-        n=2, diverged=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
+        n=2, diverged=0, exploded=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
     )
     return table.assign(front=on_front(np.array(theta_errors), np.array(y_errors)), **columns)
 
@@ -133,13 +133,24 @@ def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
     assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
-def test_without_truth_the_figure_is_a_sentence(tmp_path):
+def test_without_truth_the_y_error_is_drawn_over_theta_itself(tmp_path):
+    """A panel a parameter, whose dots are the runs and whose markers the means."""
     unknown = make_results(tmp_path, seeds=2, grid=GRID, dataset=make_dataset(truth=False))
     table, figure = drawn("tradeoff", unknown)
     assert "theta_error" not in table and not table["front"].any() and table["y_error"].notna().all()
-    (axis,) = figure.axes
-    assert not axis.get_lines() and "θ is not known" in axis.texts[0].get_text()
-    assert "θ is not known for these data (simulated)" in captions.caption("tradeoff", table)
+    assert [axis.get_xlabel() for axis in figure.axes] == ["k (N m⁻¹)", "mass (kg)"]
+    runs = runs_table(unknown.cube).set_index(["method", "rho", "seed"])["y_error"]
+    theta = unknown.cube["theta"].sel(training_method="sam", rho=0.05)
+    for axis, parameter in zip(figure.axes, ("k", "mass"), strict=True):
+        dots = np.concatenate([np.c_[line.get_data()] for line in axis.get_lines() if line.get_marker() == "."])
+        assert len(dots) == len(runs) and "Pareto front" not in [t.get_text() for t in figure.legends[0].get_texts()]
+        own = np.c_[theta.sel(parameter=parameter), runs["sam", 0.05]]
+        assert all(np.isclose(dots, point).all(1).any() for point in own)
+        marker = style.look("sam")[1]
+        means = [np.c_[line.get_data()] for line in axis.get_lines() if line.get_marker() == marker]
+        assert np.isclose(np.concatenate(means), own.mean(0)).all(1).any()
+    caption = captions.caption("tradeoff", table)
+    assert "θ is not known for these data, so there is no θ-error, and θ itself takes its place" in caption
 
 
 def test_without_a_completed_run_the_figure_is_a_sentence(made):

@@ -27,6 +27,8 @@ PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in 
 
 MISSING = {"status": "missing", "reason": "", "file": ""}  # what stands where no run is; NaN for everything else
 
+EXPLODED = 10  # times its validation loss before training: a run whose error on unseen data is larger has exploded
+
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
 Arrays = dict[str, np.ndarray]
@@ -156,12 +158,26 @@ def metrics_of(cube: xr.Dataset) -> list[str]:
     return [*[name for name in METRICS if name in cube], *[name for name in own if name not in METRICS]]
 
 
-def runs_table(cube: xr.Dataset) -> pd.DataFrame:
-    """One row a run that was configured: method, rho, seed, status and the metrics on the test data.
+def exploded(cube: xr.Dataset) -> xr.DataArray:
+    """Which runs completed, but predict validation or test data worse than no training would: on the axes of runs.
 
-    A completed run whose prediction ran away on other data than those of training has an infinite error there.
+    Their error there is not finite, or more than ``EXPLODED`` times the validation loss of the same run at step 0. A
+    cube without that loss tells the first of the two only. It looks at test data, so nothing may be selected by it.
     """
-    columns = {"status": cube["status"], "validation_error": cube["y_error"].sel(split="validation", drop=True)}
+    unseen = cube["y_error"].sel(split=["validation", "test"])
+    before = cube["validation_loss"].isel(step=0, drop=True) if "validation_loss" in cube else np.inf
+    worse = ~(unseen < np.inf) | (unseen > EXPLODED * before)  # NaN is not below infinity
+    return (cube["status"] == "completed") & worse.any("split")
+
+
+def runs_table(cube: xr.Dataset) -> pd.DataFrame:
+    """One row a run that was configured: method, rho, seed, status, exploded and the metrics on the test data.
+
+    exploded: see :func:`exploded`. A completed run whose prediction of other data than those of training is not finite
+    has an infinite error there.
+    """
+    columns = {"status": cube["status"], "exploded": exploded(cube)}
+    columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
     for name in metrics_of(cube):
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}

@@ -14,16 +14,17 @@ def errors_rho(results: Results) -> pd.DataFrame:
 
     Only the first runs of each rho have rows where all of them would be more than ``ROWS``; means are of all.
     """
-    runs = runs_table(results.cube).astype({"method": str})
+    runs = runs_table(results.cube).astype({"method": str, "exploded": int})
     metrics = [name for name in metrics_of(results.cube) if name in SHOWN or name not in METRICS]
     metrics.sort(key="y_error".__eq__)  # last
-    runs = runs.melt(["method", "rho", "seed", "status"], metrics, "metric", "value")
+    runs = runs.melt(["method", "rho", "seed", "status", "exploded"], metrics, "metric", "value")
     groups = runs.groupby(["metric", "method", "rho"])
     rows = []
     for (metric, method, rho), group in groups:
         completed = group.loc[group["status"] == "completed", "value"]
         row = {"metric": metric, "method": method, "rho": rho, "value": completed.mean(), "n": len(completed)}
         row |= {"interval": interval(completed), "diverged": int((group["status"] == "diverged").sum())}
+        row["exploded"] = int(group["exploded"].sum())
         rows.append(row)
     shown = groups.head(max(1, ROWS // groups.ngroups))
     table = pd.concat([shown.assign(statistic="run"), pd.DataFrame(rows).assign(statistic="mean")], ignore_index=True)
@@ -32,7 +33,7 @@ def errors_rho(results: Results) -> pd.DataFrame:
     meanings = {name: about.get("long_name", _label(name)) for name, about in own.items()}
     columns = {"label": _label, "unit": units, "meaning": meanings}
     table = table.assign(**{column: table["metric"].map(of_metric) for column, of_metric in columns.items()})
-    return table.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
+    return table.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64", "exploded": "Int64"})
 
 
 def _label(metric: str) -> str:

@@ -4,27 +4,22 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.cube import SHOWN, metrics_of
-from hybridsam.analysis.selection import RULES
-from hybridsam.analysis.significance import interval
+from hybridsam.analysis.selection import RULES, theta_means
 from hybridsam.core.methods import BASELINE, in_order
 
 
 def theta_estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
     """Theta at the rho that a rule selected: a row a method and parameter, methods in their order.
 
-    Columns: method, rho, n, diverged, parameter, unit, mean over the completed runs, interval (half width of the 95 %
-    Student t interval); NaN where there are too few runs.
+    Columns: method, rho, n, diverged, exploded, parameter, unit, mean over the completed runs, interval (half width of
+    the 95 % Student t interval); NaN where there are too few runs.
     """
-    rows = []
+    frames = []
     for chosen in _of_rule(selection, rule).itertuples():
-        runs = cube.sel(training_method=chosen.Index, rho=chosen.rho)
-        values = runs["theta"].where(runs["status"] == "completed").dropna("seed")
-        about = {"method": chosen.Index, "rho": chosen.rho, "n": chosen.n, "diverged": chosen.diverged}
-        for name, unit in zip(cube["parameter"].values, cube["parameter_units"].values, strict=True):
-            of_runs = values.sel(parameter=name).values
-            mean = of_runs.mean() if len(of_runs) else float("nan")
-            rows.append(about | {"parameter": name, "unit": unit, "mean": mean, "interval": interval(of_runs)})
-    return pd.DataFrame(rows)
+        about = {"method": chosen.Index, "rho": chosen.rho, "n": chosen.n}
+        about |= {"diverged": chosen.diverged, "exploded": chosen.exploded}
+        frames.append(pd.DataFrame(about, index=[0]).merge(theta_means(cube, chosen.Index, chosen.rho), how="cross"))
+    return pd.concat(frames, ignore_index=True)
 
 
 def theta_errors(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
@@ -45,12 +40,12 @@ def theta_errors(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.Dat
 def differences(selection: pd.DataFrame) -> pd.DataFrame:
     """The errors' differences to the baseline over the seeds that both completed, by every rule.
 
-    A row a rule and method, in their order: rho, n_paired, and for each error its mean difference and, with ``_sd``
-    behind its name, the standard deviation. No rows where no method has such a seed.
+    A row a rule and method, in their order: rho, n_paired, exploded (runs of the method), and for each error its mean
+    difference and, with ``_sd`` behind its name, the standard deviation. No rows where no method has such a seed.
     """
     others = selection[selection["method"] != BASELINE]
     others = others if others["n_paired"].any() else others.iloc[:0]
-    table = others[["rule", "method", "rho", "n_paired"]].copy()
+    table = others[["rule", "method", "rho", "n_paired", "exploded"]].copy()
     for name in SHOWN:
         column = f"{name}_minus_{BASELINE}"
         if column in others:

@@ -1,9 +1,9 @@
 """What the models leave unexplained of the test data, as tables to draw: data − full model, of one run a method.
 
-Every table has kind, method, rho, seed, n, diverged, rule, component (a target without components is one itself), unit,
-rms (root mean square), over (what it is the mean of, in words: the test samples that the run files keep, times,
-channels) and noise (standard deviation of the measurement noise; NaN where that is not known). The seed is that of the
-method's first completed run; a method without one has rows without values.
+Every table has kind, method, rho, seed, n, diverged, exploded, rule, component (a target without components is one
+itself), unit, rms (root mean square), over (what it is the mean of, in words: the test samples that the run files keep,
+times, channels) and noise (standard deviation of the measurement noise; NaN where that is not known). The seed is that
+of the method's first completed run; a method without one has rows without values.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,9 @@ def residuals(results: Results) -> pd.DataFrame:
     found = results.selected.merge(pd.concat(frames, ignore_index=True), on="method", sort=False)
     noise = dataset.attrs.get("noise", 0)
     found = found.assign(kind=kind, noise=noise if noise > 0 else np.nan, **_about(target))
-    return found.assign(unit=found["component"].map(units)).astype({"seed": "Int64", "n": "Int64", "diverged": "Int64"})
+    return found.assign(unit=found["component"].map(units)).astype(
+        {"seed": "Int64", "n": "Int64", "diverged": "Int64", "exploded": "Int64"}
+    )
 
 
 def autocorrelation(left: xr.DataArray) -> xr.DataArray:

@@ -33,9 +33,9 @@ class Results:
 
     @cached_property
     def selected(self) -> pd.DataFrame:
-        """method, rho, n, diverged, rule: the rho that the rule selected for each method."""
+        """method, rho, n, diverged, exploded, rule: the rho that the rule selected for each method."""
         rows = self.selection[self.selection["rule"] == self.rule].set_index("method")
-        return rows.loc[in_order(rows.index), ["rho", "n", "diverged", "rule"]].reset_index()
+        return rows.loc[in_order(rows.index), ["rho", "n", "diverged", "exploded", "rule"]].reset_index()
 
     @cached_property
     def shown_runs(self) -> dict[str, xr.Dataset]:

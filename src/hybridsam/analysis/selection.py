@@ -9,6 +9,7 @@ import xarray as xr
 
 from hybridsam.analysis.cube import METRICS, SHOWN, runs_table
 from hybridsam.analysis.significance import interval, standings
+from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import origin
 
@@ -59,10 +60,12 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 def select(cube: xr.Dataset) -> pd.DataFrame:
     """The rho that each rule chooses for each method, always on the final iterate, and the errors there.
 
-    One row a method and rule: rho, completed runs n, origin of the data, diverged, and for every metric its mean,
-    standard deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the
-    seeds that both completed, with its standard deviation and number. For the metrics in ``SHOWN`` also p and
-    standing among the methods of that rule: see :func:`hybridsam.analysis.significance.standings`.
+    One row a method and rule: rho, completed runs n, origin of the data, diverged, exploded (how many of the n: see
+    :func:`hybridsam.analysis.cube.exploded`; means include them), and for every metric its mean, median, standard
+    deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the seeds
+    that both completed, with its standard deviation and number. For the metrics in ``SHOWN`` also p and standing among
+    the methods of that rule: see :func:`hybridsam.analysis.significance.standings`. theta: :func:`theta_means` as JSON,
+    a list of rows.
     """
     runs = runs_table(cube)
     rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
@@ -78,21 +81,40 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             row["data"] = origin(cube)
             if "theta_error" in cube:
                 row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
-            row["diverged"] = by_rho.loc[rho, "diverged"]
+            row |= {"diverged": by_rho.loc[rho, "diverged"], "exploded": chosen["exploded"].sum()}
+            row["theta"] = theta_means(cube, method, rho).to_json(orient="records", force_ascii=False)
             row["n_paired"] = len(chosen.index.intersection(baseline.index))
             for name in metrics:
                 difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
-                row |= {f"{name}_mean": chosen[name].mean(), f"{name}_sd": chosen[name].std()}
-                row[f"{name}_interval"] = interval(chosen[name])
+                row |= {f"{name}_mean": chosen[name].mean(), f"{name}_median": chosen[name].median()}
+                row |= {f"{name}_sd": chosen[name].std(), f"{name}_interval": interval(chosen[name])}
                 row |= {f"{name}_minus_{BASELINE}": difference.mean(), f"{name}_minus_{BASELINE}_sd": difference.std()}
             rows.append(row)
-    selection = pd.DataFrame(rows).astype({"n": int, "diverged": int})
+    selection = pd.DataFrame(rows).astype({"n": int, "diverged": int, "exploded": int})
     return selection.join([_compared(selection, runs, name) for name in SHOWN if name in metrics])
 
 
+def theta_means(cube: xr.Dataset, method: str, rho: float) -> pd.DataFrame:
+    """Theta of the completed runs of a method at one rho: a row a parameter.
+
+    Columns: parameter, unit, mean, interval (half width of the 95 % Student t interval); NaN for too few runs.
+    """
+    runs = cube.sel(training_method=method, rho=rho)
+    values = runs["theta"].where(runs["status"] == "completed").dropna("seed").transpose("parameter", "seed").values
+    about = {"parameter": cube["parameter"].values, "unit": cube["parameter_units"].values}
+    means = [of_runs.mean() if len(of_runs) else np.nan for of_runs in values]
+    return pd.DataFrame(about | {"mean": means, "interval": [interval(of_runs) for of_runs in values]})
+
+
 def read_selection(path: Path) -> pd.DataFrame:
-    """selection.csv, with every rho equal to the cube's to the last bit (pandas may read numbers less exactly)."""
-    return pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
+    """selection.csv, with every rho equal to the cube's to the last bit (pandas may read numbers less exactly).
+
+    Raises UserError for one of an older version, which does not say which runs exploded.
+    """
+    selection = pd.read_csv(path, dtype={"rho": str}).astype({"rho": float})
+    if "exploded" not in selection:
+        raise UserError(f"{path}: no column exploded, as an older version wrote it; hybridsam select makes it anew")
+    return selection
 
 
 def _compared(selection: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -100,7 +122,8 @@ def _compared(selection: pd.DataFrame, runs: pd.DataFrame, metric: str) -> pd.Da
     found = []
     for _, rows in selection.groupby("rule"):
         errors = {row.method: _completed(runs, row.method, row.rho)[metric] for row in rows.itertuples()}
-        found.append(standings(pd.DataFrame(errors)).set_axis(rows.index))
+        exploded = rows["method"][rows["exploded"] > 0]
+        found.append(standings(pd.DataFrame(errors), exploded).set_axis(rows.index))
     return pd.concat(found).add_prefix(f"{metric}_")
 
 

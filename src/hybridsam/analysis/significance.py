@@ -1,5 +1,7 @@
 """Intervals over seeds, and paired tests: which methods cannot be told from the one with the lowest mean error."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -7,21 +9,26 @@ from numpy.typing import ArrayLike
 SIGNIFICANCE = 0.05
 
 
-def standings(errors: pd.DataFrame) -> pd.DataFrame:
+def standings(errors: pd.DataFrame, exploded: Collection[str] = ()) -> pd.DataFrame:
     """Compare every method with the best one: a row a method, with the columns ``p`` and ``standing``.
 
     errors: a row a seed, a column a method; NaN where a run did not complete, inf where an error has no finite value.
+    exploded: the methods of which a run exploded (:func:`hybridsam.analysis.cube.exploded`). One such run makes a mean
+    large and every difference insignificant, so these methods are not compared: none of them is best or tied.
     The best method has the lowest mean over its own runs. Every other one is compared with it by the two-sided paired
     t-test over the seeds that both completed (runs of equal seed share data, initial network and batches), and p is
     adjusted by Holm's method for the number of comparisons.
 
     standing: ``best``; ``tied``, if the test does not show the method to be worse at 5 %, which is not the same as
-    being equal; ``worse``; ``untested``, with fewer than two pairs or a difference that is not finite; empty for a
-    method without runs, and where fewer than two methods have any. That the best was picked by the same runs is not
-    corrected for: of six methods that are equal, one is called worse in one table of ten rather than of twenty.
+    being equal; ``worse``; ``untested``, with fewer than two pairs or a difference that is not finite; ``exploded``;
+    empty for a method without runs, and where fewer than two methods can be compared. That the best was picked by the
+    same runs is not corrected for: of six methods that are equal, one is called worse in one table of ten rather than
+    of twenty.
     """
     found = pd.DataFrame({"p": np.nan, "standing": ""}, index=errors.columns)
     means = errors.mean().dropna()
+    found.loc[means.index.intersection(list(exploded)), "standing"] = "exploded"
+    means = means.drop(list(exploded), errors="ignore")
     if len(means) < 2 or np.isinf(means.min()):
         return found
     best = means.idxmin()

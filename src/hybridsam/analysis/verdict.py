@@ -11,7 +11,11 @@ RELATIVE = "theta_relative_error"
 
 
 def lowest(rows: pd.DataFrame) -> dict[str, str]:
-    """Error -> the method with the lowest mean; none where no run has a mean. rows: of one task and rule, by method."""
+    """Error -> the method with the lowest mean, of those without a run that exploded; none where none has a mean.
+
+    rows: of one task and rule, by method.
+    """
+    rows = rows[rows["exploded"] == 0]
     means = {name: rows[f"{name}_mean"].dropna() for name in SHOWN if f"{name}_mean" in rows}
     return {name: str(of_methods.idxmin()) for name, of_methods in means.items() if len(of_methods)}
 
@@ -32,12 +36,12 @@ def cost_in_prediction(rows: pd.DataFrame) -> float:
 
 
 def relative_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """The relative errors of theta in Table 1: a row a rule, task and method, with n, mean and interval.
+    """The relative errors of theta in Table 1: a row a rule, task and method, n, diverged, exploded, mean, interval.
 
     No rows for what has none: tasks whose theta is not known, and methods without a completed run.
     """
     of_runs = {f"{RELATIVE}_mean": "mean", f"{RELATIVE}_interval": "interval"}
-    columns = ["rule", "task", "method", "n", *of_runs.values()]
+    columns = ["rule", "task", "method", "n", "diverged", "exploded", *of_runs.values()]
     return table.rename(columns=of_runs).reindex(columns=columns).dropna(subset="mean")
 
 

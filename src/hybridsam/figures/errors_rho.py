@@ -22,10 +22,11 @@ from hybridsam.figures.style import (
     log_scale,
     look,
     panels,
+    row_label,
     styled,
-    with_unit,
 )
 
+COUNTED = {"diverged": ("x", 4), "exploded": ("*", 15)}  # runs -> the marker of their number, points above the panel
 MANY_RHOS = 12  # of a method, between which there is no room for markers, numbers and ticks
 
 
@@ -34,7 +35,8 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
     """Errors against rho: a column a method that has one, a row a metric; erm is a horizontal band.
 
     table: metric, label, unit, method, rho, seed, status, statistic (run, mean), value and, for means, interval (half
-    width or NaN), n, diverged. A cross with a number on the upper edge counts the diverged runs at that rho.
+    width or NaN), n, diverged, exploded. A cross with a number on the upper edge counts the diverged runs at that rho,
+    a star above it those that exploded.
     """
     metrics = list(table["metric"].unique())
     methods = [name for name in in_order(table["method"]) if name != BASELINE] or [BASELINE]
@@ -46,9 +48,9 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
             _baseline(axis, rows[(rows["method"] == BASELINE) & (rows["statistic"] == "mean")])
             _errors(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
             if metric == metrics[0]:
-                axis.set_title(method, pad=14)  # leaves room for the crosses
+                axis.set_title(method, pad=26 if table["exploded"].any() else 14)  # leaves room for crosses and stars
         _error_scale(axes[metric, None], rows)
-        axes[metric, None].set_ylabel(with_unit(f"{rows['label'].iloc[0]}\n", rows["unit"].iloc[0]))
+        axes[metric, None].set_ylabel(row_label(rows["label"].iloc[0], rows["unit"].iloc[0]))
     for method in methods:
         axes[metrics[-1], method].set_xlabel("penalty weight λ" if is_penalty(method) else "ρ" * (method != BASELINE))
     legend(figure, _error_handles(table))
@@ -78,11 +80,13 @@ def _errors(axis: Axes, panel: pd.DataFrame) -> None:
             means["rho"], means["value"], means["interval"], c=colour, marker=marker, capsize=2, linewidth=1.2
         )
     points.set_transform(axis.transData + ScaledTranslation(-4 / 72, 0, axis.figure.dpi_scale_trans))
-    for row in means[means["diverged"] > 0].itertuples():
-        upper_edge = axis.get_xaxis_transform()
-        axis.plot(row.rho, 1.04, "kx", transform=upper_edge, clip_on=False)
-        if not crowded:
-            axis.annotate(f"{row.diverged}", (row.rho, 1.04), (5, 0), upper_edge, "offset points", va="center")
+    for name, (marker, points_above) in COUNTED.items():
+        upper_edge = axis.get_xaxis_transform() + ScaledTranslation(0, points_above / 72, axis.figure.dpi_scale_trans)
+        for row in means[means[name] > 0].itertuples():
+            axis.plot(row.rho, 1, f"k{marker}", transform=upper_edge, clip_on=False)
+            if not crowded:
+                number = f"{getattr(row, name)}"
+                axis.annotate(number, (row.rho, 1), (5, 0), upper_edge, "offset points", va="center")
     _rho_ticks(axis, sorted(means["rho"]))
 
 
@@ -133,9 +137,12 @@ def _error_handles(table: pd.DataFrame) -> list:
         handles.append(Line2D([], [], color="0.45", linestyle="", marker=".", label="one run"))
         handles.append(Line2D([], [], color="0.3", linewidth=1.2, marker="|", markersize=9, label=kind))
     for erm in means[means["method"] == BASELINE].iloc[:1].itertuples():
-        count = f"n = {erm.n}" + f", {erm.diverged} diverged" * bool(erm.diverged)
+        gone = [f", {getattr(erm, name)} {name}" for name in COUNTED if getattr(erm, name)]
+        count = f"n = {erm.n}" + "".join(gone)
         line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count})")
         handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if np.isfinite(erm.interval) else line)
-    if (means["diverged"] > 0).any():
-        handles.append(Line2D([], [], color="black", linestyle="", marker="x", label="diverged runs, their number"))
+    for name, (marker, _) in COUNTED.items():
+        if (means[name] > 0).any():
+            label = f"{name} runs, their number"
+            handles.append(Line2D([], [], color="black", linestyle="", marker=marker, label=label))
     return handles

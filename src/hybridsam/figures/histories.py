@@ -14,6 +14,7 @@ from hybridsam.core.methods import in_order
 from hybridsam.figures.style import (
     BESIDE,
     DOTTED,
+    LINE,
     MANY_NUMBERS,
     START,
     THICK,
@@ -24,13 +25,15 @@ from hybridsam.figures.style import (
     label_below,
     legend,
     limit,
+    log_scale,
     look,
     panels,
+    row_label,
     styled,
-    with_unit,
 )
 
 PAGE = 7.9  # in: height of all rows of panels on one page
+GAP = 0.14  # in: between two rows
 LOW = 1.0  # in: a row below this has no room for an upright label
 
 
@@ -42,7 +45,11 @@ def draw_theta_training(table: pd.DataFrame, title: str) -> Figure:
     (simulated, or where the data come from), and a column ``step=...`` for each step.
     """
     parameters = list(table["parameter"].unique())
-    height = max(0.45, min(1.45, PAGE / len(parameters)))
+    units = table.drop_duplicates("parameter").set_index("parameter")["unit"]
+    labels = {parameter: row_label(parameter, units[parameter]) for parameter in parameters}
+    lines = max(label.count("\n") + 1 for label in labels.values())
+    height = max(0.34, min(1.45, PAGE / len(parameters) - GAP))
+    height = height if height > LOW else max(height, LINE * lines)
     figure, axes = panels(parameters, in_order(table["method"]), title, height)
     for (parameter, method), panel in table.groupby(["parameter", "method"]):
         axis = axes[parameter, method]
@@ -56,9 +63,9 @@ def draw_theta_training(table: pd.DataFrame, title: str) -> Figure:
         completed, diverged = _completed_and_diverged(rows)
         limit(axes[parameter, None], pd.concat([completed, rows["true"]]), diverged)
         if height > LOW:
-            axes[parameter, None].set_ylabel(with_unit(parameter, rows["unit"].iloc[0]))
+            axes[parameter, None].set_ylabel(labels[parameter])
         else:
-            axes[parameter, None].set_ylabel(with_unit(f"{parameter}\n", rows["unit"].iloc[0]), **BESIDE)
+            axes[parameter, None].set_ylabel(labels[parameter], **BESIDE)
             axes[parameter, None].yaxis.set_major_locator(MaxNLocator(2))
     for (parameter, method), panel in table.groupby(["parameter", "method"]):
         _crosses(axes[parameter, method], panel)
@@ -82,10 +89,13 @@ def draw_losses(table: pd.DataFrame, title: str) -> Figure:
         axes["loss", method].set_yscale("log")
         axes["loss", method].set_title(heading(panel.iloc[0], f"n = {panel['n'].iloc[0]}"))
         _runs_and_mean(axes["loss", method], panel, dashes[split], _is_large(table))
-    limit(axes["loss", None], *_completed_and_diverged(table))
+    completed, diverged = _completed_and_diverged(table)
+    limit(axes["loss", None], completed, diverged)
+    low, high = axes["loss", None].get_ylim()
+    log_scale(axes["loss", None], high / low)
     for method, panel in table.groupby("method"):
         _crosses(axes["loss", method], panel)
-    axes["loss", None].set_ylabel(with_unit("mean squared error\n", table["unit"].iloc[0]))
+    axes["loss", None].set_ylabel(row_label("mean squared error", table["unit"].iloc[0]))
     label_below(axes, "loss", "training step")
     splits = [Line2D([], [], color="0.3", linestyle=dash, label=f"{split} loss") for split, dash in dashes.items()]
     legend(figure, splits + _run_handles(table))

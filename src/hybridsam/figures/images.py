@@ -92,7 +92,9 @@ def draw_frames(table: pd.DataFrame, title: str) -> Figure:
             for axis, method in zip(block[1:, j], methods, strict=True):
                 picture(axis, shown[shown["method"] == method], scale)
     for axis, method in zip(grid[1:, 0], methods, strict=True):
-        axis.set_ylabel(run_heading(table[table["method"] == method]).replace("\n", ", ", 1), **BESIDE)
+        axis.set_ylabel(
+            run_heading(table[table["method"] == method]).replace("\n", ", ", 1).replace("none\n", "none "), **BESIDE
+        )
     grid[0, 0].set_ylabel("data", **BESIDE)
     if data["channel"].nunique() == 1:
         label = with_unit(data["channel"].iloc[0], data["unit"].iloc[0])

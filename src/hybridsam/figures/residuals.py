@@ -1,7 +1,5 @@
 """The figure ``residuals`` for each kind of target: a table in, a Matplotlib figure out."""
 
-from textwrap import fill
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,12 +17,14 @@ from hybridsam.figures.style import (
     WIDTH,
     Look,
     empty_figure,
+    in_lines,
     label_below,
     legend,
     limit,
     log_scale,
     look,
     panels,
+    row_label,
     run_heading,
     styled,
     with_unit,
@@ -57,10 +57,10 @@ def draw_residual_series(table: pd.DataFrame, title: str) -> Figure:
     for component in components:
         rows = table[table["component"] == component]
         _limit(axes[component, None], rows, 0.35)
-        axes[component, None].set_ylabel(with_unit(f"{fill(f'residual of {component}', 26)}\n", rows["unit"].iloc[0]))
+        axes[component, None].set_ylabel(row_label(f"residual of {component}", rows["unit"].iloc[0]))
     if table["rms"].isna().all():
         axes[components[0], None].set_xlim(table["time"].min(), table["time"].max())
-    label_below(axes, components[-1], with_unit(fill(table["time_name"].iloc[0], 14), table["time_unit"].iloc[0]))
+    label_below(axes, components[-1], in_lines(with_unit(table["time_name"].iloc[0], table["time_unit"].iloc[0]), 15))
     one = Line2D([], [], color="0.5", linewidth=0.8, marker="" if many else ".", label="one test sample")
     lag = Line2D([], [], linestyle="", label="r₁: autocorrelation at lag 1")
     legend(figure, [one, *_band_handle(table), lag])
@@ -88,7 +88,7 @@ def draw_residual_readings(table: pd.DataFrame, title: str) -> Figure:
         _limit(axes[unit, None], rows, 0.35)
         alone = rows["component"].nunique() == 1
         of = rows["component" if alone else "name"].iloc[0]
-        axes[unit, None].set_ylabel(with_unit(f"{fill(f'residual of {of}', 26)}\n", unit))
+        axes[unit, None].set_ylabel(row_label(f"residual of {of}", unit))
     point = Line2D([], [], color="0.5", linestyle="", marker="o", label="one component of one test sample")
     legend(figure, [point, *_band_handle(table)])
     return figure
@@ -110,7 +110,7 @@ def draw_residual_maps(table: pd.DataFrame, title: str) -> Figure:
             picture(axis, panel.dropna(subset="rms"), scale)
             above = f"{run_heading(panel)}\n" * (i == 0)
             axis.set_title(above + f"RMS {_short(panel['rms'].iloc[0])}" * bool(panel["rms"].notna().any()))
-        label = with_unit(f"{fill(f'RMS residual of {component}', 18)}\n", rows["unit"].iloc[0])
+        label = in_lines(with_unit(f"RMS residual of {component}\n", rows["unit"].iloc[0]), 14)
         colour_bar(figure, grid[i : i + 1], scale, label, pixels_of(rows))
     return figure
 

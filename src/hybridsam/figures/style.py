@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from textwrap import fill
 from typing import IO, Any, Literal
 
 import matplotlib.style
@@ -35,6 +36,8 @@ LOOKS = {  # of the methods: colour (seaborn's palette "colorblind") and marker
     "fsam": ("#CA9161", "P"),
 }
 OTHER = ("#949494", "h")  # a method of the user's own
+LINE = 0.14  # in: of text
+LETTERS = 13  # in an inch of bold text, at least
 WIDTH = 7.1  # in: the two columns of a journal's page
 SIZES = ("font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
 STYLE = dict.fromkeys((*SIZES, "figure.labelsize", "figure.titlesize"), 8) | {
@@ -70,6 +73,11 @@ SCIENCE: Look = {"color": "0.35", "linewidth": 1.1, "linestyle": DASHED}
 SCIENCE_POINTS: Look = {"color": "0.35", "linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "white"}
 TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
 BESIDE: Look = {"rotation": 0, "ha": "right", "va": "center"}  # the label of a low row
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+POWER = re.compile(  # in a unit: a number that stands alone, as in 1e4 pelts, or the power of a symbol or bracket
+    r"(?P<number>(?<![\w)°%^*.-])\d[\d.]*(e[+-]?\d+)?)"
+    r"|(?<=[^\W\d_]|[)°%])(\^|\*\*)?(?P<power>-?\d+([./]\d+)?)(?!\w)"
+)
 START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
 
 
@@ -109,9 +117,33 @@ def with_unit(name: str, unit: str) -> str:
     """The label of an axis: ``angular velocity (rad s⁻¹)``; a name that ends its line stays on it. 1 is left out."""
     if unit == "1":
         return name.rstrip("\n")
-    superscripts = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    raised = re.sub(r"(?<=[A-Za-z)])-?[0-9]+", lambda power: power[0].translate(superscripts), unit)
+    raised = written_unit(unit)
     return f"{name}({raised})" if name.endswith("\n") else f"{name} ({raised})"
+
+
+def written_unit(unit: str) -> str:
+    """``rad s⁻¹`` of ``rad s-1``, ``kg m^-0.5`` of ``kg m-0.5``, ``1e4 pelts`` as it is; nothing of 1.
+
+    There is no raised decimal point, so a power that is no whole number stands behind a ``^``, in figures as on pages:
+    a small raised one would be below 8 pt.
+    """
+    return "" if unit == "1" else POWER.sub(lambda found: found["number"] or _raised(found["power"]), unit)
+
+
+def _raised(power: str) -> str:
+    whole = power.removeprefix("-").isdigit()
+    return power.translate(SUPERSCRIPTS) if whole else f"^({power})" if "/" in power else f"^{power}"
+
+
+def in_lines(text: str, width: int) -> str:
+    """Text in lines of so many characters at most, broken at spaces and after underscores; a longer word is cut."""
+    lines = (fill(line.replace("_", "_ "), width, break_on_hyphens=False) for line in text.split("\n"))
+    return "\n".join(lines).replace("_ ", "_")
+
+
+def row_label(name: str, unit: str) -> str:
+    """The label of a row of panels: the name, and below it the unit, in lines that are no longer than the row."""
+    return in_lines(with_unit(f"{name}\n", unit), 22)
 
 
 def is_penalty(method: str) -> bool:
@@ -120,23 +152,25 @@ def is_penalty(method: str) -> bool:
 
 
 def heading(run: pd.Series, last: str) -> str:
-    """What stands above the panels of a method: its name, its rho, ``last`` and the number of diverged runs."""
+    """What stands above the panels of a method: its name, its rho, ``last``, how many runs diverged and exploded."""
     kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
     rho = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
-    return f"{run['method']}\n{rho}\n{last}" + f"\n{run['diverged']} diverged" * bool(run["diverged"])
+    gone = [f"\n{run[name]} {name}" for name in ("diverged", "exploded") if run[name]]
+    return f"{run['method']}\n{rho}\n{last}" + "".join(gone)
 
 
 def run_heading(panel: pd.DataFrame) -> str:
     """The heading of a method of which one run is shown, from rows of that method."""
     seed = panel["seed"].dropna()
-    return heading(panel.iloc[0], f"seed {seed.iloc[0]}" if len(seed) else "none completed")
+    return heading(panel.iloc[0], f"seed {seed.iloc[0]}" if len(seed) else "none\ncompleted")
 
 
 def empty_figure(
     title: str, height: float, width: float = WIDTH, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> Figure:
     """A figure with its title; sizes in inches. layout: compressed for panels of fixed aspect."""
-    figure = Figure(figsize=(width, height), layout=layout)
+    title = in_lines(title, int(LETTERS * width))
+    figure = Figure(figsize=(width, height + LINE * title.count("\n")), layout=layout)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
     return figure
 
@@ -169,11 +203,32 @@ def label_below(axes: Panels, last_row: str, label: str) -> None:
         axis.set_xlabel(label if row == last_row else "")
 
 
-def legend(figure: Figure, handles: list, columns: int | None = None) -> None:
-    """The legend below all panels; a handle may be a tuple of handles drawn on each other and named by the last."""
+def legend(figure: Figure, handles: list, most: int = 4) -> None:
+    """The legend below all panels, in as many columns as fit; last of all, as the panels then get their heights.
+
+    A handle may be a tuple of handles drawn on each other and named by the last.
+    """
     labels = [(handle[-1] if isinstance(handle, tuple) else handle).get_label() for handle in handles]
-    columns = columns or (1 if figure.get_figwidth() < WIDTH else 4 if len(handles) <= 4 else 3)
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    for number in range(min(most, len(handles)), 0, -1):
+        below = figure.legend(handles, labels, loc="outside lower center", ncols=number)
+        if below.get_window_extent().width <= figure.bbox.width or number == 1:
+            break
+        below.remove()
+    _give_heights(figure)
+
+
+def _give_heights(figure: Figure) -> None:
+    """Make the figure so high that its rows of panels are as high as they were asked for, whatever else needs room.
+
+    They were asked for by the height ratios of the grid, in inches.
+    """
+    places = [axis.get_subplotspec() for axis in figure.axes]
+    rows = {place.rowspan.start: axis for place, axis in zip(places, figure.axes, strict=True) if place}
+    grid: Any = figure.axes[0].get_gridspec()
+    for _ in range(2):  # a second time for what moved
+        figure.draw_without_rendering()  # before that, nothing has a place
+        height = sum(axis.bbox.height for axis in rows.values()) / figure.dpi
+        figure.set_figheight(figure.get_figheight() + sum(grid.get_height_ratios()) - height)
 
 
 def every_third(points: int) -> tuple[int, int]:
@@ -195,13 +250,21 @@ def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) 
 
 
 def log_scale(axis: Axes, ratio: float, which: Literal["x", "y"] = "y") -> None:
-    """A logarithmic x or y axis with plain numbers on it; ratio: of the largest value to the smallest."""
+    """A logarithmic x or y axis with numbers in one style; ratio: of the largest value to the smallest."""
     axis.set(**{f"{which}scale": "log"})
     subs = (1, 2, 3, 4, 5, 7) if ratio < 4 else (1, 2, 5) if ratio < 100 else (1,)
     numbers = axis.xaxis if which == "x" else axis.yaxis
     numbers.set_major_locator(LogLocator(subs=subs))
-    numbers.set_major_formatter(FuncFormatter(lambda value, _: canonical(f"{value:.6g}")))
+    numbers.set_major_formatter(FuncFormatter(lambda value, _: _on_log_axis(value, *numbers.get_view_interval())))
     numbers.set_minor_formatter(NullFormatter())
+
+
+def _on_log_axis(value: float, low: float, high: float) -> str:
+    """``0.02``, or ``2e-2`` on an axis that reaches further than plain numbers do."""
+    if low >= 1e-4 and high < 1e5:
+        return f"{value:.6g}"
+    digits, power = f"{value:.0e}".split("e")
+    return f"{digits}e{int(power)}"
 
 
 def ratio_scale(axis: Axes, ratios: pd.Series, most: float = 10.0) -> tuple[float, float]:

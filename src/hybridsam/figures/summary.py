@@ -1,14 +1,12 @@
 """The figure of the entry page, the relative error of theta of all tasks: a table in, a Matplotlib figure out."""
 
-from textwrap import fill
-
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hybridsam.core.methods import in_order
-from hybridsam.figures.style import legend, log_scale, look, panels, styled
+from hybridsam.figures.style import in_lines, legend, log_scale, look, panels, styled
 
 
 @styled
@@ -30,7 +28,7 @@ def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
     ratio = table["mean"].max() / table["mean"].min()
     for rule in rules:
         axis = axes[rule, "error"]
-        axis.set_xticks(range(len(tasks)), [_in_lines(task) for task in tasks])
+        axis.set_xticks(range(len(tasks)), [in_lines(task, 12) for task in tasks])
         axis.set_xticks([i + 0.5 for i in range(len(tasks) - 1)], minor=True)  # between the groups
         axis.tick_params(axis="x", which="minor", length=0)
         axis.grid(axis="x", visible=False)
@@ -42,8 +40,3 @@ def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
         axes[rule, None].set_ylim(ends.min(), ends.max())
     legend(figure, [Line2D([], [], color=look(m)[0], marker=look(m)[1], ls="", label=m) for m in methods], len(methods))
     return figure
-
-
-def _in_lines(task: str) -> str:
-    """The name of a task in lines of about twelve characters, broken after underscores and spaces."""
-    return "\n".join(fill(line.replace("_", "_ "), 12).replace("_ ", "_") for line in task.split("\n"))

@@ -1,7 +1,5 @@
 """The figure ``predictions`` of what is seen over time or space: a table in, a Matplotlib figure out."""
 
-from textwrap import fill
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,11 +15,13 @@ from hybridsam.figures.style import (
     TRUTH,
     Look,
     every_third,
+    in_lines,
     label_below,
     legend,
     limit,
     look,
     panels,
+    row_label,
     run_heading,
     styled,
     with_unit,
@@ -44,8 +44,8 @@ def draw_time_series(table: pd.DataFrame, title: str) -> Figure:
         rows = table[table["component"] == component]
         measured = rows["series"].isin(["data", "truth"])
         limit(axes[component, None], rows["value"][measured], rows["value"][~measured], reach=0.5)
-        axes[component, None].set_ylabel(with_unit(f"{fill(component, 26)}\n", rows["unit"].iloc[0]))
-    label_below(axes, components[-1], with_unit(fill(table["time_name"].iloc[0], 14), table["time_unit"].iloc[0]))
+        axes[component, None].set_ylabel(row_label(component, rows["unit"].iloc[0]))
+    label_below(axes, components[-1], in_lines(with_unit(table["time_name"].iloc[0], table["time_unit"].iloc[0]), 15))
     truth_is_known = bool((table["series"] == "truth").any())
     legend(
         figure,

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,13 +17,16 @@ from hybridsam.figures.style import (
     WIDTH,
     Look,
     empty_figure,
+    in_lines,
     legend,
     log_scale,
     look,
+    row_label,
     styled,
     with_unit,
 )
 
+ACROSS = 3  # panels beside each other, of parameters
 MARKER = 12  # pixels of the screen, with some air around it
 LABEL: Look = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.5}
 LABELS = {  # where the label of a marker may stand, by preference: offset in points -> alignment
@@ -33,33 +37,41 @@ LABELS = {  # where the label of a marker may stand, by preference: offset in po
 }
 
 
+def nothing_to_compare(table: pd.DataFrame) -> bool:
+    """Whether no mean has a place in the plane."""
+    places = table.loc[table["statistic"] == "mean", ["theta_error" if "theta_error" in table else "theta", "y_error"]]
+    return not np.isfinite(places.to_numpy(dtype=float)).all(axis=1).any()
+
+
 @styled
 def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     """The plane of θ-error and y-error: a marker for each method and rho, dots for runs, the Pareto front.
 
     table: method, rho, seed, status, statistic (run, mean), n, diverged, front (whether a mean lies on it), y_error,
     y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several means, a line
-    joins them in the order of rho, and its ends have labels as far as there is room.
+    joins them in the order of rho, and its ends have labels as far as there is room. Where theta is not known, theta
+    itself takes the place of its error, a panel a parameter: parameter, theta, unit.
     """
+    if nothing_to_compare(table):
+        return _sentence("No run completed with finite errors: there is nothing to compare.", title)
     means = table[(table["statistic"] == "mean") & (table["n"] > 0)]
-    if "theta_error" not in table or not means["front"].any():
-        known = "theta_error" in table
-        reason = "No run completed with finite errors" if known else "θ is not known, so there is no θ-error"
-        return _sentence(f"{reason}: there is nothing to compare.", title)
+    if "theta_error" not in table:
+        return _theta_itself(table[table["status"] == "completed"], means, title)
     figure = empty_figure(title, 4.2, 0.6 * WIDTH)
-    axis = figure.subplots()
+    axis = figure.subplots(height_ratios=[2.9])
     runs = table[table["status"] == "completed"]
     for method in in_order(means["method"]):
-        _method_in_plane(axis, runs[runs["method"] == method], means[means["method"] == method])
+        _method_in_plane(axis, runs[runs["method"] == method], means[means["method"] == method], "theta_error")
     sides: dict[str, Literal["x", "y"]] = {"theta_error": "x", "y_error": "y"}
     for name, which in sides.items():
         values = pd.concat([runs[name], means[name]])
         low, high = values.min(), values.max()
         if low > 0 and high / low >= 5:
             log_scale(axis, high / low, which)
-    _front(axis, means[means["front"]])
-    axis.set_xlabel(with_unit("θ-error", table["theta_error_unit"].iloc[0]))
-    axis.set_ylabel(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]))
+    if means["front"].any():
+        _front(axis, means[means["front"]])
+    axis.set_xlabel(in_lines(with_unit("θ-error", table["theta_error_unit"].iloc[0]), 50))
+    axis.set_ylabel(in_lines(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]), 44))
     legend(figure, _plane_handles(means), 3)
     _leave_room_between_ticks(figure, axis)
     _label_ends(figure, axis, means)
@@ -75,16 +87,45 @@ def _sentence(text: str, title: str) -> Figure:
     return figure
 
 
-def _method_in_plane(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame) -> None:
-    """Runs as faint dots; the means at every rho, hollow where runs diverged, joined in the order of rho."""
+def _theta_itself(runs: pd.DataFrame, means: pd.DataFrame, title: str) -> Figure:
+    """The y-error over each parameter, where there is no θ-error."""
+    parameters = list(means["parameter"].unique())
+    across = min(ACROSS, len(parameters))
+    down = -(-len(parameters) // across)
+    figure = empty_figure(title, 1.9 * down + 1.3, WIDTH * (1 if across > 1 else 0.6))
+    grid = figure.subplots(down, across, sharey=True, squeeze=False, height_ratios=[1.6] * down)
+    for axis in grid.flat[len(parameters) :]:
+        axis.set_axis_off()
+    for axis, parameter in zip(grid.flat, parameters, strict=False):
+        own, own_means = (rows[rows["parameter"] == parameter] for rows in (runs, means))
+        for method in in_order(own_means["method"]):
+            _method_in_plane(axis, own[own["method"] == method], own_means[own_means["method"] == method], "theta")
+        axis.set_xlabel(in_lines(with_unit(parameter, own_means["unit"].iloc[0]), 24))
+        axis.locator_params(axis="x", nbins=3)
+    errors = pd.concat([runs["y_error"], means["y_error"]])
+    errors = errors[np.isfinite(errors)]
+    if errors.min() > 0 and errors.max() / errors.min() >= 5:
+        log_scale(grid[0, 0], errors.max() / errors.min())
+    for axis in grid[:, 0]:
+        axis.set_ylabel(row_label("y-error (test MSE)", means["y_error_unit"].iloc[0]))
+    legend(figure, _plane_handles(means))
+    return figure
+
+
+def _method_in_plane(axis: Axes, runs: pd.DataFrame, means: pd.DataFrame, x: str) -> None:
+    """Runs as faint dots; the means at every rho, hollow where runs diverged or exploded, joined in the order of rho.
+
+    x: what is to the right, theta_error or theta.
+    """
     colour, marker = look(means["method"].iloc[0])
     dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "markeredgewidth": 0, "alpha": 0.4}
-    axis.plot(runs["theta_error"], runs["y_error"], color=colour, rasterized=len(runs) > CROWD, **dots)
+    axis.plot(runs[x], runs["y_error"], color=colour, rasterized=len(runs) > CROWD, **dots)
     means = means.sort_values("rho")
-    axis.plot(means["theta_error"], means["y_error"], color=colour, linewidth=THIN)
-    for diverged, face in ((means["diverged"] == 0, colour), (means["diverged"] > 0, "white")):
+    axis.plot(means[x], means["y_error"], color=colour, linewidth=THIN)
+    gone = means["diverged"] + means["exploded"] > 0
+    for which, face in ((~gone, colour), (gone, "white")):
         some: Look = {"linestyle": "", "marker": marker, "markersize": 6, "markerfacecolor": face, "zorder": 3}
-        axis.plot(means["theta_error"][diverged], means["y_error"][diverged], color=colour, **some)
+        axis.plot(means[x][which], means["y_error"][which], color=colour, **some)
 
 
 def _front(axis: Axes, means: pd.DataFrame) -> None:
@@ -135,8 +176,10 @@ def _plane_handles(means: pd.DataFrame) -> list[Line2D]:
         name = f"{method} (baseline)" if method == BASELINE else method
         handles.append(Line2D([], [], color=colour, linewidth=THIN, marker=marker, markersize=6, label=name))
     handles.append(Line2D([], [], color="0.5", linestyle="", marker=".", label="one run"))
-    handles.append(Line2D([], [], color="black", linewidth=1.2, label="Pareto front"))
+    if means["front"].any():
+        handles.append(Line2D([], [], color="black", linewidth=1.2, label="Pareto front"))
     hollow: Look = {"linestyle": "", "marker": "o", "markersize": 6, "markerfacecolor": "white"}
-    if (means["diverged"] > 0).any():
-        handles.append(Line2D([], [], color="0.3", label="some runs diverged", **hollow))
+    gone = [name for name in ("diverged", "exploded") if (means[name] > 0).any()]
+    if gone:
+        handles.append(Line2D([], [], color="0.3", label=f"some runs {' or '.join(gone)}", **hollow))
     return handles

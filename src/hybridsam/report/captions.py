@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from hybridsam.analysis.cube import EXPLODED
 from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import MANY
+from hybridsam.figures.tradeoff import nothing_to_compare
 from hybridsam.report.numbers import span
 
+EXPLODED_MEANING = (
+    f"the error on validation or test data is not finite, or over {EXPLODED} times the validation loss before training"
+)
+EXPLODED_NOTE = f"Exploded: completed, but {EXPLODED_MEANING}; such a run is in every mean where it is finite."
 RESIDUALS = "Residuals, data − full model ({data})"
 CAPTIONS = {
     "time series": "One test sample ({data}): data ({dots}), {truth}full model (thick, with markers) and science part "
@@ -50,12 +56,15 @@ CAPTIONS = {
     "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: mean of the "
     "completed runs ({n} for each method and ρ; {diverged}{hollow}). {absent}A thin line joins a method's means in the "
     "order of ρ, whose smallest and largest value stand beside it where there is room. Dots: {runs}. Black steps: the "
-    "Pareto front, through the means that no other mean undercuts in one error without exceeding it in the other. "
-    "{baseline}No interval is drawn. The front needs the true θ, so it is no rule to select ρ by.",
+    "Pareto front, through the means that no other mean undercuts in one error without exceeding it in the other{none}"
+    ". {baseline}No interval is drawn. The front needs the true θ, so it is no rule to select ρ by.",
     "tradeoff without runs": "No run completed with finite errors ({n} for each method and ρ; {diverged}; {data}), so "
     "there is nothing to compare.",
-    "tradeoff without truth": "θ is not known for these data ({data}), so there is no θ-error to compare with the "
-    "y-error. The y-error at each ρ ({n}; {diverged}) is in the figure of errors.",
+    "tradeoff without truth": "θ and y-error on the test data ({data}) at the final iterate: θ is not known for these "
+    "data, so there is no θ-error, and θ itself takes its place, a panel a parameter. Methods that predict alike at "
+    "different θ show what the data leave open. Markers: mean of the completed runs ({n} for each method and ρ; "
+    "{diverged}{hollow}). {absent}A thin line joins a method's means in the order of ρ. Dots: {runs}. {baseline}No "
+    "interval is drawn.",
     "losses": "Loss against the training step at the ρ that {rule} chooses: validation (solid) and training (dotted). "
     "Thin lines: {runs}; thick lines: mean of the completed runs ({n} for each method; {diverged}). No interval is "
     "drawn.",
@@ -66,8 +75,10 @@ def caption(name: str, table: pd.DataFrame) -> str:
     """What a figure shows, with n and the kind of interval, from the table that it is drawn from."""
     kind = table["kind"].iloc[0] if "kind" in table else name
     counts = table.dropna(subset=["n"]).drop_duplicates(["method", "rho"])
-    if kind == "tradeoff" and not table["front"].any():
-        kind = "tradeoff without runs" if "theta_error" in table else "tradeoff without truth"
+    if kind == "tradeoff" and "theta_error" not in table:
+        kind = "tradeoff without truth"
+    if kind.startswith("tradeoff") and nothing_to_compare(table):
+        kind = "tradeoff without runs"
     if name == "residuals" and not counts["n"].any():
         kind = "residuals without runs"
     text = CAPTIONS[kind].format(
@@ -77,7 +88,8 @@ def caption(name: str, table: pd.DataFrame) -> str:
         data=table["data"].iloc[0].lower(),
         **_details(kind, table, counts),
     )
-    return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text.strip()
+    text = text.strip() + f" {EXPLODED_NOTE}" * bool(counts["exploded"].sum())
+    return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text
 
 
 def _rule(table: pd.DataFrame) -> str:
@@ -85,8 +97,9 @@ def _rule(table: pd.DataFrame) -> str:
 
 
 def _diverged(counts: pd.DataFrame) -> str:
-    number = int(counts["diverged"].sum())
-    return f"{number} diverged" if number else "none diverged"
+    """How many runs diverged, and how many exploded if any did."""
+    diverged, exploded = (int(counts[name].sum()) for name in ("diverged", "exploded"))
+    return (f"{diverged} diverged" if diverged else "none diverged") + f", {exploded} exploded" * bool(exploded)
 
 
 def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
@@ -151,11 +164,13 @@ def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     others, erm = (table["method"] != BASELINE).any(), (table["method"] == BASELINE).any()
     points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"
-    crosses = f"Crosses on the upper edge: diverged runs ({_diverged(counts)}), which no mean contains. "
+    diverged, exploded = (int(counts[name].sum()) for name in ("diverged", "exploded"))
+    crosses = f"Crosses on the upper edge: diverged runs ({diverged} diverged), which no mean contains. "
+    stars = f"Stars above it: runs that exploded ({exploded} exploded). " * bool(exploded)
     return {
         "meanings": _meanings(table),
         "points": points * bool(others),
-        "crosses": crosses if counts["diverged"].sum() else "No run diverged. ",
+        "crosses": (crosses if diverged else "No run diverged. ") + stars,
         "baseline": f"Dashed line{' and band' * bool(others)}: erm, {baseline}." * bool(erm),
     }
 
@@ -166,7 +181,8 @@ def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     return {
         "runs": _runs(table, counts, "ρ"),
         "meanings": _meanings(table),
-        "hollow": ": hollow markers" * bool((shown["diverged"] > 0).any()),
+        "hollow": ": hollow markers" * bool((shown[["diverged", "exploded"]] > 0).any(axis=None)),
+        "none": ", but for means with a run that exploded" * bool(counts["exploded"].sum()),
         "absent": f"{absent} {have} no marker. " * bool(absent),
         "baseline": "erm is the baseline. " * bool((shown["method"] == BASELINE).any()),
     }
@@ -205,8 +221,9 @@ def _of_predictions(kind: str, table: pd.DataFrame) -> dict[str, str]:
 
 def theta_summary(table: pd.DataFrame, absent: Mapping[str, Sequence[str]]) -> str:
     """The caption of the relative errors of θ of all tasks. absent: why tasks are not in the table -> which."""
-    n = span(int(table["n"].min()), int(table["n"].max()))
+    n = f"{span(int(table['n'].min()), int(table['n'].max()))}; {_diverged(table)}"
     bars = "± half width of its 95 % Student t interval over" if table["n"].max() > 1 else "of"
     text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
+    text += f" {EXPLODED_NOTE}" * bool(table["exploded"].sum())
     text += " A bar that is cut off below reaches zero." * bool((table["interval"] >= table["mean"]).any())
     return text + "".join(f" Not shown, as {why}: {', '.join(tasks)}." for why, tasks in absent.items())

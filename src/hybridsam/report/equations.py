@@ -3,15 +3,18 @@
 import ast
 import html
 import importlib.util
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import dedent
 
 import sympy as sp
 import xarray as xr
 
 from hybridsam.core import modules
 from hybridsam.core.settings import Settings
+from hybridsam.models.hybrid import is_of
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
 from hybridsam.models.operations import readable
@@ -24,12 +27,14 @@ Rates = dict[sp.Symbol, sp.Expr]
 
 
 def as_html(cube: xr.Dataset, states: Sequence[str]) -> str:
-    """The vector field, typeset in MathML, and the documentation of the task's module, which says what is left out.
+    """The vector field, typeset in MathML or as its code, and the documentation of the task's module.
 
-    states: name and unit of each component of the state.
+    That says what is left out. states: name and unit of each component of the state.
     """
-    text = documentation(cube) or f"{_module(cube)} is not documented"
-    return f"{_typeset(vector_field(cube), states)}<pre>{html.escape(text)}</pre>"
+    text, rates = documentation(cube) or f"{_module(cube)} is not documented", vector_field(cube)
+    code = "" if rates else vector_field_as_code(cube)
+    said = f"<p>dx/dt is not one formula a component; in code, it is this:</p><pre>{html.escape(code)}</pre>"
+    return f"{_typeset(rates, states)}<pre>{html.escape(text)}</pre>" + said * bool(code)
 
 
 def documentation(cube: xr.Dataset) -> str | None:
@@ -41,20 +46,45 @@ def documentation(cube: xr.Dataset) -> str | None:
 
 def vector_field(cube: xr.Dataset) -> Rates:
     """Component of the state -> its rate, in theta's names, x and g; empty where that is no formula of components."""
+    model = _ode(cube)
+    if model is None or not isinstance(model.network, MLP) or not is_of(model, HybridODE, "predict"):
+        return {}
+    names, n_x, n_g = model.parameters.names, model.network.sizes[0], model.network.sizes[-1]
     try:
-        model = modules.load(_module(cube)).build(Settings(json.loads(cube.attrs["configuration"])["model"], "model"))
-        if not (isinstance(model, HybridODE) and isinstance(model.network, MLP)):
-            return {}
-        names, n_x, n_g = model.parameters.names, model.network.sizes[0], model.network.sizes[-1]
         rates = [readable(rate) for rate in record(model.field, names, n_x, n_g)["field"]]
-    except Exception:  # of a user's module, or because it cannot be followed: what the module says is shown anyway
+    except Exception:  # of a user's module, or because it cannot be followed: then its code is shown
         return {}
     theta, x, g = list(map(sp.Symbol, names)), _numbered("x", n_x), _numbered("g", n_g)
-    if set(theta) & {*x, *g} or None in rates:
-        return {}  # a name for two things, or cases, which are easier to read as code
+    if len(rates) != n_x or set(theta) & {*x, *g} or None in rates:
+        return {}  # another state than the network sees; a name for two things; cases, easier to read as code
     named = {"theta": theta, "x": x, "g": g}
     symbols = {f"{letter}[{i}]": symbol for letter, of in named.items() for i, symbol in enumerate(of)}
     return dict(zip(x, (_named(rate, symbols) for rate in rates), strict=True))
+
+
+def vector_field_as_code(cube: xr.Dataset) -> str:
+    """The source of the science, and of ``field`` and ``predict`` where a model has its own; empty for other models."""
+    model = _ode(cube)
+    if model is None:
+        return ""
+    own = [getattr(type(model), name) for name in ("field", "predict") if not is_of(model, HybridODE, name)]
+    return "\n\n".join(filter(None, map(_source, [model.science, *own])))
+
+
+def _source(function: Callable) -> str:
+    try:
+        return dedent(inspect.getsource(function)).strip()
+    except (OSError, TypeError):  # it has no file, or is no function
+        return ""
+
+
+def _ode(cube: xr.Dataset) -> HybridODE | None:
+    """The model of a task that has a vector field; None where its module makes another one, or none any more."""
+    try:
+        model = modules.load(_module(cube)).build(Settings(json.loads(cube.attrs["configuration"])["model"], "model"))
+    except Exception:  # of a user's module, which may have changed since: what it says is shown anyway
+        return None
+    return model if isinstance(model, HybridODE) else None
 
 
 def _module(cube: xr.Dataset) -> str:

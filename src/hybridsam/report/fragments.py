@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from hybridsam.core.errors import UserError
+from hybridsam.report.numbers import in_columns
 
 PIXELS = slice(16, 20), slice(20, 24)  # of a PNG file: width and height
 PER_INCH = 96 / 200  # pixels of a page over pixels of a figure: hybridsam.figures.style draws 200 of them in an inch
@@ -46,10 +47,10 @@ def rule_of_figures(folder: Path) -> str:
 
 
 def shown(table: pd.DataFrame, otherwise: str = "", index: bool = True) -> str:
-    """A table as compact HTML, numbers with four digits; an empty one is the sentence ``otherwise``."""
+    """A table as compact HTML, numbers as :func:`in_columns`; an empty one is the sentence ``otherwise``."""
     if table.empty:
         return f"<p>{html.escape(otherwise)}</p>"
-    text = table.to_html(index=index, border=0, na_rep="–", float_format="{:.4g}".format)
+    text = in_columns(table).to_html(index=index, border=0, na_rep="–")
     return re.sub(r"\n\s*", "", text)
 
 

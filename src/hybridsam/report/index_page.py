@@ -12,6 +12,7 @@ import xarray as xr
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.analysis.experiment import (
+    ENDS,
     changed_settings,
     elapsed_seconds,
     ends_of_runs,
@@ -35,11 +36,13 @@ from hybridsam.core.records import TWIN
 from hybridsam.figures.style import save
 from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import captions
+from hybridsam.report.captions import EXPLODED_MEANING
 from hybridsam.report.fragments import embedded, identifiability, rule_of_figures
 from hybridsam.report.numbers import duration, plus_minus
 
 NOT_KNOWN = "θ not known"
 NONE_COMPLETED = "no run completed"
+ALL_EXPLODED = "runs of every method exploded"
 UNBROKEN = "\N{NO-BREAK SPACE}"
 
 
@@ -95,7 +98,7 @@ def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
     columns = ["lowest θ-error", "method", "not distinguishable", f"θ-error of {BASELINE}"]
     best = lowest(chosen).get("theta_error")
     if best is None:
-        return dict.fromkeys(columns, "–") | {columns[0]: NONE_COMPLETED if "theta_error" in cube else NOT_KNOWN}
+        return dict.fromkeys(columns, "–") | {columns[0]: _why_none(chosen) if "theta_error" in cube else NOT_KNOWN}
     own = cube["theta_error"].attrs["long_name"]
     meaning = f" ({html.escape(own)})" * (own != THETA_ERROR)
     reference = " off the published values" * (records.origin(cube) == "measured")
@@ -112,10 +115,14 @@ def _y_verdict(chosen: pd.DataFrame) -> str:
     """The y-error of the method with the lowest theta error over the lowest of all; without a truth, who has that."""
     best = lowest(chosen)
     if "y_error" not in best:
-        return NONE_COMPLETED
+        return _why_none(chosen)
     if "theta_error" not in best:
         others = _others(chosen, "y_error")
-        return f"lowest: {best['y_error']}; " + "not distinguishable: " * (not others.startswith("not tested")) + others
+        return (
+            f"lowest: {best['y_error']}; "
+            + "not distinguishable: " * (not others.startswith(("not tested", "exploded")))
+            + others
+        )
     if best["theta_error"] == best["y_error"]:
         return "the lowest"
     ratio = cost_in_prediction(chosen)
@@ -125,10 +132,18 @@ def _y_verdict(chosen: pd.DataFrame) -> str:
     return f"{number} times that of {best['y_error']}{own}"
 
 
+def _why_none(chosen: pd.DataFrame) -> str:
+    """Why no method of a task has the lowest error."""
+    return ALL_EXPLODED if chosen["n"].any() else NONE_COMPLETED
+
+
 def _others(chosen: pd.DataFrame, metric: str) -> str:
     """The methods that are not distinguishable from the best one, in words."""
-    tied, untested = (", ".join(with_standing(chosen, metric, name)) for name in ("tied", "untested"))
-    return "; ".join([tied] * bool(tied) + [f"not tested: {untested}"] * bool(untested)) or "none"
+    tied, untested, exploded = (
+        ", ".join(with_standing(chosen, metric, name)) for name in ("tied", "untested", "exploded")
+    )
+    parts = {"": tied, "not tested: ": untested, "exploded: ": exploded}
+    return "; ".join(f"{what}{methods}" for what, methods in parts.items() if methods) or "none"
 
 
 def _theta_error(row: pd.Series, cube: xr.Dataset) -> str:
@@ -155,21 +170,30 @@ def sizes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             "samples: train, validation, test": ", ".join(map(str, cube["samples"].values)),
             "iterations": json.loads(cube.attrs["configuration"])["training"]["iterations"],
             "seeds": cube.sizes["seed"],
-            "runs": ", ".join(f"{number} {how}" for how, number in ended.items() if number) or "none",
+            "runs": _ends(ended),
             "training time (first start to last end)": f"{training} ({elapsed})",
         }
     return pd.DataFrame(rows).T
 
 
+def _ends(ends: pd.Series) -> str:
+    """``16 completed (1 exploded), 5 diverged``."""
+    exploded = f" ({ends['exploded']} exploded)" * bool(ends["exploded"])
+    return ", ".join(f"{ends[how]} {how}" + exploded * (how == "completed") for how in ENDS if ends[how]) or "none"
+
+
 def in_all(cubes: Mapping[str, xr.Dataset]) -> str:
     """Runs and time of the whole experiment, as HTML."""
-    ended, elapsed = ends_of_runs(cubes).sum(), elapsed_seconds(cubes.values())
+    ends, elapsed = ends_of_runs(cubes).sum(), elapsed_seconds(cubes.values())
     why = ", as some run files, of an older version, do not say it" * bool(np.isnan(elapsed))
     return (
-        f"<p>In all: {ended['completed']} runs completed, {ended['diverged']} diverged, {ended['missing']} missing. "
+        f"<p>In all: {ends['completed']} runs completed, of which {ends['exploded']} exploded; {ends['diverged']} "
+        f"diverged, {ends['missing']} missing. "
         f"Training took {duration(training_seconds(cubes.values()))}, summed over all runs; from the start of the "
         f"first training to the end of the last one: {duration(elapsed)}{why}. A diverged run is counted in every "
-        "table and figure and enters no mean; missing are the seeds that one ρ lacks and another one has.</p>"
+        "table and figure and enters no mean. One that exploded completed, but "
+        f"{EXPLODED_MEANING}: it is counted beside n, means contain it, and its method is never called the best or not "
+        "distinguishable from it. Missing are the seeds that one ρ lacks and another one has.</p>"
     )
 
 

@@ -6,14 +6,13 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.experiment import elapsed_seconds, ends_of_runs, training_seconds
 from hybridsam.report.fragments import tidy
-from hybridsam.report.numbers import duration
-from hybridsam.report.table_one import as_markdown
+from hybridsam.report.numbers import column, duration, in_columns
+from hybridsam.report.table_one import MARKS, as_markdown
 
 
 def as_page(
@@ -33,7 +32,7 @@ def as_page(
         parts += [
             f"## {task}",
             _sizes(cube),
-            tidy(diagnoses[task]).to_markdown(index=False, floatfmt=".4g"),
+            in_columns(tidy(diagnoses[task])).to_markdown(index=False, disable_numparse=True),
         ]
         parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
         parts += [_order(table[table["task"] == task])]
@@ -54,7 +53,8 @@ def _sizes(cube: xr.Dataset) -> str:
     settings = json.loads(cube.attrs["configuration"])
     ends = ends_of_runs({"runs": cube}).loc["runs"]
     return (
-        f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, {ends['diverged']} diverged), "
+        f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, of which {ends['exploded']} "
+        f"exploded, {ends['diverged']} diverged), "
         f"{cube.sizes['seed']} seeds, {duration(training_seconds([cube]))} of training on {cube.attrs['runs_device']}, "
         f"from the first start to the last end: {duration(elapsed_seconds([cube]))}; "
         f"commit {cube.attrs['runs_git_commit']}."
@@ -66,11 +66,11 @@ def _order(table: pd.DataFrame) -> str:
     """The methods of one task by their mean θ-error, for each rule, as a list in Markdown."""
     if "theta_error_mean" not in table or table["theta_error_meaning"].isna().all():
         return "The true θ is not known, so there is no θ-error."
-    lines = ["Methods from the largest mean θ-error to the smallest (†: not distinguishable from the smallest):", ""]
+    lines = ["Methods from the largest mean θ-error to the smallest (†, ‡, §: as in Table 1):", ""]
     for rule, rows in table.groupby("rule", sort=False):
         rows = rows.dropna(subset="theta_error_mean").sort_values("theta_error_mean", ascending=False)
-        marks = np.where(rows["theta_error_standing"] == "tied", " †", "")
-        means = zip(rows["method"], rows["theta_error_mean"], marks, strict=True)
-        order = " > ".join(f"{method} {mean:.3g}{mark}" for method, mean, mark in means)
+        marks = rows["theta_error_standing"].map(lambda standing: f" {MARKS[standing]}" if standing in MARKS else "")
+        means = zip(rows["method"], column(rows["theta_error_mean"]), marks, strict=True)
+        order = " > ".join(f"{method} {mean}{mark}" for method, mean, mark in means)
         lines.append(f"- {rule}: {order or 'no run was completed'}")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Table 1 of the paper, once for each selection rule: all tasks and methods in one long table, and two renderings."""
 
 import html
+import json
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,9 @@ from hybridsam.analysis.cube import METRICS, SHOWN, THETA_ERROR
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import ORIGINS, TWIN
-from hybridsam.report.numbers import plus_minus
+from hybridsam.figures.style import written_unit
+from hybridsam.report.captions import EXPLODED_MEANING
+from hybridsam.report.numbers import column, ended
 
 RULE_TITLES = {
     "validation": "ρ with the lowest validation error (the default rule)",
@@ -22,9 +25,13 @@ TABLE_NOTE = (
     "standardised targets. rho is the chosen ρ, radius of the perturbation or weight of the penalty, n the number of "
     "completed runs; diverged runs enter no mean."
 )
+THETA_ITSELF = (
+    "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: mean over the "
+    "completed runs, ± half width of its 95 % Student t interval where there are two or more."
+)
 SPREAD = "Mean ± half width of its 95 % Student t interval over the completed runs, one a seed."
 ONE_SEED = "No method has two completed runs, so there is no interval and no test: any difference may be chance."
-MARKS = {"tied": "†", "untested": "‡"}
+MARKS = {"tied": "†", "untested": "‡", "exploded": "§"}
 LOWEST = "Bold: the lowest mean of each task."
 TESTED = (
     "Bold: the lowest mean of each task and, marked †, every other that is not distinguishable from it "
@@ -32,7 +39,12 @@ TESTED = (
     "be clear although the intervals overlap; with few seeds, what is not distinguishable need not be equal."
 )
 UNTESTED = "‡: not compared with it, for want of two seeds that both methods completed with finite errors."
-INFINITE = "∞: the prediction of test data ran away in a completed run."
+EXPLODED_MARK = (
+    "§: {number} completed runs in these tables exploded, which n counts in brackets: {meaning}. Means contain them, "
+    "and the median stands beside. One such run makes any mean large and any difference seem chance, so these methods "
+    "are not compared: they are neither bold nor †."
+)
+INFINITE = "∞: the prediction of test data was not finite in a completed run."
 
 
 def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -58,25 +70,44 @@ def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
     rows = table[table["rule"] == rule]
     twin = rows["data"] == TWIN
     tasks = rows["task"].where(~twin, f"{TWIN}: " + rows["task"])
-    columns = {METRICS[name]: rows.apply(_cell, axis=1, name=name, bold=bold) for name in SHOWN}
-    columns |= {"rho": rows["rho"].map(canonical), "n": rows.apply(_runs, axis=1)}
+    columns = {METRICS[name]: _cells(rows, name, bold) for name in SHOWN}
+    if (unknown := ~_is_known(rows)).any():
+        errors = columns.pop(METRICS["theta_error"]).mask(unknown, _theta_itself(rows[unknown]))
+        columns = {"θ-error" if not unknown.all() else "θ": errors} | columns
+    columns |= {"rho": rows["rho"].map(canonical)}
+    columns["n"] = pd.Series([ended(row.n, row.diverged, row.exploded) for row in rows.itertuples()], rows.index)
     return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
 
 
-def _cell(row: pd.Series, name: str, bold: str) -> str:
-    """The mean of one metric with its interval, marked by its standing."""
-    text = plus_minus(row.get(f"{name}_mean", np.nan), row.get(f"{name}_interval", np.nan))
-    standing = row.get(f"{name}_standing")
-    text = bold.format(text) if standing in ("best", "tied") else text
-    return f"{text} {MARKS[standing]}" if standing in MARKS else text
+def _cells(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
+    """The means of one metric with their intervals, marked by their standing; the median too where runs exploded."""
+    values = rows.reindex(columns=[f"{name}_{of}" for of in ("mean", "interval", "median", "standing")])
+    means, medians = column(values.iloc[:, 0], values.iloc[:, 1]), column(values.iloc[:, 2])
+    cells = []
+    for mean, median, standing, exploded in zip(means, medians, values.iloc[:, 3], rows["exploded"], strict=True):
+        text = f"{mean} (median {median})" if exploded else mean
+        text = bold.format(text) if standing in ("best", "tied") else text
+        cells.append(f"{text} {MARKS[standing]}" if standing in MARKS else text)
+    return pd.Series(cells, rows.index)
 
 
-def _runs(row: pd.Series) -> str:
-    """``3``, ``2 (1 diverged)`` or ``none completed: 3 diverged``."""
-    gone = f"{row['diverged']} diverged" * bool(row["diverged"])
-    if not row["n"]:
-        return "none completed" + f": {gone}" * bool(gone)
-    return f"{row['n']}" + f" ({gone})" * bool(gone)
+def _is_known(rows: pd.DataFrame) -> pd.Series:
+    """Of which rows the true theta is known."""
+    return rows.reindex(columns=["theta_error_meaning"])["theta_error_meaning"].notna()
+
+
+def _theta_itself(rows: pd.DataFrame) -> pd.Series:
+    """``k = 1.80 ± 0.02 N m⁻¹``, a line a parameter; the numbers of a task's parameter are written in one way."""
+    found = [pd.DataFrame(json.loads(text)).assign(row=row) for row, text in rows["theta"].items()]
+    theta = (
+        pd.concat(found, ignore_index=True).merge(rows["task"], left_on="row", right_index=True).astype({"mean": float})
+    )
+    theta["text"] = "–"
+    for (name, _), values in theta.groupby(["parameter", "task"], sort=False):
+        written = column(values["mean"], values["interval"])
+        unit = html.escape(written_unit(values["unit"].iloc[0]))
+        theta.loc[values.index, "text"] = [f"{html.escape(name)} = {text} {unit}".rstrip() for text in written]
+    return theta.groupby("row")["text"].agg("<br>".join).where(rows["n"] > 0, "–")
 
 
 def notes(table: pd.DataFrame) -> list[str]:
@@ -87,14 +118,15 @@ def notes(table: pd.DataFrame) -> list[str]:
     if "best" in standings:
         lines.append(TESTED if standings & {"tied", "worse"} else LOWEST)
         lines[-1] += f" {UNTESTED}" * ("untested" in standings)
+    if exploded := table.drop_duplicates(["task", "method", "rho"])["exploded"].sum():
+        lines.append(EXPLODED_MARK.format(number=exploded, meaning=EXPLODED_MEANING))
     if np.isinf(means.to_numpy()).any():
         lines.append(INFINITE)
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
-    known = table["theta_error_meaning"].notna() if "theta_error_meaning" in table else pd.Series(False, table.index)
-    if unknown := sorted(set(table["task"]) - set(table["task"][known])):
-        lines.append(f"No θ-error of {', '.join(unknown)}: the true θ is not known.")
+    if unknown := table["task"][~_is_known(table)].unique().tolist():
+        lines.append(THETA_ITSELF.format(tasks=", ".join(unknown)))
     twins = table.loc[table["data"] == TWIN, "task"].unique()
     if len(twins):
         lines.append(f"{TWIN}: the data of {', '.join(twins)} stand in for measurements.")

@@ -22,9 +22,10 @@ from hybridsam.core.records import TWIN
 from hybridsam.core.scales import in_words
 from hybridsam.figures.style import with_unit
 from hybridsam.report import captions
+from hybridsam.report.captions import EXPLODED_MEANING
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
-from hybridsam.report.numbers import plus_minus
+from hybridsam.report.numbers import column
 
 NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
 
@@ -170,9 +171,9 @@ def _at_bounds(table: pd.DataFrame) -> str:
 def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
     """Theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
     rows: dict[str, dict] = {}
-    for row in theta_estimates(cube, selection, rule).itertuples():
-        about = {"rho": canonical(row.rho), "n": row.n, "diverged": row.diverged}
-        rows.setdefault(row.method, about)[with_unit(row.parameter, row.unit)] = plus_minus(row.mean, row.interval)
+    for row in _written(theta_estimates(cube, selection, rule), "parameter").itertuples():
+        about = {"rho": canonical(row.rho), "n": row.n, "diverged": row.diverged, "exploded": row.exploded}
+        rows.setdefault(row.method, about)[with_unit(row.parameter, row.unit)] = row.text
     return pd.DataFrame(rows).T
 
 
@@ -187,9 +188,17 @@ def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
 def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
     """All errors of theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
     rows: dict[str, dict] = {}
-    for row in theta_errors(cube, selection, rule).itertuples():
-        rows.setdefault(row.method, {})[with_unit(row.meaning, row.unit)] = plus_minus(row.mean, row.interval)
+    for row in _written(theta_errors(cube, selection, rule), "metric").itertuples():
+        rows.setdefault(row.method, {})[with_unit(row.meaning, row.unit)] = row.text
     return pd.DataFrame(rows).T
+
+
+def _written(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """With a column text, mean ± interval; those of each ``by`` stand in one column of a page, written in one way."""
+    table = table.assign(text="")
+    for _, rows in table.groupby(by):
+        table.loc[rows.index, "text"] = column(rows["mean"], rows["interval"])
+    return table
 
 
 # Runs
@@ -201,32 +210,37 @@ def paired(selection: pd.DataFrame) -> pd.DataFrame:
     Empty where no method has such a seed.
     """
     table = differences(selection)
-    written = table[["rho", "n_paired"]].assign(rho=table["rho"].map(canonical))
+    written = table[["rho", "n_paired", "exploded"]].assign(rho=table["rho"].map(canonical))
     for name in [name for name in SHOWN if name in table]:
-        pairs = zip(table[name], table[f"{name}_sd"], strict=True)
-        written[f"{METRICS[name]} − {BASELINE}"] = ["+" * (mean > 0) + plus_minus(mean, sd) for mean, sd in pairs]
+        written[f"{METRICS[name]} − {BASELINE}"] = column(table[name], table[f"{name}_sd"], sign="+")
     return written
 
 
 def runs(cube: xr.Dataset) -> str:
-    """Every run: the ones that diverged at once, all of them to unfold, as HTML."""
+    """Every run: the ones that diverged and exploded at once, all of them to unfold, as HTML."""
     table = runs_table(cube)
-    diverged = table[table["status"] == "diverged"]
-    of_method_and_rho = diverged.groupby(["method", "rho"], observed=True)["seed"]
-    seeds = of_method_and_rho.agg(seeds=lambda seed: ", ".join(map(str, seed))).reset_index()
-    if "reason" in cube and len(seeds):
-        firsts = zip(seeds["method"], seeds["rho"], of_method_and_rho.first(), strict=True)
-        seeds["the first of them"] = [
-            cube["reason"].sel(training_method=method, rho=rho, seed=seed).item() for method, rho, seed in firsts
-        ]
+    parts = []
+    for name, which in {"diverged": table["status"] == "diverged", "exploded": table["exploded"]}.items():
+        meaning = f" ({EXPLODED_MEANING})" * (name == "exploded")
+        parts.append(f"<p>{which.sum()} of {len(table)} runs {name}{meaning}{':' if which.any() else '.'}</p>")
+        parts += [shown(_seeds(table[which], cube), index=False)] if which.any() else []
+    table["rho"] = table["rho"].map(canonical)
     units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}
     units["validation_error"] = cube["y_error"].attrs.get("units", "1")
+    table["exploded"] = table["exploded"].map({True: "yes", False: ""})
     everything = shown(table.rename(columns={name: with_unit(name, units[name]) for name in units}), index=False)
-    return (
-        f"<p>{len(diverged)} of {len(table)} runs diverged{':' if len(diverged) else '.'}</p>"
-        + (shown(seeds, index=False) if len(diverged) else "")
-        + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
-    )
+    return "".join(parts) + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
+
+
+def _seeds(runs: pd.DataFrame, cube: xr.Dataset) -> pd.DataFrame:
+    """Which seeds of each method and rho these runs are, and why the first of them diverged, if that is known."""
+    of_rho = runs.groupby(["method", "rho"], observed=True, sort=False)["seed"]
+    table = of_rho.agg(seeds=lambda seed: ", ".join(map(str, seed))).reset_index()
+    if "reason" in cube:
+        firsts = zip(table["method"], table["rho"], of_rho.first(), strict=True)
+        reasons = [cube["reason"].sel(training_method=m, rho=rho, seed=seed).item() for m, rho, seed in firsts]
+        table = table.assign(**{"the first of them": reasons} if any(reasons) else {})
+    return table.assign(rho=table["rho"].map(canonical))
 
 
 def figure(folder: Path, name: str) -> str:
