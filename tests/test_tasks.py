@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from helpers import small
 
 from hybridsam.core import modules, records, settings
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import fingerprint
+from hybridsam.models.samples import Samples
 from hybridsam.training.block import train_task
+from hybridsam.training.describe import squared_units
 
 METHODS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
 UNITS = {  # task -> unit of the target, unit of its mean squared error
@@ -212,3 +215,14 @@ def test_a_run_whose_error_is_not_finite_has_diverged_however_short_it_was(datas
     broken["reading"][0, 0] = np.nan
     block, _ = train_task(small.settings_of("light_sensors"), broken, Block("erm", 0.0, (0, 1)), "cpu")
     assert block["status"].values.ravel().tolist() == ["diverged", "diverged"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "squared"),
+    [("rad", "rad2"), ("1", "1"), ("rad s-1", "(rad s-1)2"), ("m2", "(m2)2"), ("s-1", "(s-1)2"), ("m0.5", "(m0.5)2")],
+)
+def test_the_unit_of_a_squared_error_is_the_square_of_a_unit(unit, squared):
+    target = xr.DataArray(
+        np.zeros((1, 1)), dims=("sample", "component"), coords={"component_units": ("component", [unit])}
+    )
+    assert squared_units(xr.Dataset({"y": target}), "y", Samples({}, torch.zeros(1, 1, 1))) == squared

@@ -169,4 +169,4 @@ def squared_units(dataset: xr.Dataset, target: str, data: Samples) -> str:
     units = dict.fromkeys(
         variable["component_units"].values.tolist() if several else [variable.attrs.get("units", "1")]
     )
-    return ", ".join(f"({unit})2" if " " in unit else f"{unit}2" if unit != "1" else "1" for unit in units)
+    return ", ".join("1" if unit == "1" else f"{unit}2" if unit.isalpha() else f"({unit})2" for unit in units)
