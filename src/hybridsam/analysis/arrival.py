@@ -10,9 +10,10 @@ from hybridsam.core.methods import BASELINE
 
 HARDLY = 0.05  # of its size: a theta that moved less has hardly left its start
 STILL = 0.1  # of its way so far: a theta that as much training would move on by more has not arrived ...
+NOTICED = 0.01  # ... if that is more than this part of its size
 COLUMNS = ["method", "rho", "parameter", "unit", "n", "not_arrived", "hardly_left"]
 COLUMNS += ["start", "theta", "moved", "moved_late", "drift", "size"]
-NOTICED = 0.01  # ... if that is more than this part of its size
+AGAIN = "as much training again would add what is named, at the pace of its last tenth"
 
 
 def arrivals(runs: xr.Dataset) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def remarks(arrivals: pd.DataFrame) -> list[str]:
         left = [_of_runs(row, row.hardly_left, _hardly(row)) for row in rows.itertuples() if row.hardly_left]
         late = [_of_runs(row, row.not_arrived, _still(row)) for row in rows.itertuples() if row.not_arrived]
         lines += [f"theta.{parameter} has hardly left its start: {'; '.join(left)}"] * bool(left)
-        lines += [f"theta.{parameter} has not arrived: {'; '.join(late)}"] * bool(late)
+        lines += [f"theta.{parameter} has not arrived, and {AGAIN}: {'; '.join(late)}"] * bool(late)
     return lines
 
 
@@ -68,11 +69,8 @@ def _hardly(row: Any) -> str:
 
 
 def _still(row: Any) -> str:
-    change = _quantity(row.drift, row.unit, 2)
-    return (
-        f"{_quantity(row.theta, row.unit, 4)}; as much training again would add {change} at the pace of its last tenth"
-    )
+    return f"{_quantity(row.theta, row.unit, 4)}, {_quantity(row.drift, row.unit, 2, '+')}"
 
 
-def _quantity(value: float, unit: str, digits: int) -> str:
-    return f"{value:.{digits}g}" + f" {unit}" * (unit != "1")
+def _quantity(value: float, unit: str, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}g}" + f" {unit}" * (unit != "1")
