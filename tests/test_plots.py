@@ -363,7 +363,9 @@ def test_large_tables_stay_small_files(tmp_path):
     )
     values = np.random.default_rng(0).standard_normal((len(index), len(steps))).cumsum(1)
     table = (
-        pd.DataFrame(values, index, steps).reset_index().assign(rho=0.1, n=20, diverged=0, rule="validation", unit="m")
+        pd.DataFrame(values, index, steps)
+        .reset_index()
+        .assign(rho=0.1, n=20, diverged=0, exploded=0, rule="validation", unit="m")
     )
     table = table.assign(true=0.0, status="completed", statistic="run", data="simulated")
     figure = registry.FIGURES["theta_training"][1](table, "Many")

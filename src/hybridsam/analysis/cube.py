@@ -28,6 +28,9 @@ PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in 
 MISSING = {"status": "missing", "reason": "", "file": ""}  # what stands where no run is; NaN for everything else
 
 EXPLODED = 10  # times its validation loss before training: a run whose error on unseen data is larger has exploded
+EXPLODED_MEANING = (
+    f"the error on validation or test data is not finite, or over {EXPLODED} times the validation loss before training"
+)
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 

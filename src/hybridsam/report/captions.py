@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hybridsam.analysis.cube import EXPLODED
+from hybridsam.analysis.cube import EXPLODED_MEANING
 from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
@@ -15,9 +15,6 @@ from hybridsam.figures.style import MANY
 from hybridsam.figures.tradeoff import nothing_to_compare
 from hybridsam.report.numbers import span
 
-EXPLODED_MEANING = (
-    f"the error on validation or test data is not finite, or over {EXPLODED} times the validation loss before training"
-)
 EXPLODED_NOTE = f"Exploded: completed, but {EXPLODED_MEANING}; such a run is in every mean where it is finite."
 RESIDUALS = "Residuals, data − full model ({data})"
 CAPTIONS = {

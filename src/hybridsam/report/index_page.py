@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import THETA_ERROR
+from hybridsam.analysis.cube import EXPLODED_MEANING, THETA_ERROR
 from hybridsam.analysis.experiment import (
     ENDS,
     changed_settings,
@@ -36,7 +36,6 @@ from hybridsam.core.records import TWIN
 from hybridsam.figures.style import save
 from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import captions
-from hybridsam.report.captions import EXPLODED_MEANING
 from hybridsam.report.fragments import embedded, identifiability, rule_of_figures
 from hybridsam.report.numbers import duration, plus_minus
 

@@ -7,12 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from hybridsam.analysis.cube import METRICS, SHOWN, THETA_ERROR
+from hybridsam.analysis.cube import EXPLODED_MEANING, METRICS, SHOWN, THETA_ERROR
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import written_unit
-from hybridsam.report.captions import EXPLODED_MEANING
 from hybridsam.report.numbers import column, ended
 
 RULE_TITLES = {

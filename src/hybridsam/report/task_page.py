@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.arrival import arrivals, remarks
-from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
+from hybridsam.analysis.cube import EXPLODED_MEANING, METRICS, SHOWN, metrics_of, runs_table
 from hybridsam.analysis.estimates import differences, theta_errors, theta_estimates
 from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
 from hybridsam.analysis.results import task_title
@@ -22,7 +22,6 @@ from hybridsam.core.records import TWIN
 from hybridsam.core.scales import in_words
 from hybridsam.figures.style import with_unit
 from hybridsam.report import captions
-from hybridsam.report.captions import EXPLODED_MEANING
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
 from hybridsam.report.numbers import column
