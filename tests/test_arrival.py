@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import hybridsam
-from hybridsam.analysis.arrival import arrivals, remarks
+from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.models.parameters import Parameter
 from hybridsam.training.loop import initial_state
 from hybridsam.training.movement import movement
@@ -94,10 +94,11 @@ def test_the_same_runs_in_three_units_of_theta_agree(in_three_units):
 
 
 def test_what_is_said_of_them_is_the_same_but_for_the_unit(in_three_units):
-    tables = {unit: arrivals(runs) for unit, runs in in_three_units.items()}
+    tables = {unit: ways(runs) for unit, runs in in_three_units.items()}
     for unit, table in tables.items():
-        counts = ["n", "not_arrived", "hardly_left"]
-        assert table[counts].equals(tables[1.0][counts])
+        found = ["method", "rho", "seed", "not_arrived", "hardly_left", "feeble"]
+        assert table[found].equals(tables[1.0][found])
+        np.testing.assert_allclose(table["influence"], tables[1.0]["influence"], rtol=1e-6)
         np.testing.assert_allclose(table["size"], 60 * unit)
         np.testing.assert_allclose(table["moved"] / unit, tables[1.0]["moved"], rtol=1e-6)
 
@@ -123,21 +124,38 @@ def test_a_theta_that_is_still_on_its_way_is_named_with_what_is_left(caplog):
 
 def test_nothing_is_said_of_a_theta_that_arrived():
     runs = trained(*cooling(1.0), iterations=800, methods={"freg": [10.0]})  # the network does next to nothing
-    table = arrivals(runs)
-    assert len(table) == 1 and remarks(table) == []
+    table = ways(runs)
+    assert len(table) == 2 and remarks(table) == []
     assert float(abs(runs["theta"] - 1.02 * 120).max()) < 2
 
 
 def test_diverged_and_missing_runs_say_nothing():
     runs = trained(*cooling(1.0))
     runs["status"][0, 0, 0] = "diverged"
-    assert arrivals(runs)["n"].tolist() == [1, 2]
+    assert len(ways(runs)) == 3
     runs["status"][:] = "diverged"
-    assert len(arrivals(runs)) == 0 and remarks(arrivals(runs)) == []
+    assert len(ways(runs)) == 0 and remarks(ways(runs)) == []
 
 
 @pytest.mark.parametrize(("moved", "expected"), [(2.99, 1), (3.01, 0), (-2.99, 1), (-60.0, 0)])
 def test_hardly_is_less_than_a_twentieth_of_the_size(in_three_units, moved, expected):
     runs = in_three_units[1.0].isel(seed=[0], training_method=[0], rho=[0]).copy(deep=True)
     runs["theta_moved"][:] = moved
-    assert arrivals(runs)["hardly_left"].tolist() == [expected]
+    assert ways(runs)["hardly_left"].tolist() == [bool(expected)]
+
+
+def test_what_is_said_is_of_the_runs_of_which_it_is_said(in_three_units):
+    """And not of those beside them, which moved."""
+    runs = in_three_units[1.0].isel(training_method=[0], rho=[0]).copy(deep=True)
+    runs["theta_moved"][0, 0, :, 0], runs["theta"][0, 0, :, 0], runs["theta_drift"][:] = [1, 60], [61, 120], 0
+    assert remarks(ways(runs)) == ["theta.U has hardly left its start: erm in 1 of 2 runs (61 W K-1 from 60 W K-1)"]
+
+
+@pytest.mark.parametrize(("start", "is_felt"), [(60.0, True), (6e-6, False)])
+def test_a_theta_that_starts_so_small_that_its_steps_change_nothing_is_not_called_arrived(caplog, start, is_felt):
+    """It may double, and is seven orders of magnitude from where it has to be."""
+    with caplog.at_level(logging.WARNING):
+        runs = trained(*cooling(1.0, start=start), seeds=1)
+    lines = [line for line in caplog.messages if line.startswith("theta.U changes nothing in steps of the size")]
+    assert len(lines) == (not is_felt) and (runs["theta_influence"].sel(training_method="erm", rho=0) > 1e-3) == is_felt
+    assert is_felt or "changes predictions by " in lines[0]

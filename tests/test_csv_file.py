@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.refusals import refused
 from helpers.tables import LAW, ONE_SERIES, SITES, changed, hares, law, sites
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,11 +27,7 @@ def read(folder, content, dialect=None, name="hare.csv"):
 
 
 def refusal(folder, *file):
-    with pytest.raises(UserError) as caught:
-        read(folder, *file)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.removeprefix(f"{folder / 'hare.csv'}: ")
+    return refused(read, folder, *file).removeprefix(f"{folder / 'hare.csv'}: ")
 
 
 def rows(text, change):

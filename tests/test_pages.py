@@ -148,6 +148,8 @@ def test_a_theta_that_did_not_arrive_is_named_on_the_page(experiment):
     text = shown_by(NOTEBOOK, experiment("normal"), task="oscillator", experiment="made_up").get_text()
     assert "theta.k has not arrived, and as much training again would add what is named, " in text
     assert "theta.mass has hardly left its start: erm in 3 of 3 runs (" in text
+    assert "theta.mass changes nothing in steps of the size in which it is trained; " in text
+    assert "1e-07 of the spread of the data" in text
     assert "Every θ left its start" not in text
 
 

@@ -106,9 +106,9 @@ def test_training_sees_the_same_whatever_the_unit_of_theta(transform, unit):
     [
         ({"start": 50.0}, 50),
         ({"start": -3.0}, 3),
-        ({"start": 290.0, "lower": 273.0}, 17),
+        ({"start": 290.0, "lower": 273.0, "transform": "softplus"}, 17),
         ({"start": 290.0, "upper": 310.0, "transform": "softplus"}, 20),
-        ({"start": 0.0, "lower": -2.0, "upper": 6.0}, 8),
+        ({"start": 0.0, "lower": -2.0, "upper": 6.0, "transform": "sigmoid"}, 8),
         ({"start": 0.3, "lower": 0.0, "upper": 1.0, "transform": "sigmoid"}, 1),
         ({"start": 50.0, "scale": 7.0}, 50),
     ],
@@ -151,6 +151,8 @@ def test_table_keeps_order_names_and_units():
     ("name", "key", "value"),
     [
         ("none", "transform", "exp"),
+        ("none", "lower", -1.0),
+        ("none", "upper", 2.0),
         ("none", "scale", 0.0),
         ("none", "scale", -1.0),
         ("none", "scale", float("inf")),

@@ -90,6 +90,8 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
             "theta_moved": ((*RUN, "parameter"), theta[..., -1] - theta[..., 0]),
             "theta_moved_late": ((*RUN, "parameter"), 0.02 * theta[..., -1]),
             "theta_drift": ((*RUN, "parameter"), 0.2 * theta[..., -1]),
+            "theta_step": ((*RUN, "parameter"), np.ones((*shape, 2))),
+            "theta_influence": ((*RUN, "parameter"), np.broadcast_to([0.5, 1e-7], (*shape, 2))),
             "train_loss": ((*RUN, "step"), loss, units),
             "validation_loss": ((*RUN, "step"), 1.3 * loss, units),
             "learning_rate": ("step", 0.01 / (1 + STEPS)),

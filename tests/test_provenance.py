@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from helpers.library import MODULES, all_imports
 from helpers.project import TASKS, assert_refused, names, rules, trainings
+from helpers.refusals import refused
 
 import hybridsam
 from hybridsam.core import modules, provenance
@@ -49,14 +50,6 @@ def seen_from_here(file):
 def of_user(*names):
     """Those of the closure that are the user's own."""
     return {file for file in files(*names) if (Path.cwd() / file).exists()}
-
-
-def refused(action, *arguments):
-    """The one line that a UserError says."""
-    with pytest.raises(UserError) as error:
-        action(*arguments)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def sources_of(module):

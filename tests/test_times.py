@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.refusals import refused
 from helpers.tables import changed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridsam.core.errors import UserError
 from hybridsam.data.table import dataset_of, read_dataset
 from hybridsam.data.times import Times
 
@@ -32,10 +32,7 @@ def found(times, **time):
 
 
 def refusal(times, **time):
-    with pytest.raises(UserError) as caught:
-        found(times, **time)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refused(found, times, **time)
 
 
 EQUAL = {  # times, the step, how exactly it comes out

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from hybridsam.analysis.arrival import arrivals, remarks
+from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
@@ -106,7 +106,7 @@ def fit(
             trained.append(_with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
     runs = combine(trained, trained[0], dataset)
-    for remark in remarks(arrivals(runs)):
+    for remark in remarks(ways(runs)):
         logger.warning(remark)
     return runs
 

@@ -1,5 +1,6 @@
-"""Whether theta arrived: how far training moved it in all and at its end, and what must be said of that."""
+"""Whether theta arrived: how far training moved it, whether it could, and what must be said of that."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,66 +12,78 @@ from hybridsam.core.methods import BASELINE
 HARDLY = 0.05  # of its size: a theta that moved less has hardly left its start
 STILL = 0.1  # of its way so far: a theta that as much training would move on by more has not arrived ...
 NOTICED = 0.01  # ... if that is more than this part of its size
-COLUMNS = ["method", "rho", "parameter", "unit", "n", "not_arrived", "hardly_left"]
-COLUMNS += ["start", "theta", "moved", "moved_late", "drift", "size"]
-AGAIN = "as much training again would add what is named, at the pace of its last tenth"
+FEEBLE = 1e-4  # of the spread of the targets: a step of theta that changes predictions by less is too small to be felt
+OF_THETA = {  # columns of :func:`ways` -> variables of run files
+    "theta": "theta",
+    "moved": "theta_moved",
+    "moved_late": "theta_moved_late",
+    "drift": "theta_drift",
+    "step": "theta_step",
+    "influence": "theta_influence",
+}
 
 
-def arrivals(runs: xr.Dataset) -> pd.DataFrame:
-    """One row for each method, rho and parameter of which runs completed.
+def ways(runs: xr.Dataset) -> pd.DataFrame:
+    """One row for each completed run and parameter: its way from the start, and what is to be said of it.
 
-    runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, parameter, unit, n (completed runs),
-    not_arrived and hardly_left (how many of them), and medians over them, in natural units: start, theta, moved,
-    moved_late, drift, and size. No rows for files of older versions, which do not say how far theta moved.
+    runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, seed, parameter, unit, size, those of
+    ``OF_THETA``, start, and whether theta has hardly_left its start, is not_arrived, or is feeble: takes steps that
+    change nothing. No rows for files of older versions, which do not say how far theta moved.
     """
-    if "theta_moved" not in runs:
-        return pd.DataFrame(columns=COLUMNS)
-    rows = []
-    for method in runs["training_method"].values.tolist():
-        for rho in runs["rho"].values.tolist():
-            block = runs.sel(training_method=method, rho=rho)
-            completed = block.isel(seed=np.flatnonzero(block["status"] == "completed"))
-            if completed.sizes["seed"]:
-                rows += [{"method": method, "rho": rho} | row for row in _of_parameters(completed)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    if not set(OF_THETA.values()) <= set(runs.variables):
+        return pd.DataFrame(columns=["method", "rho", "parameter"])
+    chosen = runs[list(OF_THETA.values())].rename({variable: name for name, variable in OF_THETA.items()})
+    chosen = chosen.drop_vars("parameter_units", errors="ignore").reset_coords(drop=True)
+    about = {"unit": runs["parameter_units"], "size": runs["parameter_size"], "status": runs["status"]}
+    chosen = chosen.assign({name: values.reset_coords(drop=True) for name, values in about.items()})
+    table = chosen.to_dataframe().reset_index().rename(columns={"training_method": "method"})
+    table = table[table["status"] == "completed"].drop(columns="status")
+    moved, drift, size = table["moved"].abs(), table["drift"].abs(), table["size"]
+    return table.assign(
+        start=table["theta"] - table["moved"],
+        hardly_left=moved < HARDLY * size,
+        not_arrived=(drift > STILL * moved) & (drift > NOTICED * size),
+        feeble=table["influence"] < FEEBLE,
+    )
 
 
-def _of_parameters(completed: xr.Dataset) -> list[dict]:
-    """Rows of the runs of one method and rho."""
-    theta, size = completed["theta"], completed["parameter_size"]
-    moved, late, drift = (completed[f"theta_{name}"] for name in ("moved", "moved_late", "drift"))
-    hardly = (abs(moved) < HARDLY * size).sum("seed")
-    still = ((abs(drift) > STILL * abs(moved)) & (abs(drift) > NOTICED * size)).sum("seed")
-    medians = {"theta": theta, "start": theta - moved, "moved": moved, "moved_late": late, "drift": drift}
-    table = pd.DataFrame({name: values.median("seed").values for name, values in medians.items()})
-    about = {"parameter": theta["parameter"].values, "unit": completed["parameter_units"].values}
-    counts = {"n": completed.sizes["seed"], "not_arrived": still.values, "hardly_left": hardly.values}
-    return table.assign(size=size.values, **about, **counts).to_dict("records")
-
-
-def remarks(arrivals: pd.DataFrame) -> list[str]:
-    """What a reader has to know: a line for each parameter that has not arrived, and for each that hardly moved."""
+def remarks(ways: pd.DataFrame) -> list[str]:
+    """What a reader has to know: of each parameter a line for each of ``FINDINGS`` that some run has."""
     lines = []
-    for parameter, rows in arrivals.groupby("parameter", sort=False):
-        left = [_of_runs(row, row.hardly_left, _hardly(row)) for row in rows.itertuples() if row.hardly_left]
-        late = [_of_runs(row, row.not_arrived, _still(row)) for row in rows.itertuples() if row.not_arrived]
-        lines += [f"theta.{parameter} has hardly left its start: {'; '.join(left)}"] * bool(left)
-        lines += [f"theta.{parameter} has not arrived, and {AGAIN}: {'; '.join(late)}"] * bool(late)
+    for parameter, rows in ways.groupby("parameter", sort=False):
+        for column, (what, words) in FINDINGS.items():
+            groups = rows.groupby(["method", "rho"], sort=False, observed=True)
+            each = [_of_runs(key, own, own[own[column]], words) for key, own in groups if own[column].any()]
+            lines += [f"theta.{parameter} {what}: {'; '.join(each)}"] * bool(each)
     return lines
 
 
-def _of_runs(row: Any, number: int, what: str) -> str:
-    rho = f" at rho = {row.rho:g}" * (row.method != BASELINE)
-    return f"{row.method}{rho} in {number} of {row.n} runs ({what})"
-
-
-def _hardly(row: Any) -> str:
-    return f"{_quantity(row.theta, row.unit, 6)} from {_quantity(row.start, row.unit, 6)}"
-
-
-def _still(row: Any) -> str:
-    return f"{_quantity(row.theta, row.unit, 4)}, {_quantity(row.drift, row.unit, 2, '+')}"
+def _of_runs(key: Any, rows: pd.DataFrame, found: pd.DataFrame, words: Callable[[pd.Series, str], str]) -> str:
+    """How many runs of a method and rho, and in words the medians over them."""
+    method, rho = key
+    medians = found.select_dtypes(np.number).median()
+    which = f"{method}{f' at rho = {rho:g}' * (method != BASELINE)} in {len(found)} of {len(rows)} runs"
+    return f"{which} ({words(medians, found['unit'].iloc[0])})"
 
 
 def _quantity(value: float, unit: str, digits: int, sign: str = "") -> str:
     return f"{value:{sign}.{digits}g}" + f" {unit}" * (unit != "1")
+
+
+FINDINGS: dict[str, tuple[str, Callable[[pd.Series, str], str]]] = {
+    "hardly_left": (
+        "has hardly left its start",
+        lambda of, unit: f"{_quantity(of['theta'], unit, 6)} from {_quantity(of['start'], unit, 6)}",
+    ),
+    "not_arrived": (
+        "has not arrived, and as much training again would add what is named, at the pace of its last tenth",
+        lambda of, unit: f"{_quantity(of['theta'], unit, 4)}, {_quantity(of['drift'], unit, 2, '+')}",
+    ),
+    "feeble": (
+        "changes nothing in steps of the size in which it is trained; state a larger scale, or start nearer",
+        lambda of, unit: (
+            f"{_quantity(of['theta'], unit, 4)}; {_quantity(of['step'], unit, 2, '+')} changes predictions by "
+            f"{of['influence']:.1g} of the spread of the data"
+        ),
+    ),
+}

@@ -35,7 +35,7 @@ def collect(
     output: Path,
 ) -> None:
     from hybridsam.analysis import collect as from_files
-    from hybridsam.analysis.arrival import arrivals, remarks
+    from hybridsam.analysis.arrival import remarks, ways
     from hybridsam.analysis.cube import diverged_in_words
     from hybridsam.core import records
     from hybridsam.core.blocks import blocks_of, parse_seeds
@@ -48,7 +48,7 @@ def collect(
         paths = sorted(runs.glob("*/rho=*/seeds=*.nc"))
     cube = from_files.collect(load(settings), records.read(dataset, "dataset"), paths, output.parent, threads)
     records.write(cube, output, "cube", f"{cube.attrs['task_title']}: all runs")
-    for remark in remarks(arrivals(cube)):
+    for remark in remarks(ways(cube)):
         logger.warning(remark)
     if said := diverged_in_words(cube):
         print(f"{cube.attrs['task_title']}: {said}")  # on the terminal: the runs go on, so that nobody need look

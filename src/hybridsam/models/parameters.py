@@ -33,7 +33,7 @@ class Parameter:
         ``sigmoid``: theta = lower + (upper - lower) sigmoid(raw); ``log``: theta = start exp(raw), which keeps the sign
         of the start.
     lower, upper : float, optional
-        Bounds in natural units; softplus needs one of them, sigmoid both, log takes none.
+        Bounds in natural units; softplus needs one of them, sigmoid both, the others take none.
     scale : float, optional
         How large a change of theta counts as one in training, in natural units, of ``none`` and ``softplus``; left out,
         it is the parameter's own :attr:`size`, so that nothing depends on the unit of theta.
@@ -84,6 +84,9 @@ class Parameter:
             raise UserError(f"{where}.upper: {says} has one bound; theta stays between two by sigmoid")
         if self.transform == "log" and finite:
             raise UserError(f"{where}.{finite[0]}: {says} takes no bounds; theta keeps the sign of its start")
+        if self.transform == "none" and finite:
+            advice = "sigmoid keeps two bounds, softplus one"
+            raise UserError(f"{where}.{finite[0]}: {says} keeps no bounds, and theta would pass them; {advice}")
         if self.transform == "log" and self.start == 0:
             raise UserError(f"{where}.start: {says} keeps the sign of its start, which must not be 0")
 

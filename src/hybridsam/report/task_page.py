@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.arrival import arrivals, remarks
+from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import EXPLODED_MEANING, METRICS, SHOWN, metrics_of, runs_table
 from hybridsam.analysis.estimates import differences, theta_errors, theta_estimates
 from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
@@ -179,7 +179,7 @@ def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFr
 def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
     """What has to be said of the way of theta at the rho that a rule selected: whether it arrived, as HTML."""
     chosen = selection.loc[selection["rule"] == rule, ["method", "rho"]]
-    rows = arrivals(cube).merge(chosen, on=["method", "rho"])
+    rows = ways(cube).merge(chosen, on=["method", "rho"])
     said = "".join(f"<li>{html.escape(line)}.</li>" for line in remarks(rows))
     return f"<ul>{said}</ul>" if said else "<p>Every θ left its start and arrived.</p>" * bool(len(rows))
 

@@ -19,13 +19,15 @@ from hybridsam.training.checkpoint import State
 from hybridsam.training.divergence import reason
 from hybridsam.training.loop import Training, constrained
 from hybridsam.training.loss import Loss, mean_squared_error
-from hybridsam.training.movement import MOVEMENT, movement
+from hybridsam.training.movement import INFLUENCE, MOVEMENT, influence, movement
 
 LOSSES = {
     "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
     "validation_loss": "mean squared error on the validation data",
 }
 SIZE = "size of theta, seen from its start and bounds; unit in parameter_units"
+OF_THETA = {name: (about, "see parameter_units") for name, about in (MOVEMENT | INFLUENCE).items()}
+OF_THETA["theta_influence"] = (INFLUENCE["theta_influence"], "1")
 GRADIENTS = {
     "grad_norm_theta": "norm of the applied gradient of theta (unconstrained)",
     "grad_norm_phi": "norm of the applied gradient of phi",
@@ -75,10 +77,10 @@ def _final(
     errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
     lost = ~errors[0].isfinite()  # however short the training was
     diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
-    moved = movement(state, training, theta)
+    moved = movement(state, training, theta) | influence(loss.model, state, next(data["train"].chunks(EXAMPLES)))
     return {
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
-        **{n: _variable(moved[n], ["parameter"], MOVEMENT[n], "see parameter_units") for n in MOVEMENT},
+        **{name: _variable(moved[name], ["parameter"], about, unit) for name, (about, unit) in OF_THETA.items()},
         "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
         "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
         "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),

@@ -1,9 +1,12 @@
-"""How far theta moved in training, in all and at its end, by which it is seen whether it arrived."""
+"""How far theta moved in training, in all and at its end, and whether its steps change anything."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
 from hybridsam.training.loop import Training
 
@@ -13,6 +16,28 @@ MOVEMENT = {
     "theta_moved_late": "change of theta in the last tenth of training, by the sum of learning rates",
     "theta_drift": "change of theta that as much training again would bring at the pace of the last tenth",
 }
+INFLUENCE = {
+    "theta_step": "change of theta for a step of one of unconstrained theta, from the final iterate",
+    "theta_influence": "root mean square change of some predictions by that step, over the spread of their targets",
+}
+
+
+@torch.no_grad()
+def influence(model: HybridModel, state: State, data: Samples) -> dict[str, Tensor]:
+    """What ``INFLUENCE`` names, (member, parameter) each, on these samples: whether training can feel theta at all."""
+    n, running = len(model.parameters), RunningStatistics(state.running)
+    raw, phi = state.w[:, :n], state.w[:, n:]
+    theta, spread = model.parameters.constrain(raw), data.targets.std()
+    before = model.predict(theta, phi, data, running)
+    steps, changes = [], []
+    for i in range(n):
+        step = torch.zeros_like(raw)
+        step[:, i] = 1
+        stepped = model.parameters.constrain(raw + step)
+        change = model.predict(stepped, phi, data, running) - before
+        steps.append((stepped - theta)[:, i])
+        changes.append(change.square().flatten(1).mean(1).sqrt() / spread)
+    return dict(zip(INFLUENCE, (torch.stack(steps, 1), torch.stack(changes, 1)), strict=True))
 
 
 def movement(state: State, training: Training, theta: Tensor) -> dict[str, Tensor]:
