@@ -154,7 +154,13 @@ def test_a_bar_shows_how_far_it_is(model, dataset, capsys):
         ({"iteration": 5}, "training.iteration: unknown key; allowed are iterations"),
         ({"methods": {"adam": [0.1]}}, "'adam' is not one of"),
         ({"methods": {"sam": [-1]}}, "rho: -1"),
-        ({"methods": {}}, "methods: empty"),
+        ({"methods": {}}, "methods: {} has no rho; allowed is a mapping such as {'erm': [0], 'sam': [0.05]}"),
+        ({"methods": ["erm"]}, "methods: ['erm'] is not a mapping such as"),
+        ({"methods": {"sam": 0.1}}, "methods: {'sam': 0.1} is not a mapping such as"),
+        ({"methods": {"erm": [0.5]}}, "rho: 0.5 is not allowed for erm"),
+        ({"seeds": "3"}, "seeds: '3' is not how many, or a list of numbers"),
+        ({"seeds": 1.5}, "seeds: 1.5 is not how many, or a list of numbers"),
+        ({"learning_rate": float("inf")}, "training.learning_rate: inf is not larger than zero and finite"),
         ({"seeds": [1, 1]}, "must be different numbers"),
         ({"device": "abacus"}, "device: 'abacus' is not one of auto, cpu"),
     ],
@@ -173,9 +179,49 @@ def test_what_cannot_be_predicted_is_said(model, dataset, runs, run_file, tmp_pa
     alone.write_bytes(run_file.read_bytes())
     with pytest.raises(UserError, match=r"run.safetensors: no such file; the trained weights"):
         hybridsam.load_runs(alone)
-    wind = small.build("wind_tunnel")
+    for times in ([0], [0, 2, 1], "ab", [[0, 1]]):
+        with pytest.raises(UserError, match=r"^times: .* not (two or more numbers that increase|numbers)$"):
+            hybridsam.predict(model, runs, dataset, times=times)
+    wind, data = small.build("wind_tunnel"), small.dataset_of("wind_tunnel", tmp_path)
+    of_wind = hybridsam.fit(wind, data, {"erm": [0]}, seeds=1, device="cpu", progress=False, iterations=1)
     with pytest.raises(UserError, match="times: only a model of time series"):
-        hybridsam.predict(wind, runs, small.dataset_of("wind_tunnel", tmp_path), times=[0, 1])
+        hybridsam.predict(wind, of_wind, data, times=[0, 1])
+
+
+def test_runs_of_another_model_or_of_other_data_predict_nothing(model, dataset, runs, settings):
+    with pytest.raises(UserError, match=r"^runs: HybridODE is no xarray Dataset"):
+        hybridsam.predict(runs, model, dataset)
+    wider = modules.load(settings["module"]).build(settings["model"] | {"hidden": [9]})
+    with pytest.raises(UserError, match=r"^model: its network has \d+ parameters; that of the runs has \d+$"):
+        hybridsam.predict(wider, runs, dataset)
+    with pytest.raises(UserError, match=r"^model: theta is r; the runs have omega$"):
+        hybridsam.predict(small.build("wind_tunnel"), runs, dataset.rename(state="pressure"))
+    degrees = dataset.assign_coords(component_units=("component", ["degree", "rad s-1"]))
+    with pytest.raises(UserError, match=r"^dataset: state angle is in 'degree'; the runs were trained with 'rad'$"):
+        hybridsam.predict(model, runs, degrees)
+    with pytest.raises(
+        UserError, match=r"^dataset: state has angular velocity, angle; the runs were trained with angle, angular"
+    ):
+        hybridsam.predict(model, runs, dataset.isel(component=[1, 0]))
+    minutes = dataset.assign_coords(time=dataset["time"].assign_attrs(units="min"))
+    with pytest.raises(UserError, match=r"^dataset: time is in 'min'; the runs were trained with 's'$"):
+        hybridsam.predict(model, runs, minutes)
+
+
+def test_other_words_for_the_same_units_predict_the_same(model, dataset, runs):
+    words = dataset.assign_coords(component_units=("component", ["radian", "rad/s"]))
+    words = words.assign_coords(time=dataset["time"].assign_attrs(units="seconds"))
+    found, expected = (hybridsam.predict(model, runs, data)["prediction"].values for data in (words, dataset))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_run_that_diverged_has_no_theta_no_error_and_no_prediction(model, dataset):
+    how = {"seeds": 2, "device": "cpu", "progress": False, "iterations": 12, "learning_rate": 1e4, "diverged_after": 1}
+    runs = hybridsam.fit(model, dataset, {"erm": [0]}, **how)
+    assert set(runs["status"].values.ravel()) == {"diverged"}
+    assert np.isfinite(runs["theta_history"].isel(step=0)).all()
+    assert runs[["theta", "y_error", "theta_error"]].isnull().all().to_array().all()
+    assert hybridsam.predict(model, runs, dataset).isnull().all().to_array().all()
 
 
 def test_help_names_what_there_is_and_importing_costs_little():

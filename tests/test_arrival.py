@@ -10,6 +10,7 @@ import torch
 import hybridsam
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.models.parameters import Parameter
+from hybridsam.models.solver import Solver
 from hybridsam.training.loop import initial_state
 from hybridsam.training.movement import movement
 
@@ -159,3 +160,45 @@ def test_a_theta_that_starts_so_small_that_its_steps_change_nothing_is_not_calle
     lines = [line for line in caplog.messages if line.startswith("theta.U changes nothing in steps of the size")]
     assert len(lines) == (not is_felt) and (runs["theta_influence"].sel(training_method="erm", rho=0) > 1e-3) == is_felt
     assert is_felt or "changes predictions by " in lines[0]
+
+
+@pytest.mark.parametrize("bounds", [{"upper": 100.0}, {"lower": 40.0, "upper": 100.0}, {}])
+def test_a_theta_that_its_bound_holds_is_named_with_the_bound(caplog, bounds):
+    """The data would have it at 122."""
+    transform = {0: "none", 1: "softplus", 2: "sigmoid"}[len(bounds)]
+    with caplog.at_level(logging.WARNING):
+        trained(*cooling(1.0, transform=transform, **bounds), seeds=1, iterations=2000, methods={"freg": [10.0]})
+    lines = [line for line in caplog.messages if "pressed against its bound" in line]
+    assert len(lines) == bool(bounds)
+    assert not bounds or re.search(r"freg at rho = 10 in 1 of 1 runs \(99\.[0-9]+ W K-1, bound 100 W K-1\)$", lines[0])
+
+
+@pytest.mark.parametrize(
+    ("solver", "is_coarse"),
+    [
+        (Solver(step=0.25), False),
+        (Solver(step=2.0), True),
+        (Solver(step=50.0), True),  # one step from time to time, as before
+        (Solver("dopri5"), False),
+    ],
+)
+def test_steps_so_long_that_theta_makes_up_for_their_errors_are_named(caplog, solver, is_coarse):
+    def oscillation(t, x):
+        return np.array([x[1], -x[0]])
+
+    def science(theta, x):
+        q, p = x.unbind(-1)
+        return torch.stack([p, -theta["k"] * q], -1)
+
+    sizes = {"train": 4, "validation": 2, "test": 2, "steps": 4, "dt": 2.0, "subsample": 1, "noise": 0.0, "seed": 0}
+    quantities = {"q": "m", "p": "m s-1"}
+    dataset = hybridsam.simulate_ode(oscillation, np.array([[1, 2], [1, 2]]), quantities, sizes, truth={"k": 1.0})
+    theta = hybridsam.Parameters([Parameter("k", "s-2", 0.9)])
+    with caplog.at_level(logging.WARNING):
+        model = hybridsam.HybridODE(science, theta, hybridsam.MLP((2, 8, 2)), solver)
+        runs = trained(model, dataset, seeds=1, methods={"freg": [1.0]}, iterations=300)
+    lines = [line for line in caplog.messages if line.startswith("the solver takes too long steps")]
+    assert len(lines) == is_coarse and (abs(float(runs["theta"].item()) - 1) > 0.02) == is_coarse
+    assert not is_coarse or re.search(
+        r"freg at rho = 1 in 1 of 1 runs \(half as long, they change predictions by 0\.", lines[0]
+    )

@@ -2,8 +2,10 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,16 @@ from hybridsam.analysis.cube import combine
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
+from hybridsam.core.methods import get_method
 from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
 from hybridsam.core.scales import STANDARD
 from hybridsam.core.settings import Settings, typed
+from hybridsam.data.units import check_same
+from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.samples import Samples
 from hybridsam.training.block import train_block
 from hybridsam.training.loop import State, Training
 
@@ -87,10 +93,8 @@ def fit(
         In one line, for a model, data or settings that make no sense.
     """
     how = typed(Training, TRAINING | training, "training")
-    numbers = range(seeds) if isinstance(seeds, int) else seeds
-    study = [Block(method, rho, tuple(numbers)) for method, rhos in methods.items() for rho in rhos]
-    if not study:
-        raise UserError("methods: empty; allowed is a mapping such as {'erm': [0], 'sam': [0.05]}")
+    check_parts(model, dataset)
+    study = _study(methods, seeds)
     made_by = {"git_commit": git_commit(), "versions": json.dumps(versions())}
     made_by |= {"configuration": json.dumps(asdict(how)), "configuration_hash": ""}
     trained = []
@@ -109,6 +113,19 @@ def fit(
     for remark in remarks(ways(runs)):
         logger.warning(remark)
     return runs
+
+
+def _study(methods: Mapping[str, Sequence[float]], seeds: int | Sequence[int]) -> list[Block]:
+    """All blocks; raises UserError for methods and seeds that make none."""
+    if not isinstance(methods, Mapping) or not all(isinstance(rhos, Iterable) for rhos in methods.values()):
+        raise UserError(f"methods: {methods!r} is not a mapping such as {{'erm': [0], 'sam': [0.05]}}")
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable | int):
+        raise UserError(f"seeds: {seeds!r} is not how many, or a list of numbers")
+    numbers = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    study = [Block(get_method(method).name, rho, numbers) for method, rhos in methods.items() for rho in rhos]
+    if not study:
+        raise UserError(f"methods: {methods!r} has no rho; allowed is a mapping such as {{'erm': [0], 'sam': [0.05]}}")
+    return study
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -174,21 +191,23 @@ def predict(
     -------
     xarray.Dataset
         ``prediction``, of the whole model, and ``prediction_science``, of the science alone, on the axes of the runs,
-        then ``sample`` and those of the target, in its units; NaN for runs that are missing.
+        then ``sample`` and those of the target, in its units; NaN for runs that are missing or diverged.
 
     Raises
     ------
     UserError
-        For runs without their networks, a split without samples, and times of a model that has none.
+        For runs without their networks, or of another model, a dataset in other units than that of training, a split
+        without samples, times that do not increase, and times of a model that has none.
     """
     dtype = dtype_of(runs)
+    _check_are_of(runs, model, dataset)
     dataset = dataset.assign({name: runs[name].variable for name in STANDARD if name in runs})  # those of training
     data = model.data(dataset, split, dtype, "cpu")
     if times is not None:
-        if not data.times:
-            raise UserError("times: only a model of time series has them")
-        data = replace(data, times=tuple(map(float, times)))
+        data = replace(data, times=_checked_times(times, data))
     stacked = runs.expand_dims([name for name in RUN if name not in runs.dims])[["theta", "phi", "running"]]
+    if "status" in runs:
+        stacked["theta"] = stacked["theta"].where(runs["status"] == "completed")
     of_runs = [stacked.sizes[name] for name in RUN]
     theta, phi, running = (
         torch.as_tensor(stacked[name].transpose(*RUN, ...).values).flatten(0, 2).to(dtype) for name in stacked
@@ -215,8 +234,32 @@ def predict(
     return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
 
 
+def _check_are_of(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> None:
+    """Raise UserError unless runs are of such a model, and the dataset has the variables and units of their data."""
+    check_parts(model, dataset)
+    if (theirs := runs["parameter"].values.tolist()) != model.parameters.names:
+        raise UserError(f"model: theta is {', '.join(model.parameters.names)}; the runs have {', '.join(theirs)}")
+    if (weights := runs.sizes["weight"]) != len(model.network):
+        raise UserError(f"model: its network has {len(model.network)} parameters; that of the runs has {weights}")
+    check_same(json.loads(runs.attrs.get("units_of_data", "{}")), dataset)
+
+
+def _checked_times(times: Sequence[float], data: Samples) -> tuple[float, ...]:
+    if not data.times:
+        raise UserError("times: only a model of time series has them")
+    try:
+        found = tuple(map(float, times))
+    except (TypeError, ValueError):
+        raise UserError(f"times: {times!r} are not numbers") from None
+    if len(found) < 2 or not all(start < end for start, end in pairwise(found)):
+        raise UserError(f"times: {reprlib.repr(list(found))} are not two or more numbers that increase")
+    return found
+
+
 def dtype_of(runs: xr.Dataset) -> torch.dtype:
     """The type of numbers in which runs were trained; raises UserError for those of old, or without their networks."""
+    if not isinstance(runs, xr.Dataset):
+        raise UserError(f"runs: {type(runs).__name__} is no xarray Dataset; allowed are results of hybridsam.fit")
     if "method" in runs.coords:
         raise UserError("runs: the axis method is called training_method now: runs.rename(method='training_method')")
     if "phi" not in runs:

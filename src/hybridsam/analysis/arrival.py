@@ -1,4 +1,4 @@
-"""Whether theta arrived: how far training moved it, whether it could, and what must be said of that."""
+"""Whether theta arrived: how far training moved it, whether it could, what held it, and what must be said of that."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +13,8 @@ HARDLY = 0.05  # of its size: a theta that moved less has hardly left its start
 STILL = 0.1  # of its way so far: a theta that as much training would move on by more has not arrived ...
 NOTICED = 0.01  # ... if that is more than this part of its size
 FEEBLE = 1e-4  # of the spread of the targets: a step of theta that changes predictions by less is too small to be felt
+AT_BOUND = 0.01  # of its size: a theta that is closer to a bound is pressed against it
+COARSE = 1e-3  # of the spread of the targets: a solver whose steps, halved, change predictions by more is too coarse
 OF_THETA = {  # columns of :func:`ways` -> variables of run files
     "theta": "theta",
     "moved": "theta_moved",
@@ -27,35 +29,53 @@ def ways(runs: xr.Dataset) -> pd.DataFrame:
     """One row for each completed run and parameter: its way from the start, and what is to be said of it.
 
     runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, seed, parameter, unit, size, those of
-    ``OF_THETA``, start, and whether theta has hardly_left its start, is not_arrived, or is feeble: takes steps that
-    change nothing. No rows for files of older versions, which do not say how far theta moved.
+    ``OF_THETA``, start, the bound that is nearer, solver_error, and whether theta has hardly_left its start, is
+    not_arrived, is feeble: takes steps that change nothing, or at_bound, and whether the solver is coarse. No rows for
+    files of older versions, which do not say how far theta moved.
     """
     if not set(OF_THETA.values()) <= set(runs.variables):
         return pd.DataFrame(columns=["method", "rho", "parameter"])
     chosen = runs[list(OF_THETA.values())].rename({variable: name for name, variable in OF_THETA.items()})
     chosen = chosen.drop_vars("parameter_units", errors="ignore").reset_coords(drop=True)
     about = {"unit": runs["parameter_units"], "size": runs["parameter_size"], "status": runs["status"]}
+    about |= {bound: runs[f"parameter_{bound}"] for bound in ("lower", "upper")}
+    about["solver_error"] = runs.get("solver_error", xr.zeros_like(runs["y_error"].isel(split=0, drop=True)))
     chosen = chosen.assign({name: values.reset_coords(drop=True) for name, values in about.items()})
     table = chosen.to_dataframe().reset_index().rename(columns={"training_method": "method"})
     table = table[table["status"] == "completed"].drop(columns="status")
     moved, drift, size = table["moved"].abs(), table["drift"].abs(), table["size"]
+    below, above = table["theta"] - table["lower"], table["upper"] - table["theta"]
     return table.assign(
         start=table["theta"] - table["moved"],
+        bound=table["lower"].where(below < above, table["upper"]),
         hardly_left=moved < HARDLY * size,
         not_arrived=(drift > STILL * moved) & (drift > NOTICED * size),
         feeble=table["influence"] < FEEBLE,
+        at_bound=np.minimum(below, above) < AT_BOUND * size,
+        coarse=table["solver_error"] > COARSE,
     )
 
 
 def remarks(ways: pd.DataFrame) -> list[str]:
-    """What a reader has to know: of each parameter a line for each of ``FINDINGS`` that some run has."""
+    """What a reader has to know: of each parameter a line for each of ``FINDINGS`` that some run has, and of steps."""
     lines = []
     for parameter, rows in ways.groupby("parameter", sort=False):
         for column, (what, words) in FINDINGS.items():
-            groups = rows.groupby(["method", "rho"], sort=False, observed=True)
-            each = [_of_runs(key, own, own[own[column]], words) for key, own in groups if own[column].any()]
-            lines += [f"theta.{parameter} {what}: {'; '.join(each)}"] * bool(each)
+            if said := _where(rows, column, words):
+                lines.append(f"theta.{parameter} {what}: {said}")
+    if len(ways) and (said := _where(ways[ways["parameter"] == ways["parameter"].iloc[0]], "coarse", _of_steps)):
+        lines.append(f"the solver takes too long steps, whose errors theta and the network make up for: {said}")
     return lines
+
+
+def _where(rows: pd.DataFrame, column: str, words: Callable[[pd.Series, str], str]) -> str:
+    """In which runs, one a row, a column is true, and what is to be said of them; empty if in none."""
+    groups = rows.groupby(["method", "rho"], sort=False, observed=True)
+    return "; ".join(_of_runs(key, own, own[own[column]], words) for key, own in groups if own[column].any())
+
+
+def _of_steps(of: pd.Series, unit: str) -> str:
+    return f"half as long, they change predictions by {of['solver_error']:.1g} of the spread of the data"
 
 
 def _of_runs(key: Any, rows: pd.DataFrame, found: pd.DataFrame, words: Callable[[pd.Series, str], str]) -> str:
@@ -85,5 +105,9 @@ FINDINGS: dict[str, tuple[str, Callable[[pd.Series, str], str]]] = {
             f"{_quantity(of['theta'], unit, 4)}; {_quantity(of['step'], unit, 2, '+')} changes predictions by "
             f"{of['influence']:.1g} of the spread of the data"
         ),
+    ),
+    "at_bound": (
+        "is pressed against its bound, where the data would have it go further, or the bound is wrong",
+        lambda of, unit: f"{_quantity(of['theta'], unit, 4)}, bound {_quantity(of['bound'], unit, 4)}",
     ),
 }

@@ -22,6 +22,7 @@ METRICS = {  # errors of a run -> what tables and figures call them
 }
 SHOWN = ("theta_error", "y_error")  # the metrics that tables and figures show, and by which methods are compared
 PASSED_ON = ("constants", "attribution", "licence")  # attributes from the dataset to the cube
+OF_ALL = ("synthetic", "source", "configuration", "units_of_data")  # attributes that all blocks have in common
 MADE_BY = ("git_commit", "device", "versions")  # attributes of run files of which the cube lists every value
 PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in UTC -> the one that the cube has
 
@@ -31,6 +32,8 @@ EXPLODED = 10  # times its validation loss before training: a run whose error on
 EXPLODED_MEANING = (
     f"the error on validation or test data is not finite, or over {EXPLODED} times the validation loss before training"
 )
+
+FINAL = ("theta", "y_error")  # NaN of a run that diverged: where it stopped is no result
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
@@ -75,7 +78,7 @@ def combine(
         "rho": sorted({part.rho for part in parts}),
         "seed": sorted({seed for part in parts for seed in part.seeds}),
     }
-    shared = ["parameter", "parameter_units", "parameter_size", "split", "step"]
+    shared = ["parameter", "parameter_units", "parameter_size", "parameter_lower", "parameter_upper", "split", "step"]
     if "target_scale" in like:
         shared += ["component", "component_units", *STANDARD]
     cube = xr.Dataset(
@@ -84,7 +87,7 @@ def combine(
             for name, variable in per_run.items()
         },
         coords=axes | {name: like[name].variable for name in shared if name in like.variables},
-        attrs={name: like.attrs[name] for name in ("synthetic", "source", "configuration")}
+        attrs={name: like.attrs[name] for name in OF_ALL if name in like.attrs}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
         | _made_by(parts),
     )
@@ -93,6 +96,8 @@ def combine(
     cube["learning_rate"] = like["learning_rate"]
     samples = [int((dataset["split"] == split).sum()) for split in cube["split"].values]
     cube["samples"] = ("split", samples, {"long_name": "number of samples", "units": "1"})
+    for name in FINAL:
+        cube[name] = cube[name].where(cube["status"] == "completed")
     return add_errors(cube, dataset, theta_metrics)
 
 

@@ -126,6 +126,45 @@ def converted(values: Mapping[str, np.ndarray], changes: Changes, where: str) ->
     return found
 
 
+def units_of(dataset: xr.Dataset, names: Iterable[str]) -> dict[str, Any]:
+    """Name -> unit of a variable, or of one of several components, component -> unit, in their order."""
+    found: dict[str, Any] = {}
+    for name in names:
+        variable = dataset[name]
+        if "component_units" in variable.coords:
+            found[name] = dict(
+                zip(variable["component"].values.tolist(), variable["component_units"].values.tolist(), strict=True)
+            )
+        else:
+            found[name] = str(variable.attrs.get("units", "1"))
+    return found
+
+
+def check_same(trained: Mapping[str, Any], dataset: xr.Dataset) -> None:
+    """Raise UserError unless the variables of a dataset have the units, and components, of :func:`units_of`."""
+    for name, wanted in trained.items():
+        if name not in dataset.variables:
+            raise UserError(f"dataset: no variable {name}, with which the runs were trained")
+        given = units_of(dataset, [name])[name]
+        if isinstance(given, str) or isinstance(wanted, str):
+            given, wanted = {"": given}, {"": wanted}
+        if list(given) != list(wanted):
+            raise UserError(f"dataset: {name} has {', '.join(given)}; the runs were trained with {', '.join(wanted)}")
+        for component, unit in given.items():
+            if not _are_same(unit, wanted[component]):
+                what = " ".join(filter(None, (name, component)))
+                raise UserError(f"dataset: {what} is in {unit!r}; the runs were trained with {wanted[component]!r}")
+
+
+def _are_same(one: str, other: str) -> bool:
+    """Whether two texts stand for one unit; where pint does not know both, they have to be equal."""
+    if one == other:
+        return True
+    if (given := known(one)) is None or (wanted := known(other)) is None:
+        return False
+    return (change := Conversion(given, wanted)).is_possible and change.changes_nothing
+
+
 def _plain(text: str) -> str:
     """A unit without the date from which times are counted, and degrees in one word."""
     return DEGREES.sub(r"deg\1", text.split(" since ")[0].strip())

@@ -58,6 +58,11 @@ class HybridModel:
     target: str
     science: Callable[..., Tensor]
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables of a dataset that :meth:`data` reads, as far as they are known."""
+        return (self.target,)
+
     def initial(self, generator: torch.Generator) -> Tensor:
         """phi of one member at the start of training.
 
@@ -144,6 +149,20 @@ class HybridModel:
         Tensor of shape (member,)
         """
         raise NotImplementedError
+
+    def finer(self, data: Samples) -> "HybridModel | None":
+        """The same model with a finer solver, to see whether its steps are short enough.
+
+        Parameters
+        ----------
+        data : Samples
+
+        Returns
+        -------
+        HybridModel or None
+            None for a model without a solver.
+        """
+        return None
 
     def science_trial(self, data: Samples, members: int) -> ScienceTrial | None:
         """How f can be tried alone, before training.

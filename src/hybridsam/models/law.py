@@ -54,6 +54,11 @@ class HybridLaw(HybridModel):
         self.network_inputs = network_inputs
         self.standardise = standardise
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The target and the inputs."""
+        return (self.target, *self.inputs)
+
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Samples:
         """Inputs and, as targets, the variable ``target`` in standard units."""
         chosen = in_split(dataset, split)

@@ -1,6 +1,7 @@
 """A vector field that is known in part: a science and a network, rolled out together."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 import xarray as xr
@@ -61,6 +62,11 @@ class HybridODE(HybridModel):
         self.network = network
         self.solver = solver
         self.network_scale = float(network_scale) if isinstance(network_scale, int) else network_scale
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The state and its times."""
+        return (self.target, "time")
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """phi of one member, (n,), with a small last layer unless the scale of the network is stated."""
@@ -174,6 +180,12 @@ class HybridODE(HybridModel):
         states = self.seen(data.inputs["states"], data).flatten(1, 2)
         states = states.expand(len(phi), *states.shape[1:])
         return self.network(self.network.unflatten(phi), states).square().sum(-1).flatten(1).mean(1)
+
+    def finer(self, data: Samples) -> "HybridODE":
+        """The same model with steps half as long."""
+        model = copy(self)
+        model.solver = self.solver.finer(data.times)
+        return model
 
     def science_trial(self, data: Samples, members: int) -> ScienceTrial | None:
         """f on the initial states."""

@@ -1,16 +1,17 @@
 """Rollouts of a vector field: the classical Runge-Kutta method at fixed steps, others through torchdiffeq."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
+from statistics import median
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import typed
+from hybridsam.core.settings import check_number, typed
 
 VectorField = Callable[[float, Tensor], Tensor]
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
@@ -59,6 +60,7 @@ class Solver:
         if self.segment < 0:
             raise UserError(f"solver.segment: {self.segment!r} is not a number of steps, or 0")
         for key in ("step", "rtol", "atol"):
+            check_number(getattr(self, key), f"solver.{key}")
             if not getattr(self, key) > 0:
                 raise UserError(f"solver.{key}: {getattr(self, key)!r} is not a positive number")
 
@@ -85,6 +87,22 @@ class Solver:
     def adaptive(self) -> bool:
         """Whether the method chooses its steps itself."""
         return self.method in ADAPTIVE
+
+    def finer(self, times: Sequence[float]) -> "Solver":
+        """A solver to compare with: steps half as long, or tolerances of a tenth.
+
+        Parameters
+        ----------
+        times : sequence of float
+            Of the rollouts to compare.
+
+        Returns
+        -------
+        Solver
+        """
+        if self.adaptive:
+            return replace(self, rtol=self.rtol / 10, atol=self.atol / 10)
+        return replace(self, step=min(self.step, median(end - start for start, end in pairwise(times))) / 2)
 
     def rollout(self, field: VectorField, initial: Tensor, times: Sequence[float]) -> Tensor:
         """States at every time after the first.

@@ -9,6 +9,7 @@ What q and p mean is for the encoder to choose, up to a sign: |omega| is identif
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 
 import numpy as np
 import torch
@@ -99,6 +100,12 @@ class EncodedODE(HybridModel):
         layers = self.network.unflatten(phi)
         latent = self._encode(self.latent, self._part("latent", layers), data)
         return self._decode(layers, self._states(theta, layers, data), latent, running)
+
+    def finer(self, data: Samples) -> "EncodedODE":
+        """The same model with steps half as long."""
+        model = copy(self)
+        model.hidden = self.hidden.finer(data)
+        return model
 
     def penalty(self, theta: Tensor, phi: Tensor, data: Samples, prediction: Tensor) -> Tensor:
         """Mean square difference to the science alone, seen through the affine map (Takeishi & Kalousis 2023)."""

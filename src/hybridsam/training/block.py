@@ -20,7 +20,7 @@ from hybridsam.core.provenance import code_hash, fingerprint
 from hybridsam.core.scales import in_words
 from hybridsam.core.settings import digest, typed
 from hybridsam.data.splits import SPLITS
-from hybridsam.models.check import check, check_target
+from hybridsam.models.check import check, check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.training.compiled import faster_loss
 from hybridsam.training.describe import describe
@@ -68,7 +68,7 @@ def train_block(
     method = get_method(block.method)
     device = chosen_device(device)
     dtype = getattr(torch, training.dtype)
-    check_target(model, dataset)
+    check_parts(model, dataset)
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
     check(model, dataset, data["train"])
     if (offered := os.environ.get("CUDA_VISIBLE_DEVICES")) and not torch.cuda.is_available():
@@ -90,7 +90,7 @@ def train_block(
     for why in dict.fromkeys(filter(None, runs["reason"].values.ravel())):
         seeds = [seed for seed, own in zip(block.seeds, runs["reason"].values.ravel(), strict=True) if own == why]
         logger.warning(f"{block}, seeds {seeds}: diverged: {why}")
-    runs.attrs = {
+    runs.attrs |= {
         "source": "hybridsam",
         "synthetic": dataset.attrs.get("synthetic", "unknown"),
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",

@@ -1,5 +1,6 @@
 """A trained block as a Dataset: the final iterate, its errors, histories, and predictions of a few test samples."""
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,20 +13,27 @@ from hybridsam.core.methods import get_method
 from hybridsam.core.records import EXAMPLES, RUN
 from hybridsam.core.scales import about
 from hybridsam.data.splits import SPLITS
+from hybridsam.data.units import units_of
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.parameters import Parameters
 from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
 from hybridsam.training.divergence import reason
 from hybridsam.training.loop import Training, constrained
 from hybridsam.training.loss import Loss, mean_squared_error
 from hybridsam.training.movement import INFLUENCE, MOVEMENT, influence, movement
+from hybridsam.training.steps import SOLVER_ERROR, solver_error
 
 LOSSES = {
     "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
     "validation_loss": "mean squared error on the validation data",
 }
-SIZE = "size of theta, seen from its start and bounds; unit in parameter_units"
+ABOUT_PARAMETERS = {  # attributes of a Parameter -> what they are
+    "size": "size of theta, seen from its start and bounds; unit in parameter_units",
+    "lower": "bound that theta stays above; unit in parameter_units",
+    "upper": "bound that theta stays below; unit in parameter_units",
+}
 OF_THETA = {name: (about, "see parameter_units") for name, about in (MOVEMENT | INFLUENCE).items()}
 OF_THETA["theta_influence"] = (INFLUENCE["theta_influence"], "1")
 GRADIENTS = {
@@ -50,7 +58,7 @@ def describe(
             "seed": list(block.seeds),
             "parameter": model.parameters.names,
             "parameter_units": ("parameter", model.parameters.units),
-            "parameter_size": ("parameter", [row.size for row in model.parameters.rows], {"long_name": SIZE}),
+            **_of_parameters(model.parameters),
             "split": list(SPLITS),
         }
     )
@@ -59,7 +67,16 @@ def describe(
     runs = runs.assign(_final(loss, state, training, data, errors_in))
     runs = runs.assign(reason=_reasons(runs, model, state, training, data["train"], dataset, block))
     runs = runs.assign(_histories(state, training, errors_in))
+    runs.attrs["units_of_data"] = json.dumps(units_of(dataset, model.variables))
     return _with_examples(runs, model, state, data["test"], dataset)
+
+
+def _of_parameters(parameters: Parameters) -> dict[str, tuple]:
+    """Coordinates on the axis parameter."""
+    return {
+        f"parameter_{key}": ("parameter", [getattr(row, key) for row in parameters.rows], {"long_name": about})
+        for key, about in ABOUT_PARAMETERS.items()
+    }
 
 
 def _variable(values: Tensor | np.ndarray, dims: Sequence[str], long_name: str, units: str = "1") -> tuple:
@@ -77,12 +94,15 @@ def _final(
     errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
     lost = ~errors[0].isfinite()  # however short the training was
     diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
-    moved = movement(state, training, theta) | influence(loss.model, state, next(data["train"].chunks(EXAMPLES)))
+    few = next(data["train"].chunks(EXAMPLES))
+    moved = movement(state, training, theta) | influence(loss.model, state, few)
+    by_solver = solver_error(loss.model, state, few)
     return {
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
         **{name: _variable(moved[name], ["parameter"], about, unit) for name, (about, unit) in OF_THETA.items()},
         "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
         "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
+        **({} if by_solver is None else {"solver_error": _variable(by_solver, [], SOLVER_ERROR)}),
         "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
     }
 
