@@ -1,5 +1,6 @@
 """Blocks of runs: which seeds go together, how rho is written, the path of a file and the hash of what is in it."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybridsam.core.blocks import Block, blocks_of, canonical, parse_seeds, seed_ranges
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import METHODS
+from hybridsam.core.methods import BASELINE, METHODS
 
 rhos = st.floats(0, allow_infinity=False)
 some_seeds = st.sets(st.integers(0, 60), min_size=1)
@@ -79,6 +80,17 @@ def test_seeds_that_are_none_or_not_different_are_no_block(seeds):
         Block("erm", 0.0, seeds)
 
 
+@pytest.mark.parametrize("seeds", [["3"], [1.5], [0, -1], [True]])
+def test_seeds_that_are_no_whole_numbers_from_zero_on_are_no_block(seeds):
+    with pytest.raises(UserError, match=f"seeds: {re.escape(repr(seeds[-1]))} is not a whole number from zero on"):
+        Block("erm", 0.0, seeds)
+
+
+def test_the_method_without_a_rho_takes_none():
+    with pytest.raises(UserError, match=r"rho: 0.5 is not allowed for erm, which has none; allowed is 0"):
+        Block("erm", 0.5, [0])
+
+
 def test_a_study_has_a_block_of_every_method_rho_and_range_of_seeds():
     study = blocks_of({"erm": ["0"], "sam": [0.05, "1e-1"]}, [5, 0, 1, 2], 2)
     ranges = [(0, 1), (2,), (5,)]
@@ -100,7 +112,7 @@ def test_a_block_says_what_it_is_and_where_it_lies():
 
 @given(st.sampled_from(list(METHODS)), rhos, st.integers(0, 10**6), st.integers(1, 30))
 def test_the_path_leads_back_to_the_block(method, rho, first, n):
-    block = Block(method, rho, range(first, first + n))
+    block = Block(method, rho if method != BASELINE else 0, range(first, first + n))
     for folder in (Path(), Path("/results/a task/runs"), Path("results/rho=1/seeds=0-1.nc")):
         found = Block.from_path(folder / block.path)
         assert found == block and hash(found) == hash(block)

@@ -14,7 +14,7 @@ from torch import nn
 from hybridsam.core import modules
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
-from hybridsam.models.check import check
+from hybridsam.models.check import check, check_parts
 from hybridsam.models.convolutions import ConvNet
 from hybridsam.models.law import HybridEncoder, HybridMap, HybridSum
 from hybridsam.models.networks import MLP
@@ -60,6 +60,7 @@ def look(dataset, readings):
 
     def at(model, data=None, dtype=torch.float64):
         data = data if data is not None else dataset if isinstance(model, HybridODE) else readings
+        check_parts(model, data)
         check(model, data, model.data(data, "train", dtype, "cpu"))
 
     return at
@@ -121,6 +122,12 @@ def in_double(theta, x):
         (forgotten_return, ["returns NoneType, not a tensor"]),
         (of_all_axes, ["fails on theta[name] (3, 1), state (3, 2, 2): member, sample", "RuntimeError: The size of"]),
         (three_names, ["fails on theta[name] (3, 1), state (3, 2, 2)", "not enough values to unpack"]),
+        (
+            lambda theta, x: torch.as_tensor(np.sin(x.numpy())),
+            ["test_check.py, line", "it calls NumPy or math on tensors"],
+        ),
+        (lambda theta, x: math.exp(theta["omega"]) * x, ["it calls NumPy or math on tensors; write it in PyTorch"]),
+        (lambda theta, x: np.sqrt(theta["omega"]) * x, ["it calls NumPy or math on tensors; write it in PyTorch"]),
         (lambda theta, x: theta["omga"] * x, ["asks for 'omga'", "theta has omega"]),
         (None, ["TypeError: 'NoneType' object is not callable"]),
     ],
@@ -145,6 +152,54 @@ def test_a_vector_field_that_is_none_is_refused_with_what_it_returns(look, scien
 def test_a_law_of_another_shape_than_the_targets_is_refused(look, science, words, kind):
     network = MLP((3 + 2, 8, 3)) if kind is HybridMap else None
     refused(look, law(science, network, kind), "model: the science f", *words)
+
+
+def at_rest(theta, x):
+    q, p = x.unbind(-1)
+    return torch.stack([p, -theta["omega"] * q], -1)
+
+
+@pytest.mark.parametrize(
+    ("science", "words"),
+    [
+        (lambda theta, x: at_rest({"omega": theta["omega"][0]}, x), ["mixes members", "theta['omega'] of another"]),
+        (lambda theta, x: at_rest({"omega": theta["omega"].mean()}, x), ["mixes members", "theta['omega'] of another"]),
+        (lambda theta, x: at_rest(theta, x) - x.mean(0), ["mixes members", "state of another"]),
+        (lambda theta, x: at_rest(theta, x / x.abs().max()), ["mixes members", "state of another"]),
+        (lambda theta, x: at_rest(theta, x - x.mean(1, keepdim=True)), ["mixes samples", "state of another"]),
+        (lambda theta, x: at_rest(theta, x.flip(1)), ["mixes samples", "state of another"]),
+    ],
+)
+def test_a_science_that_mixes_what_must_stay_apart_is_refused(look, science, words):
+    refused(look, field(science), "model: the science f (test_check.py, line", *words)
+
+
+@pytest.mark.parametrize(
+    "science",
+    [
+        lambda theta, x: at_rest(theta, x - x.mean(-1, keepdim=True)),
+        lambda theta, x: at_rest(theta, x) + 0 * torch.sqrt(x - x.detach()),  # an infinite slope in each
+        lambda theta, x: torch.stack(
+            [at_rest({"omega": w[None]}, each[None])[0] for w, each in zip(theta["omega"], x, strict=True)]
+        ),
+    ],
+)
+def test_a_science_that_keeps_runs_and_samples_apart_is_not_refused(look, science):
+    look(field(science))
+
+
+def test_a_law_that_takes_the_theta_of_the_first_run_for_all_or_mixes_samples_is_refused(look):
+    refused(look, law(lambda theta, u: proportional(theta, u)[:1], kind=HybridSum), "mixes members", "theta['k']")
+    centred = law(lambda theta, u: proportional(theta, u | {"t": u["t"] - u["t"].mean()}), kind=HybridSum)
+    refused(look, centred, "mixes samples", "t of another")
+
+
+def test_a_combination_of_ones_own_that_mixes_runs_is_refused(look):
+    class Mean(HybridODE):
+        def field(self, theta, x, g):
+            return self.science(theta, x) + g.mean(0, keepdim=True)
+
+    refused(look, field(kind=Mean), "model: the prediction mixes members", "of another")
 
 
 def test_the_message_names_the_line_that_fails(look):
@@ -330,6 +385,38 @@ def test_a_model_without_parameters_is_refused(look):
     refused(look, field(lambda theta, x: x, []), "theta: the model has no parameters, so there is nothing to find out")
 
 
+@pytest.mark.parametrize(
+    ("made_of", "message"),
+    [
+        (
+            {"network": nn.Linear(2, 2)},
+            "model: network: Linear is no Network; a torch.nn.Module becomes one by TorchModule",
+        ),
+        ({"network": [2, 8, 2]}, "model: network: list is no Network"),
+        ({"parameters": [OMEGA]}, "model: parameters: list is no Parameters"),
+        ({"solver": 0.1}, "model: solver: float is no Solver"),
+    ],
+)
+def test_a_model_made_of_other_things_is_refused_with_what_they_are(dataset, made_of, message):
+    parts = {"parameters": Parameters([OMEGA]), "network": MLP((2, 8, 2)), "solver": Solver()} | made_of
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        check_parts(HybridODE(pendulum.science, **parts), dataset)
+
+
+def test_what_is_no_model_and_no_dataset_is_refused_with_what_it_is(dataset):
+    with pytest.raises(UserError, match="model: Dataset is no HybridModel"):
+        check_parts(dataset, field())
+    with pytest.raises(UserError, match=r"dataset: DataFrame is no xarray Dataset; hybridsam.dataset_of makes one"):
+        check_parts(field(), dataset["state"].isel(component=0).to_dataframe())
+
+
+@pytest.mark.parametrize("sizes", ["abc", (2,), (2, 0, 2), (2, 8.0, 2), ()])
+def test_sizes_of_networks_that_are_none_are_refused(sizes):
+    for kind in (MLP, ConvNet):
+        with pytest.raises(UserError, match=r"network: .* are not two or more whole numbers larger than zero"):
+            kind(sizes)
+
+
 def test_a_network_that_does_not_match_the_law_is_refused(look):
     returns_one = "model: the network returns 1 number, "
     refused(look, law(proportional, MLP((2, 8, 1)), HybridSum), returns_one + "y has 3 components: MLP((2, ..., 3))")
@@ -441,11 +528,11 @@ def test_fit_checks_before_it_trains(dataset, tmp_path):
     assert modules.load(str(wrong)).build(settings_["model"]).parameters.names == ["omega"]
 
 
-def test_a_check_predicts_two_samples_once(dataset):
+def test_a_check_predicts_two_samples_of_three_members_once(dataset):
     model, seen = field(), []
     predict = model.predict
     model.predict = lambda theta, phi, data, running: seen.append((len(theta), len(data))) or predict(theta, phi, data)
     data = model.data(dataset, "train")
     assert isinstance(data, Samples) and len(data) > 2
     check(model, dataset, data)
-    assert seen == [(1, 2)]
+    assert seen == [(3, 2)]

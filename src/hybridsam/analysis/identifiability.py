@@ -13,7 +13,7 @@ from scipy.optimize import least_squares
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import origin
-from hybridsam.models.check import check, check_target
+from hybridsam.models.check import check, check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.law import HybridMap, HybridSum
 from hybridsam.models.ode import HybridODE
@@ -72,7 +72,7 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
 
     Raises UserError for a model that could not be trained, as hybridsam.models.check does.
     """
-    check_target(model, dataset)
+    check_parts(model, dataset)
     data = model.data(dataset, "train", torch.float64, "cpu")
     check(model, dataset, data)
     if hasattr(model, "hidden"):

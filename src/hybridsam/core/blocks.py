@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.methods import BASELINE
 from hybridsam.core.settings import digest
 
 PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\.nc$")
@@ -19,7 +21,8 @@ PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\
 class Block:
     """A block of runs: one method at one rho, from several seeds, each of which is one run.
 
-    Raises UserError for a rho that is no number from zero on, and for seeds that are none or not different.
+    Raises UserError for a rho that is no number from zero on, or not 0 for the method that has none, and for seeds that
+    are none, no whole numbers from zero on, or not different.
     """
 
     method: str
@@ -28,7 +31,12 @@ class Block:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rho", float(canonical(self.rho)))
+        if self.method == BASELINE and self.rho:
+            raise UserError(f"rho: {self.rho} is not allowed for {BASELINE}, which has none; allowed is 0")
         object.__setattr__(self, "seeds", tuple(self.seeds))
+        for seed in self.seeds:
+            if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
+                raise UserError(f"seeds: {seed!r} is not a whole number from zero on")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise UserError(f"seeds: {list(self.seeds)} must be different numbers, at least one")
 

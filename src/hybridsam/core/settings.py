@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from numbers import Real
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -206,6 +207,12 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     except (TypeError, ValueError):
         raise UserError(f"{where}: {value!r} is not of type {kind.__name__}") from None
     return value
+
+
+def check_number(value: Any, where: str) -> None:
+    """Raise UserError unless this is a number, infinite ones included."""
+    if isinstance(value, bool) or not isinstance(value, Real) or value != value:
+        raise UserError(f"{where}: {value!r} is not a number")
 
 
 def digest(settings: Any) -> str:

@@ -1,6 +1,7 @@
 """What is looked at before training, so that a mistake in a user's model is one line that says where and what to do."""
 
 import logging
+import re
 import traceback
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -14,13 +15,18 @@ from torch import Tensor
 from hybridsam.core.errors import UserError
 from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
 from hybridsam.models.law import HybridLaw
-from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.networks import Network, RunningStatistics
+from hybridsam.models.parameters import Parameters
 from hybridsam.models.samples import Samples, in_split
+from hybridsam.models.solver import Solver
 from hybridsam.models.widths import check_widths
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
 MOST = 10_000  # numbers that the science alone is tried on, to find those that are not finite
+AXES = ("members, which are runs that train at once", "samples")
 UNUSUAL = 30  # times larger or smaller than one
+PARTS = {"parameters": Parameters, "network": Network, "solver": Solver}
+NOT_TORCH = re.compile(r"numpy\(\)|Python scalars|must be real number|ufunc|ndarray")
 ADVICE = "sizes in the model section must be those of the data"
 
 logger = logging.getLogger(__name__)
@@ -29,18 +35,13 @@ logger = logging.getLogger(__name__)
 def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     """Raise UserError for a model that cannot be trained on the training samples ``data`` of a dataset.
 
-    Takes a prediction of two samples with its gradient, and an evaluation of the science alone on some more.
+    Takes a prediction of two samples by three members with its gradients, and the science alone on some more samples.
     """
-    if not isinstance(model, HybridModel):
-        raise UserError(
-            f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
-        )
-    if not len(model.parameters):
-        raise UserError("theta: the model has no parameters, so there is nothing to find out; it needs at least one")
     _check_names(model.parameters.names, dataset)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
-    theta, phi = start.clone().requires_grad_(), model.initial(torch.Generator().manual_seed(0)).to(start)[None]
+    theta = start.repeat(MEMBERS, 1).requires_grad_()
+    phi = model.initial(torch.Generator().manual_seed(0)).to(start).repeat(MEMBERS, 1).requires_grad_()
     targets = tuple(few.targets.shape[2:])
     failure: Exception | None = None
     try:
@@ -62,17 +63,32 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     if isinstance(model, HybridLaw):
         _check_sizes(model, data)
     if network := model.network_trial(few):
-        _check_network(network, phi)
+        _check_network(network, phi[:1].detach())
     if isinstance(failure, UserError):
         raise failure
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
+    _check_apart("model: the prediction", prediction, {"theta": theta, "phi": phi})
     _check_influence(model, prediction, theta, of_science)
 
 
-def check_target(model: HybridModel, dataset: xr.Dataset) -> None:
-    """Raise UserError for a dataset without what the model predicts; before its samples are asked for."""
-    if isinstance(model, HybridModel) and model.target not in dataset:
+def check_parts(model: HybridModel, dataset: xr.Dataset) -> None:
+    """Raise UserError for what is no model, and no dataset of what it predicts; before its samples are asked for."""
+    if not isinstance(model, HybridModel):
+        raise UserError(
+            f"model: {type(model).__name__} is no HybridModel; a class of one's own extends hybridsam.HybridModel"
+        )
+    for name, kind in PARTS.items():
+        if not isinstance(part := getattr(model, name, None), kind) and (part is not None or name != "solver"):
+            advice = "; a torch.nn.Module becomes one by TorchModule(lambda: …)" * isinstance(part, torch.nn.Module)
+            raise UserError(f"model: {name}: {type(part).__name__} is no {kind.__name__}{advice}")
+    if not len(model.parameters):
+        raise UserError("theta: the model has no parameters, so there is nothing to find out; it needs at least one")
+    if not isinstance(dataset, xr.Dataset):
+        raise UserError(
+            f"dataset: {type(dataset).__name__} is no xarray Dataset; hybridsam.dataset_of makes one of a table"
+        )
+    if model.target not in dataset:
         raise UserError(f"dataset: no variable {model.target}, which the model predicts")
 
 
@@ -86,7 +102,7 @@ def _check_names(names: Sequence[str], dataset: xr.Dataset) -> None:
 
 def _predict(model: HybridModel, theta: Tensor, phi: Tensor, few: Samples) -> Tensor:
     """The whole model, which must be a function of theta, phi and the data alone."""
-    running = RunningStatistics(model.network.initial_running().to(theta).unsqueeze(0))
+    running = RunningStatistics(model.network.initial_running().to(theta).repeat(len(theta), 1))
     before = _random_state(theta.device)
     prediction = model.predict(theta, phi, few, running)
     if not torch.equal(before, _random_state(theta.device)):
@@ -123,6 +139,8 @@ def _try_science(model: HybridModel, trial: ScienceTrial, theta: Theta) -> Any:
         shapes = {"theta[name]": (trial.shape[0], 1)} | {n: tuple(values.shape) for n, values in _named(trial).items()}
         axes = f"on {', '.join(f'{name} {shape}' for name, shape in shapes.items())}: member, sample, ..."
         what = f"{type(error).__name__}: {_line(error)}"
+        if NOT_TORCH.search(what):
+            what = "it calls NumPy or math on tensors; write it in PyTorch, such as torch.sqrt, or x**0.5"
         raise UserError(f"model: the science {_place(model, error)} fails {axes}; {what}") from error
 
 
@@ -130,9 +148,10 @@ def _check_science(
     model: HybridModel, trial: ScienceTrial, dataset: xr.Dataset, start: Tensor
 ) -> dict[str, Tensor | None]:
     """Try f for several members; parameter -> gradient of f for it, None where nothing leads from it to f."""
-    leaves = [values.clone().requires_grad_() for values in start.unbind(1)]
-    names = model.parameters.names
-    f = _try_science(model, trial, {n: v.expand(MEMBERS, 1) for n, v in zip(names, leaves, strict=True)})
+    theta = {name: values.repeat(MEMBERS, 1).requires_grad_() for name, values in model.parameters.named(start).items()}
+    given = {name: values.clone().requires_grad_() for name, values in _named(trial).items()}
+    trial = trial._replace(given=given["state"] if isinstance(trial.given, Tensor) else given)
+    f = _try_science(model, trial, theta)
     shape = trial.shape
     what = f"model: the science {_place(model)} returns"
     if not isinstance(f, Tensor):
@@ -146,9 +165,28 @@ def _check_science(
         constants = "constants in it must be plain numbers, or tensors of the type of what it is given"
         raise UserError(f"{what} {f.dtype}, but training.dtype is {start.dtype}; {constants}")
     if not f.requires_grad:
-        return dict.fromkeys(names)
-    gradients = torch.autograd.grad(_uneven_sum(f), leaves, allow_unused=True)
-    return dict(zip(names, gradients, strict=True))
+        return dict.fromkeys(theta)
+    leaves = {f"theta[{name!r}]": values for name, values in theta.items()} | given
+    _check_apart(f"model: the science {_place(model)}", f.expand(shape), leaves)
+    _check_apart(f"model: the science {_place(model)}", f, given, axis=1)
+    gradients = torch.autograd.grad(_uneven_sum(f), list(theta.values()), allow_unused=True)
+    return dict(zip(theta, gradients, strict=True))
+
+
+def _check_apart(what: str, made: Tensor, leaves: Mapping[str, Tensor], axis: int = 0) -> None:
+    """Refuse what mixes ``AXES[axis]``: made, (member, sample, ...), is made of leaves of such a shape."""
+    for own in (0, made.shape[axis] - 1) if made.requires_grad else ():
+        part = _uneven_sum(made.select(axis, own))
+        gradients = torch.autograd.grad(part, list(leaves.values()), retain_graph=True, allow_unused=True)
+        for name, gradient in zip(leaves, gradients, strict=True):
+            if gradient is None or gradient.shape[axis] == 1:
+                continue
+            others = torch.arange(gradient.shape[axis]) != own
+            if gradient.movedim(axis, 0)[others].nan_to_num(0).any():  # NaN is 0 times an infinite slope
+                raise UserError(
+                    f"{what} mixes {AXES[axis]}: what it makes of one depends on {name} of another; axes are member, "
+                    "sample, ...: parts of a state are x[..., i], and means and sums go over later axes only"
+                )
 
 
 @torch.no_grad()
@@ -209,7 +247,7 @@ def _check_influence(
                 f"theta.{name}: has no influence on the prediction; the science {_place(model)} must use "
                 f"theta[{name!r}], or the model section must leave the parameter out"
             )
-        if value == 0 and own == 0:
+        if value == 0 and own is not None and not own.any():
             logger.warning(f"theta.{name}: a small change of its start changes no prediction of the first samples")
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybridsam.models.networks import Layers, Network, Shapes, each_member, linear
+from hybridsam.models.networks import Layers, Network, Shapes, checked_sizes, each_member, linear
 
 
 def convolution(name: str, n_in: int, n_out: int, kernel: int = 3) -> Shapes:
@@ -29,6 +29,11 @@ class ConvNet(Network):
     channels : sequence of int
         From input to output, e.g. (2, 16, 16, 2).
 
+    Raises
+    ------
+    UserError
+        For channels that are no whole numbers larger than zero.
+
     References
     ----------
     .. [1] Y. Yin et al., Augmenting Physical Models with Deep Networks for Complex Dynamics Forecasting, ICLR 2021,
@@ -36,7 +41,7 @@ class ConvNet(Network):
     """
 
     def __init__(self, channels: Sequence[int]) -> None:
-        self.channels = tuple(channels)
+        self.channels = checked_sizes(channels)
         shapes: Shapes = {}
         for layer, (n_in, n_out) in enumerate(pairwise(self.channels)):
             shapes |= convolution(str(layer), n_in, n_out)

@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod, sqrt
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from hybridsam.core.errors import UserError
 
 Layers = dict[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
@@ -21,6 +24,14 @@ MOMENTUM = 0.1  # of running statistics, PyTorch's default
 
 def linear(name: str, n_in: int, n_out: int) -> Shapes:
     return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
+
+
+def checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """Those of a network's layers, from input to output; raises UserError unless they are two whole numbers or more."""
+    sizes = tuple(sizes)
+    if len(sizes) < 2 or not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        raise UserError(f"network: {sizes!r} are not two or more whole numbers larger than zero, from input to output")
+    return sizes
 
 
 class Network:
@@ -163,10 +174,15 @@ class MLP(Network):
     ----------
     sizes : sequence of int
         From input to output, e.g. (2, 128, 128, 2).
+
+    Raises
+    ------
+    UserError
+        For sizes that are no whole numbers larger than zero.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
-        self.sizes = tuple(sizes)
+        self.sizes = checked_sizes(sizes)
         shapes: Shapes = {}
         for layer, widths in enumerate(pairwise(self.sizes)):
             shapes |= linear(str(layer), *widths)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.settings import typed
+from hybridsam.core.settings import check_number, typed
 
 TRANSFORMS = ("none", "softplus", "sigmoid", "log")
 
@@ -41,8 +41,8 @@ class Parameter:
     Raises
     ------
     UserError
-        For an unknown transform, bounds or a scale that do not go with it, a start that is not inside the bounds, and a
-        start of 0 that leaves the size open.
+        For what is no number, an unknown transform, bounds or a scale that do not go with it, a start that is not
+        inside the bounds, and a start of 0 that leaves the size open.
     """
 
     name: str
@@ -55,6 +55,8 @@ class Parameter:
 
     def __post_init__(self) -> None:
         where = f"theta.{self.name}"
+        for key in ("start", "lower", "upper", *["scale"] * (self.scale is not None)):
+            check_number(getattr(self, key), f"{where}.{key}")
         if self.transform not in TRANSFORMS:
             raise UserError(f"{where}.transform: {self.transform!r} is not one of {', '.join(TRANSFORMS)}")
         self._check_bounds(where)
@@ -155,10 +157,20 @@ class Parameters:
     Attributes
     ----------
     names, units : list of str
+
+    Raises
+    ------
+    UserError
+        For rows that are anything else.
     """
 
     def __init__(self, rows: Sequence[Parameter]) -> None:
         self.rows = tuple(rows)
+        for row in self.rows:
+            if not isinstance(row, Parameter):
+                raise UserError(
+                    f"theta: {row!r} is no Parameter; allowed is a list such as [Parameter('k', 's-1', 0.5)]"
+                )
         self.names = [row.name for row in self.rows]
         self.units = [row.unit for row in self.rows]
 

@@ -161,14 +161,14 @@ def _costs(
     from hybridsam.core import modules
     from hybridsam.core.methods import get_method
     from hybridsam.core.settings import typed
-    from hybridsam.models.check import check, check_target
+    from hybridsam.models.check import check, check_parts
     from hybridsam.training.compiled import faster_loss
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
 
     model = modules.call(task["module"], "build", task["model"])
     training = typed(Training, task["training"], "training")
-    check_target(model, few)
+    check_parts(model, few)
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
     chosen = {name: get_method(name) for name in methods}
     # Methods with the same penalty differ in how many gradients they take, not in what one takes.

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 
 import numpy as np
 import torch
@@ -52,8 +52,8 @@ class Training:
 
     def __post_init__(self) -> None:
         for key in ("iterations", "learning_rate", "theta_rate_factor", "clip_norm", "record_every", "diverged_after"):
-            if not getattr(self, key) > 0:
-                raise UserError(f"training.{key}: {getattr(self, key)!r} is not larger than zero")
+            if not 0 < getattr(self, key) < inf:
+                raise UserError(f"training.{key}: {getattr(self, key)!r} is not larger than zero and finite")
         if not 0 <= self.learning_rate_final <= self.learning_rate:
             raise UserError(f"training.learning_rate_final: {self.learning_rate_final} is not in [0, learning_rate]")
         if self.perturb not in PERTURBED:
@@ -145,6 +145,10 @@ def train(
     rhos = torch.as_tensor(rho, dtype=state.w.dtype, device=device)
     relative_rate = torch.ones_like(state.w[0])
     relative_rate[:n_theta] = training.theta_rate_factor
+    if training.batch_size > len(data):
+        logger.warning(
+            f"training.batch_size: {training.batch_size}, of {len(data)} samples; every step sees all of them"
+        )
     order = BatchOrder(seeds, len(data), training.batch_size) if training.batch_size else None
     index = order.at(state.step).to(device) if order else None
     gradients = captured(block_gradients(loss, method, rhos, data, index, state, training), device)
