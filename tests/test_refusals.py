@@ -61,8 +61,8 @@ def test_a_key_that_stands_twice_stops_before_anything_runs(project, file):
 RULE = '"""Own."""\n\n\nrule own:\n    output:\n        expand("a", b={})\n    shell:\n        "true"\n'
 FAULTS = {  # file, what is written at its end, and what is said of which of these lines
     "default experiment": ("config/config.yaml", "last: [1, 2\nmore: 3\n", 2, "config.yaml: not valid YAML: line {}: "),
-    "task": ("config/tasks/duffing.yaml", "last: {a: 1\nmore: 3\n", 2, "duffing.yaml: not valid YAML: line {}: "),
-    "tab": ("config/tasks/duffing.yaml", "more:\n\ta: 3\n", 2, "duffing.yaml: not valid YAML: line {}: found char"),
+    "task": ("config/tasks/pendulum.yaml", "last: {a: 1\nmore: 3\n", 2, "pendulum.yaml: not valid YAML: line {}: "),
+    "tab": ("config/tasks/pendulum.yaml", "more:\n\ta: 3\n", 2, "pendulum.yaml: not valid YAML: line {}: found char"),
     "module": ("src/hybridsam/tasks/duffing.py", "more = (1,\n", 1, "duffing.py, line {}: '(' was never closed"),
     "rule": ("workflow/rules/tasks/own.smk", RULE.format("[1"), 6, "own.smk: line {}: ')' closes no bracket"),
     "open rule": ("workflow/rules/tasks/own.smk", RULE.format("[(1]"), 6, "own.smk: line {}: ']' closes no"),
@@ -86,6 +86,16 @@ def test_a_bracket_without_its_partner_is_named_with_file_and_line(fresh, name):
     words = expected.format(len(text.splitlines()) + line)
     assert len([said for said in result.stdout.splitlines() if words in said]) == 1, result.stdout
     assert "Traceback" not in result.stdout
+
+
+@pytest.mark.parametrize("end", [b"last: {a: 1\nmore: 3\n", b"title: \xb0C\n"], ids=["bracket", "not in UTF-8"])
+def test_a_file_of_a_task_that_the_experiment_does_not_name_stops_nothing_and_is_named(fresh, end):
+    (fresh.root / "config/tasks/mine.yaml").write_bytes(end)
+    result = fresh.snakemake("-n")
+    assert result.returncode == 0, result.stdout
+    [line] = [said for said in result.stdout.splitlines() if said.startswith("Left out, as no experiment can use it: ")]
+    assert "config/tasks/mine.yaml: not valid YAML: " in line
+    assert_refused(fresh, {"tasks": ["mine"]}, ["config/tasks/mine.yaml: not valid YAML"])
 
 
 def test_the_message_of_a_failed_job_stands_on_the_terminal_and_its_status_is_kept(fresh):

@@ -62,14 +62,21 @@ def check(values, schema, where):
     return values
 
 
-def read_yaml(path, where=""):
-    """The content of a YAML file; stops with one line if it is not there or no YAML."""
+def read_yaml(path, where="", otherwise=sys.exit):
+    """The content of a YAML file; stops with one line if it is not there or no YAML, or returns otherwise(that line)."""
     try:
-        return parse_yaml(Path(path).read_text())
+        return parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        sys.exit(f"{where}{path}: {error.strerror}")
-    except yaml.YAMLError as error:
-        sys.exit(f"{where}{path}: not valid YAML: {yaml_fault(error)}")
+        return otherwise(f"{where}{path}: {error.strerror}")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        return otherwise(f"{where}{path}: not valid YAML: {yaml_fault(error)}")
+
+
+def leave_out(fault):
+    """Say that a task file is not used, which the experiment does not name either."""
+    if workflow.is_main_process:
+        print(f"Left out, as no experiment can use it: {fault}", file=sys.stderr)
+    return False
 
 
 def check_brackets(path):
@@ -103,7 +110,12 @@ if "strengths" in config:
     sys.exit("experiment configuration: strengths: this key is called rho now")
 experiment = check(numbers(config), "experiment", "experiment configuration")
 METHODS = experiment["methods"]
-TASK_FILES = {path.stem: path for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))}
+WANTED = [*experiment["tasks"], *experiment["optional_tasks"]]
+TASK_FILES = {
+    path.stem: path
+    for path in sorted(Path(experiment["task_files"]).glob("*.yaml"))
+    if path.stem in WANTED or read_yaml(path, otherwise=leave_out) is not False
+}
 if "archives" not in config:
     experiment["archives"] = shipped(experiment["archives"])
 ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")

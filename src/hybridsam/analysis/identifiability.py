@@ -19,6 +19,7 @@ from hybridsam.models.law import HybridMap, HybridSum
 from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter
 from hybridsam.models.samples import Samples, in_split
+from hybridsam.training.divergence import Trace
 
 STATES = ("state_true", "rate_true")
 NO_NETWORK = torch.empty(1, 0)
@@ -80,6 +81,7 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
         data = model.data(dataset, "train", torch.float64, "cpu")
     data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
     least_norm = least_norm_theta(model, dataset) if isinstance(model, HybridODE) and "rate_true" in dataset else None
+    _check_start(model, data, dataset)
     science_only = fit_science_only(model, data, least_norm)
     if isinstance(model, HybridMap | HybridSum):
         least_norm = science_only  # a network that fits the data changes least where the science alone fits best
@@ -107,6 +109,14 @@ def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
         return model.science(model.parameters.named(theta), states) - rates
 
     return _minimize(model, residual)[0]
+
+
+def _check_start(model: HybridModel, data: Samples, dataset: xr.Dataset) -> None:
+    """Raise UserError, with the cause, for a science alone that predicts nothing finite at the start of theta."""
+    start, trace = model.parameters.constrain(model.parameters.initial(1, torch.float64)), Trace(model, dataset, 0)
+    if found := trace.of(lambda: (trace.model.predict_science(start, NO_NETWORK, data),)):
+        advice = "choose another start, or a smaller model.solver.step"
+        raise UserError(f"model.theta: at {_in_words(model, start)} the science alone is not finite: {found}; {advice}")
 
 
 def fit_science_only(model: HybridModel, data: Samples, guess: np.ndarray | None = None) -> np.ndarray:
@@ -148,10 +158,10 @@ def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None =
     if start is not None:
         raw = model.parameters.unconstrain(torch.as_tensor(start)[None])
     if not of(raw[0]).isfinite().all():
-        named = model.parameters.named(model.parameters.constrain(raw))
-        at = ", ".join(f"{name} = {value.item():g}" for name, value in named.items())
-        advice = "choose another start, or a smaller model.solver.step"
-        raise UserError(f"model.theta: at {at} the science alone runs away from the data; {advice}")
+        theta = model.parameters.constrain(raw)
+        if start is not None:  # a guess, no more
+            return theta[0].numpy(), np.inf
+        raise UserError(f"model.theta: at {_in_words(model, theta)} the science is not finite at the training states")
     solution = least_squares(
         lambda values: of(torch.as_tensor(values)).numpy(),
         raw[0].numpy(),
@@ -160,6 +170,10 @@ def _minimize(model: HybridModel, residual: Residual, start: np.ndarray | None =
         xtol=1e-12,
     )
     return model.parameters.constrain(torch.as_tensor(solution.x)[None])[0].numpy(), float(solution.cost)
+
+
+def _in_words(model: HybridModel, theta: torch.Tensor) -> str:
+    return ", ".join(f"{name} = {value.item():g}" for name, value in model.parameters.named(theta).items())
 
 
 def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
