@@ -105,10 +105,10 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
         rows, grid = _of_fields(data, table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
     elif table.time:
-        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, changes, where)
+        rows = _of_columns(as_frame(data, table, where), table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where)
     else:
-        dataset = _law(as_frame(data, table.columns, where), table, changes, where)
+        dataset = _law(as_frame(data, table, where), table, changes, where)
     log_unknown((key, unit) for _, key, unit in table.units)
     dataset = dataset.assign(standard_units(dataset, dataset.attrs["target"]))
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
@@ -173,7 +173,7 @@ def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes,
     """The rows of a table."""
     values = converted(numbers(frame, table, where), changes, where)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
-    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal)
+    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal_sign)
     return Rows(times, state, _labels(frame, table, where))
 
 
