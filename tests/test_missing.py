@@ -262,3 +262,73 @@ def test_a_list_that_is_none_is_refused(missing, message):
 def test_a_dataset_that_was_masked_before_is_not_suspicious():
     grid = hares().set_index("year").drop(columns="weather").to_xarray()
     assert isinstance(grid, xr.Dataset) and dataset_of(grid, ONE_SERIES)["state"].notnull().all()
+
+
+# Limits of valid values
+
+
+def limited(**attributes):
+    grid = hares().set_index("year").drop(columns="weather").to_xarray()
+    grid["hare"].attrs.update(attributes)
+    return grid
+
+
+LIMITS = {  # of 0.5, 1.5, …, 20.5
+    "a range": {"valid_range": np.array([2.5, 15.5])},
+    "a list": {"valid_range": [2.5, 15.5]},
+    "both ends": {"valid_min": 2.5, "valid_max": np.float32(15.5)},
+    "whole numbers": {"valid_range": np.array([2, 16], "int16")},
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS.values(), ids=LIMITS)
+def test_values_beyond_the_valid_range_are_missing(limits, caplog):
+    assert refusal(limited(**limits), ONE_SERIES | {"missing": []}).startswith(
+        "hare.csv: row 1, column hare: no value (7 of 21 rows have none); remove the rows or fill them"
+    )
+    assert "hare.csv: the variable hare has 7 of 21 values below 2" in caplog.text
+    assert f"which count as missing, as its {' and '.join(limits)} says so" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "limits", [{"valid_range": [0.5, 20.5]}, {"valid_min": 0}, {"valid_max": 20.5}, {"actual_range": [9, 9]}]
+)
+def test_valid_values_stay(limits, caplog):
+    assert dataset_of(limited(**limits), ONE_SERIES).equals(dataset_of(hares(), ONE_SERIES))
+    assert "count as missing" not in caplog.text
+
+
+@pytest.mark.parametrize("scale", [0.1, -0.1])
+@pytest.mark.parametrize("masked", [True, False])
+def test_limits_of_packed_numbers_are_packed(scale, masked, tmp_path):
+    ends = np.sort(np.round((np.array([3.5, 17.5]) - 7) / scale)).astype("int16")
+    packing = {"dtype": "int16", "scale_factor": scale, "add_offset": 7.0, "_FillValue": -9999}
+    limited(valid_range=ends).to_netcdf(tmp_path / "hare.nc", encoding={"hare": packing})
+    with xr.open_dataset(tmp_path / "hare.nc", mask_and_scale=masked) as found:
+        data = found.load()
+    assert "row 1, column hare: no value (6 of 21 rows have none)" in refusal(data, ONE_SERIES)
+    inside = data.isel(year=slice(3, 18))
+    table = changed(ONE_SERIES, split={"train": 5, "validation": 5, "test": 5})
+    np.testing.assert_allclose(dataset_of(inside, table)["state"].values[0, :, 0], 3.5 + np.arange(5), atol=1e-6)
+
+
+def test_limits_are_in_the_precision_of_the_values():
+    grid = limited(valid_max=20.7)
+    grid["hare"] = (grid["hare"] + 0.2).astype("float32").assign_attrs(valid_max=20.7, valid_min=0.7)
+    assert dataset_of(grid, ONE_SERIES)
+
+
+def test_limits_of_fields_and_coordinates(caplog):
+    data = sea()
+    data["ice"].attrs["valid_min"] = -3000.0
+    assert "the variable ice has no value at basin d, day 0.0, lat 50.0, lon 1 (" in refusal(data, TABLE)
+    data = sea().assign_coords(lat=("lat", [50.0, 55, 60], {"valid_range": [0.0, 59.0]}))
+    assert "the variable lat has no value" in refusal(data, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("limit", "allowed"), [({"valid_range": [1.0]}, "two numbers"), ({"valid_min": "low"}, "a number")]
+)
+def test_limits_that_are_none_are_refused(limit, allowed):
+    [(name, value)] = limit.items()
+    assert refusal(limited(**limit), ONE_SERIES) == f"hare.csv: the variable hare has {name} {value!r}, not {allowed}"

@@ -21,7 +21,7 @@ from hybridsam.core.settings import may_mean
 from hybridsam.data import csv_file, netcdf_file
 from hybridsam.data.columns import as_frame, numbers, series
 from hybridsam.data.grids import fields, finite
-from hybridsam.data.netcdf_file import decoded
+from hybridsam.data.netcdf_file import decoded, within_limits
 from hybridsam.data.remarks import log_constant, log_left_out, log_repeated
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
@@ -100,7 +100,7 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     where = table.file or "table"
     changes: Changes = {}
     if isinstance(data, xr.Dataset):
-        data = decoded(data, where)
+        data = within_limits(decoded(data, where), [*table.columns, *table.axes], where)
         changes = conversions(data, table, where)
     elif not isinstance(data, pd.DataFrame):
         raise UserError(f"{where}: {type(data).__name__} is no pandas DataFrame and no xarray Dataset")
