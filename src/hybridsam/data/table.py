@@ -211,7 +211,9 @@ def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset
     samples = list(_samples(rows, table, time, where))
     names = [sample.name for sample in samples]
     log_left_out(_left_out(rows, samples, table), len(rows.labels), where)
-    elapsed = common([sample.times for sample in samples], names, rows.times.digit, time, where)
+    elapsed = common(
+        [sample.times for sample in samples], [sample.rows for sample in samples], names, rows.times.digit, time, where
+    )
     coords: dict[str, Any] = {
         "time": ("time", elapsed, {"long_name": "time since start", "units": time.unit}),
         "start": (
