@@ -49,6 +49,7 @@ MEANT = {  # content, dialect
     "quotes": (rows(TEXT, lambda line: '"' + line.strip().replace(",", '","') + '"\n'), None),
     "a byte order mark": (b"\xef\xbb\xbf" + TEXT.encode(), None),
     "a delimiter at the end of each line": (TEXT.replace("\n", ",\n"), None),
+    "decimals with three digits": (TEXT.replace(".0\n", ".000\n").replace(".5", ".500"), None),
     "several, as Excel has them": (TEXT.replace("\n", ",,,\n"), None),
     "one at the end of each row": (rows(TEXT, lambda line: line.replace("\n", ",\n")), None),
     "a column of row numbers without a name": (hares().to_csv(), None),
@@ -145,6 +146,11 @@ ASKED = {  # content, dialect, message
         None,
         "row 1, column year: no value (1 of 22 rows have none); remove the rows or fill them; row 1 looks like units: ",
     ),
+    "a row of units with 1 and -": (
+        TEXT.replace("lynx\n", "lynx\n1,-,m\n"),
+        None,
+        "row 1, column hare: '-' is not a finite number; row 1 looks like units: 1, -, m; remove it, units stand in",
+    ),
     "one text in the first row": (
         TEXT.replace("0.5", "many", 1),
         None,
@@ -165,6 +171,11 @@ ASKED = {  # content, dialect, message
         TEXT.replace("lynx", "lynx °C"),
         {"encoding": "ascii"},
         "line 1 is not ascii, at",
+    ),
+    "gzip without its name": (
+        gzip.compress(TEXT.encode()),
+        None,
+        "not a CSV file: it is compressed by gzip; give it a name that ends in .csv.gz",
     ),
     "a workbook of Excel": (
         b"PK\x03\x04\x14\0",
@@ -195,6 +206,82 @@ def test_a_header_that_is_a_comment_is_read_where_comments_are_none(tmp_path):
     table = ONE_SERIES | {"file": str(tmp_path / "hare.csv"), "time": {"column": "#year", "unit": "year"}}
     (tmp_path / "hare.csv").write_text(text)
     assert read_dataset(table | {"dialect": {"comment": ""}})["state"].equals(dataset_of(hares(), ONE_SERIES)["state"])
+
+
+def lynxes(cells, delimiter=";"):
+    """A file with these in the column lynx, again and again."""
+    lines = [f"{1900 + n}{delimiter}{n}{delimiter}{cells[n % len(cells)]}\n" for n in range(21)]
+    return "".join([delimiter.join(["year", "hare", "lynx\n"]), *lines])
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_points_that_may_separate_thousands_are_asked(delimiter, tmp_path):
+    text = lynxes(["0", "87", "1.147", "987", "-12.034"], delimiter)
+    assert refusal(tmp_path, text) == (
+        "row 3, column lynx: '1.147' may be 1.147 or 1147, as three digits stand behind every point, and row 4 has "
+        "'987'; write table.dialect.decimal: '.' if points are decimal, else remove them, as they separate thousands"
+    )
+    assert read(tmp_path, text, {"decimal": "."})["state"].values[..., 1].min() == -12.034
+    millions = text.replace("-12.034", "1.147.500")
+    assert "'1.147.500' is not a finite number; remove what separates thousands" in refusal(tmp_path, millions)
+
+
+HONEST = {
+    "a leading zero": ["0.250", "1.147", "987"],
+    "another number of decimals": ["1.147", "987", "2.5"],
+    "decimals everywhere": ["1.147", "12.034", "987.000"],
+    "thousands without a point": ["1.147", "987", "1147"],
+    "an exponent": ["1.147", "987", "1e3"],
+    "small whole numbers": ["1.147", "2", "99", "0"],
+    "more digits before the point": ["1.147", "987", "1234.500"],
+}
+
+
+@pytest.mark.parametrize("cells", HONEST.values(), ids=HONEST)
+def test_points_that_must_be_decimal_are_not_asked(cells, tmp_path):
+    assert read(tmp_path, lynxes(cells))["state"].values[0, :3, 1].tolist() == [
+        float(cells[n % len(cells)]) for n in range(3)
+    ]
+
+
+def messages(caplog, level):
+    return [record.getMessage() for record in caplog.records if record.levelname == level]
+
+
+def test_comments_that_may_be_rows_are_told_by_their_lines(tmp_path, caplog):
+    caplog.set_level("INFO")
+    text = TEXT.replace("1903,", "# a frost, they say, in spring\n1903,").replace("\n1920,", "\n#1919.5,1,2\n1920,")
+    read(tmp_path, "# hares, 1, 2\n" + text + "#1921,1,2\n# the end\n")
+    where = f"{tmp_path / 'hare.csv'}: comments"
+    assert [line for line in messages(caplog, "WARNING") if "comments that" in line] == [
+        f"{where} that have as many values as a row are left out: line 24, 26 (2 in all); if they are data, write "
+        'table.dialect.comment: ""'
+    ]
+    assert f"{where} below the header are left out: 2 in all" in messages(caplog, "INFO")
+
+
+def test_other_comments_are_only_counted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    read(tmp_path, "# hares\n#\n" + TEXT)
+    assert "comments below" not in caplog.text
+    read(tmp_path, TEXT.replace("1903,", '# "warm\n1903,'))
+    assert "comments below the header are left out: 1 in all" in caplog.text
+    assert "as many values as a row" not in caplog.text
+
+
+def test_a_row_of_units_that_are_all_1_is_seen_by_the_other_columns(tmp_path):
+    ones = ",".join("1" * law().shape[1])
+    text = law().assign(depth=np.arange(8.0), note="ok").to_csv(index=False)
+    file = tmp_path / "law.csv"
+    for units in ("m,-", "m,", "m s-1,1"):
+        file.write_text(text.replace("note\n", f"note\n{ones},{units}\n"))
+        assert refused(read_dataset, LAW | {"file": str(file)}) == (
+            f"{file}: row 1 looks like units: {ones.replace(',', ', ')}, {units.replace(',', ', ')}; remove it, units "
+            "stand in the section table"
+        )
+    for data in ("-,ok", ",ok", "NA,ok", "1,m", "7,1"):
+        file.write_text(text.replace("note\n", f"note\n{ones},{data}\n"))
+        assert read_dataset(LAW | {"file": str(file)}).sizes["sample"] == 9
 
 
 @pytest.mark.parametrize(

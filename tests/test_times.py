@@ -127,7 +127,8 @@ def jitter(seed=0):
 def test_noise_is_refused_with_the_step_to_write_and_gone_with_it():
     noisy = 5.0 + 0.1 * N + np.random.default_rng(0).normal(0, 0.003, 80)
     assert refusal(noisy).endswith(
-        "; if they are equal but for noise, say so by table.time.step (their median is 0.1007 s)"
+        "; if they are equal but for noise, say so by table.time.step; the median of the steps is 0.1007 s, their mean "
+        "0.1002 s"
     )
     dataset = found(noisy, step=0.1)
     assert dataset["time"].values.tolist() == [0.1 * n for n in range(10)]
@@ -142,12 +143,43 @@ def test_a_millisecond_of_noise_is_gone_with_the_step(seed):
 def test_a_row_that_is_missing_or_too_far_off_is_named():
     assert refusal(np.delete(jitter(), 17), step=0.1) == (
         "log.csv: row 18, column t: 6.8 is 17.99 steps of 0.1 s after 5.001, not 17; a row is missing before it, or "
-        "table.time.step is wrong"
+        "table.time.step is wrong; the median of the steps is 0.1 s, their mean 0.1013 s; that before row 18 is 0.2 s"
     )
     late = jitter()
     late[30] += 0.06
     assert refusal(late, step=0.1).startswith("log.csv: row 31, column t: ")
     assert "row 7, column t: 5.599 is 5.436 steps of 0.11 s" in refusal(jitter(), step=0.11)
+
+
+@pytest.mark.parametrize("gap", [1, 17, 33, 79])
+def test_a_gap_is_named_with_the_usual_step(gap):
+    """Also where the first window has it, which the others are compared with."""
+    times = np.r_[0:gap, gap + 2 : 82]
+    assert refusal(times).endswith(
+        "windows equal ones; the median of the steps is 1 s, their mean "
+        f"{refusal(times).split('their mean ')[1].split(' s;')[0]} s; that before row {gap + 1} is 3 s"
+    )
+
+
+def test_nothing_is_usual_where_steps_change():
+    assert "median" not in refusal(np.cumsum(1.3**N))
+    assert "median" not in refusal(np.cumsum([1, 5] * 40) + (N > 50))
+
+
+def test_steps_that_are_farther_off_are_told(caplog):
+    caplog.set_level("INFO")
+    slow = 0.1004 * N
+    assert found(slow, step=0.1)["time"].values.tolist() == [0.1 * n for n in range(10)]
+    assert (
+        "log.csv: row 80, column t: 7.9316 is taken for 79 steps, and is 79.32, the farthest off; the median of the "
+        "steps is 0.1004 s, their mean 0.1004 s"
+    ) in caplog.messages
+    caplog.clear()
+    found(0.1 * N + 0.04 * (N > 30), step=0.1)
+    assert "their mean 0.1005 s" in caplog.text and "row " in caplog.text
+    caplog.clear()
+    found(jitter(), step=0.1)
+    assert "farthest" not in caplog.text
 
 
 def test_each_series_begins_its_own_steps():

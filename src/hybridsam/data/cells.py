@@ -9,6 +9,8 @@ import numpy as np
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")  # float() takes 1_5 and digits of any script
 WITH_COMMA = re.compile(r"[-+]?[0-9]*,[0-9]+([eE][-+]?[0-9]+)?")
 GROUPED = re.compile(r"[-+]?[0-9]{1,3}([,.' \u00a0\u202f][0-9]{3})+([.,][0-9]*)?")
+GROUP = re.compile(r"[-+]?[1-9][0-9]{0,2}\.[0-9]{3}")
+NO_GROUP = re.compile(r"[-+]?([0-9]{1,3})")
 WHOLE = re.compile(r"([-+]?[0-9]+)\.0*")
 
 
@@ -37,6 +39,24 @@ def why_none(cell: str, decimal: str) -> str:
         groups = ", if it separates thousands remove it" if GROUPED.fullmatch(text) else ""
         return f"; if the comma is a decimal one, write table.dialect.decimal: ','{groups}"
     return "; remove what separates thousands" if GROUPED.fullmatch(text) else ""
+
+
+def may_be_thousands(cells: Iterable[Any]) -> tuple[int, int] | None:
+    """Where points may separate thousands: the numbers of a cell with a point and of one without.
+
+    So they may where each has three digits behind it, as in 1.147, and cells without have no more than three, of which
+    one is 100 or more. Decimals show themselves by 0.250, 1.5 or 1147, or as every cell has them.
+    """
+    grouped = hundreds = None
+    for at, cell in enumerate(cells):
+        text = cell.strip() if isinstance(cell, str) else ""
+        if GROUP.fullmatch(text):
+            grouped = at if grouped is None else grouped
+        elif match := NO_GROUP.fullmatch(text):
+            hundreds = at if hundreds is None and int(match[1]) >= 100 else hundreds
+        else:
+            return None
+    return None if grouped is None or hundreds is None else (grouped, hundreds)
 
 
 def labels(cells: Iterable[Any]) -> list[str]:

@@ -1,5 +1,6 @@
 """Named columns of a table or Dataset, and their values as finite numbers; what is wrong is named by its place."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,19 +9,20 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.errors import UserError
-from hybridsam.data.cells import labels, number, why_none
+from hybridsam.data.cells import labels, may_be_thousands, number, why_none
 from hybridsam.data.missing import how_to_say, means_nothing, suspects, texts
 from hybridsam.data.table_schema import Table
 
 NO_VALUE = ("", "na", "n/a", "nan", "nat", "null", "none", "<na>")
 
 
-def as_frame(data: pd.DataFrame | xr.Dataset, columns: Sequence[str], where: str) -> pd.DataFrame:
-    """The columns, in this order; of a Dataset, a row for each point of its dimensions, which are columns too.
+def as_frame(data: pd.DataFrame | xr.Dataset, table: Table, where: str) -> pd.DataFrame:
+    """The table's columns, in its order; of a Dataset, a row for each point of its dimensions, which are columns too.
 
-    where: name of the data in messages. Raises UserError unless all columns are there, each once; and for a Dataset
-    whose variables have dimensions that are no columns, but for one that all variables have.
+    where: name of the data in messages. Raises UserError unless all columns are there, each once; for a row of units;
+    and for a Dataset whose variables have dimensions that are no columns, but for one that all variables have.
     """
+    columns = table.columns
     frame = _of_variables(data, columns, where) if isinstance(data, xr.Dataset) else _of_frame(data, where)
     header = frame.columns.tolist()
     if missing := [name for name in columns if name not in header]:
@@ -34,6 +36,8 @@ def as_frame(data: pd.DataFrame | xr.Dataset, columns: Sequence[str], where: str
         raise UserError(f"{where}: several columns are called {twice[0]}")
     if not len(frame):
         raise UserError(f"{where}: no rows below the header")
+    if units := _units_of_others(frame, table):
+        raise UserError(f"{where}: row 1{units}")
     return frame[list(columns)]
 
 
@@ -68,9 +72,12 @@ def numbers(frame: pd.DataFrame, table: Table, where: str) -> dict[str, np.ndarr
     """The columns of numbers as finite float64, name -> values (row,).
 
     Raises UserError naming the first row that is no number or means no value, and of numbers those that look as if they
-    meant that.
+    meant that, or can be read in two ways.
     """
     found = {name: _finite(frame, name, table, where) for name in table.numbers}
+    if not table.dialect.decimal:
+        for name in table.numbers:
+            _check_points(frame[name], name, where)
     if table.missing is None:
         found_in = {name: several for name, values in found.items() if (several := suspects(values))}
         for name, [first, *_] in found_in.items():
@@ -78,8 +85,20 @@ def numbers(frame: pd.DataFrame, table: Table, where: str) -> dict[str, np.ndarr
     return found
 
 
+def _check_points(cells: pd.Series, name: str, where: str) -> None:
+    """Raise UserError if points may be decimal or separate thousands."""
+    if found := may_be_thousands(cells):
+        row, other = found
+        text = str(cells.iloc[row]).strip()
+        raise UserError(
+            f"{where}: row {row + 1}, column {name}: {text!r} may be {text} or {text.replace('.', '')}, as three "
+            f"digits stand behind every point, and row {other + 1} has {str(cells.iloc[other]).strip()!r}; write "
+            "table.dialect.decimal: '.' if points are decimal, else remove them, as they separate thousands"
+        )
+
+
 def _finite(frame: pd.DataFrame, name: str, table: Table, where: str) -> np.ndarray:
-    cells, decimal = frame[name], table.dialect.decimal
+    cells, decimal = frame[name], table.dialect.decimal_sign
     if cells.dtype.kind in "iuf":
         values = cells.to_numpy(float, na_value=np.nan)
     else:
@@ -102,17 +121,40 @@ def _finite(frame: pd.DataFrame, name: str, table: Table, where: str) -> np.ndar
 
 
 def _looks_like_units(frame: pd.DataFrame, table: Table) -> str:
-    """What to do about the first row where nothing in it is a number, though there are others."""
+    """What to do about the first row where nothing in it is a number but 1, though there are others."""
     first = frame[table.numbers].iloc[0]
-    if len(frame) < 2 or any(np.isfinite(number(cell, table.dialect.decimal)) for cell in first):
+    return f"; row 1{_as_units(first)}" if len(frame) > 1 and _are_units(first, table) else ""
+
+
+def _units_of_others(frame: pd.DataFrame, table: Table) -> str:
+    """The same where all of the table's columns begin with 1: another one has a word there, and then numbers."""
+    first = frame.iloc[0]
+    if len(frame) < 2 or not _are_units(first, table) or not _are_ones(first[table.numbers]):
         return ""
-    return f"; row 1 looks like units: {', '.join(map(str, first))}; remove it, units stand in the section table"
+    decimal = table.dialect.decimal_sign
+    texts = [name for name, cell in first.items() if re.search("[^\\W\\d_]", str(cell)) and not _is_none(cell, table)]
+    of_numbers = (all(np.isfinite(number(cell, decimal)) for cell in frame[name].iloc[1:]) for name in texts)
+    return _as_units(first) if any(of_numbers) else ""
+
+
+def _are_units(cells: pd.Series, table: Table) -> bool:
+    """Whether cells are texts, of which none is a number but 1, and not all are that."""
+    numeric = [cell for cell in cells if np.isfinite(number(cell, table.dialect.decimal_sign))]
+    return len(numeric) < len(cells) and _are_ones(numeric)
+
+
+def _are_ones(cells: Iterable[Any]) -> bool:
+    return all(isinstance(cell, str) and cell.strip() == "1" for cell in cells)
+
+
+def _as_units(cells: Iterable[Any]) -> str:
+    return f" looks like units: {', '.join(map(str, cells))}; remove it, units stand in the section table"
 
 
 def _is_none(cell: Any, table: Table) -> bool:
     """Whether a cell means "no value"."""
     text = str(cell).strip().lower()
-    value = np.array(number(cell, table.dialect.decimal))
+    value = np.array(number(cell, table.dialect.decimal_sign))
     return text in NO_VALUE or text in texts(table.missing) or bool(means_nothing(value, table.missing))
 
 

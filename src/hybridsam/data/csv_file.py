@@ -10,17 +10,20 @@ import io
 import logging
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
+from math import isnan
 from pathlib import Path
 
 import pandas as pd
 
 from hybridsam.core.errors import UserError
+from hybridsam.data.cells import number
 from hybridsam.data.netcdf_file import ENDINGS
 from hybridsam.data.table_schema import Dialect
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 FOREIGN = {  # how files begin that are no text
+    b"\x1f\x8b": "it is compressed by gzip; give it a name that ends in .csv.gz",
     b"PK\x03\x04": "it is a zip archive or an Excel workbook; unpack it, or save it as CSV",
     b"\xd0\xcf\x11\xe0": "it is an old Excel workbook; save it as CSV",
     b"\x89HDF": f"it is an HDF5 file; a NetCDF file ends in {', '.join(ENDINGS)}",
@@ -33,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 def read(file: Path, dialect: Dialect) -> pd.DataFrame:
     """The columns of a file, all cells text, without comments and empty lines; the first line is the header."""
-    lines = list(_without_comments(io.StringIO(_text(file, dialect), newline=""), dialect.comment))
+    lines, comments = _without_comments(io.StringIO(_text(file, dialect), newline=""), dialect.comment)
     first = next(filter(str.strip, lines), "").strip("\r\n")
     if not first:
         raise UserError(f"{file}: empty; expected a CSV file with a header")
@@ -47,6 +50,7 @@ def read(file: Path, dialect: Dialect) -> pd.DataFrame:
         if len(cells) != len(header):
             commas = "; a decimal comma cannot stand between columns separated by commas" * (delimiter == ",")
             raise UserError(f"{file}: row {row} has {len(cells)} values, the header has {len(header)}{commas}")
+    _log_comments(comments, dialect, delimiter, len(header), file)
     return pd.DataFrame(rows, columns=[name.strip() for name in header], dtype=object)
 
 
@@ -71,13 +75,41 @@ def _text(file: Path, dialect: Dialect) -> str:
         raise UserError(f"{file}: {what}, at the byte 0x{content[error.start]:02x}; {advice}") from error
 
 
-def _without_comments(lines: Iterable[str], comment: str) -> Iterator[str]:
-    """The lines that do not begin with ``comment``, but for those inside of quotes."""
+def _without_comments(lines: Iterable[str], comment: str) -> tuple[list[str], dict[int, str]]:
+    """The lines that do not begin with ``comment``, but for those inside of quotes; and the others below the header.
+
+    These are line number -> line.
+    """
     quoted = False
-    for line in lines:
+    kept: list[str] = []
+    comments: dict[int, str] = {}
+    for line_number, line in enumerate(lines, 1):
         if quoted or not comment or not line.lstrip().startswith(comment):
             quoted ^= line.count('"') % 2 == 1
-            yield line
+            kept.append(line)
+        elif any(map(str.strip, kept)):  # below the header
+            comments[line_number] = line
+    return kept, comments
+
+
+def _log_comments(comments: Mapping[int, str], dialect: Dialect, delimiter: str, width: int, file: Path) -> None:
+    """Say which lines below the header are left out, by their number where they may be rows."""
+    rows = [str(at) for at, line in comments.items() if _may_be_row(line, dialect, delimiter, width)]
+    if rows:
+        listed = ", ".join(rows[:5]) + ", …" * (len(rows) > 5)
+        logger.warning(
+            f"{file}: comments that have as many values as a row are left out: line {listed} ({len(rows)} in all); "
+            'if they are data, write table.dialect.comment: ""'
+        )
+    if others := len(comments) - len(rows):
+        logger.info(f"{file}: comments below the header are left out: {others} in all")
+
+
+def _may_be_row(line: str, dialect: Dialect, delimiter: str, width: int) -> bool:
+    """Whether a comment has as many cells as a row, and a number behind the first."""
+    text = line.strip().removeprefix(dialect.comment).strip()
+    cells = next(csv.reader([text], delimiter=delimiter, skipinitialspace=delimiter == " "), [])
+    return len(cells) == width and not all(isnan(number(cell, dialect.decimal_sign)) for cell in cells[1:])
 
 
 def _delimiter(header: str, file: Path) -> str:

@@ -5,6 +5,7 @@ splits, a target, units, and of time series the times that all samples share. Th
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from hybridsam.core.settings import may_mean
 from hybridsam.data import csv_file, netcdf_file
 from hybridsam.data.columns import as_frame, numbers, series
 from hybridsam.data.grids import fields, finite
-from hybridsam.data.netcdf_file import decoded
+from hybridsam.data.netcdf_file import decoded, within_limits
+from hybridsam.data.remarks import log_constant, log_left_out, log_repeated
 from hybridsam.data.splits import SPLITS
 from hybridsam.data.table_schema import Split, Table, Time
 from hybridsam.data.times import Times, check_increase, common, nominal
@@ -40,7 +42,7 @@ class Rows:
 class Sample:
     """A stretch of a time series that is one sample; times (time,), values (time, ..., component).
 
-    name: what messages call it.
+    name: what messages call it. rows: where it stands in what was measured (time,).
     """
 
     split: str
@@ -48,6 +50,7 @@ class Sample:
     name: str
     times: np.ndarray
     values: np.ndarray
+    rows: np.ndarray
 
 
 def read_dataset(settings: Mapping) -> xr.Dataset:
@@ -97,7 +100,7 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
     where = table.file or "table"
     changes: Changes = {}
     if isinstance(data, xr.Dataset):
-        data = decoded(data, where)
+        data = within_limits(decoded(data, where), [*table.columns, *table.axes], where)
         changes = conversions(data, table, where)
     elif not isinstance(data, pd.DataFrame):
         raise UserError(f"{where}: {type(data).__name__} is no pandas DataFrame and no xarray Dataset")
@@ -105,10 +108,10 @@ def dataset_of(data: pd.DataFrame | xr.Dataset, settings: Mapping) -> xr.Dataset
         rows, grid = _of_fields(data, table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where).assign_coords(grid)
     elif table.time:
-        rows = _of_columns(as_frame(data, table.columns, where), table, table.time, changes, where)
+        rows = _of_columns(as_frame(data, table, where), table, table.time, changes, where)
         dataset = _time_series(rows, table, table.time, where)
     else:
-        dataset = _law(as_frame(data, table.columns, where), table, changes, where)
+        dataset = _law(as_frame(data, table, where), table, changes, where)
     log_unknown((key, unit) for _, key, unit in table.units)
     dataset = dataset.assign(standard_units(dataset, dataset.attrs["target"]))
     return dataset.assign_attrs(source=f"measured, {where}", synthetic="no")
@@ -173,7 +176,7 @@ def _of_columns(frame: pd.DataFrame, table: Table, time: Time, changes: Changes,
     """The rows of a table."""
     values = converted(numbers(frame, table, where), changes, where)
     state = np.stack([values[str(name)] for name in table.state or ()], -1)
-    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal)
+    times = Times.read(frame[time.column], changes.get(time.column), table.dialect.decimal_sign)
     return Rows(times, state, _labels(frame, table, where))
 
 
@@ -207,7 +210,10 @@ def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset
     units = dict(table.state or {})
     samples = list(_samples(rows, table, time, where))
     names = [sample.name for sample in samples]
-    elapsed = common([sample.times for sample in samples], names, rows.times.digit, time, where)
+    log_left_out(_left_out(rows, samples, table), len(rows.labels), where)
+    elapsed = common(
+        [sample.times for sample in samples], [sample.rows for sample in samples], names, rows.times.digit, time, where
+    )
     coords: dict[str, Any] = {
         "time": ("time", elapsed, {"long_name": "time since start", "units": time.unit}),
         "start": (
@@ -224,7 +230,9 @@ def _time_series(rows: Rows, table: Table, time: Time, where: str) -> xr.Dataset
     about = {"long_name": "observed state", "units": "; ".join(units.values())}
     axes = ("y", "x") if table.axes else ()
     dims = ("sample", "time", *axes, "component")
-    return xr.Dataset({"state": (dims, state, about)}, coords=coords, attrs={"target": "state"})
+    dataset = xr.Dataset({"state": (dims, state, about)}, coords=coords, attrs={"target": "state"})
+    log_repeated(dataset, names, where)
+    return dataset
 
 
 def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[Sample]:
@@ -248,7 +256,27 @@ def _samples(measured: Rows, table: Table, time: Time, where: str) -> Iterator[S
                 own = part[first : first + length]
                 which = f"the sample that begins at {time.column} {times.printed[rows[own[0]]]}"
                 which += f" of series {label}" * bool(label)
-                yield Sample(name, label, which, since[own], measured.values[rows[own]])
+                yield Sample(name, label, which, since[own], measured.values[rows[own]], rows[own])
+
+
+def _left_out(measured: Rows, samples: Sequence[Sample], table: Table) -> dict[str, int]:
+    """Why rows are in no sample -> how many of them."""
+    found: Counter[str] = Counter()
+    sampled = {sample.series for sample in samples}
+    unasked = _of_series(label for label in measured.labels if label not in sampled)
+    for label, count in Counter(measured.labels).items():
+        if label not in sampled:
+            found[unasked] += count
+        elif table.split.by == "time":
+            found["behind the times that the splits ask for"] += count - sum(_sizes(table.split, count, "times"))
+    used = np.unique(np.concatenate([sample.rows for sample in samples])).size
+    return found + Counter({"in no whole window": len(measured.labels) - used - found.total()})
+
+
+def _of_series(labels: Iterable[str]) -> str:
+    """Why they are in no sample."""
+    names = list(dict.fromkeys(labels))
+    return f"of series that no split asks for ({', '.join(names[:5])}{', …' * (len(names) > 5)})"
 
 
 # A law without time
@@ -272,7 +300,13 @@ def _law(frame: pd.DataFrame, table: Table, changes: Changes, where: str) -> xr.
     split_of = _drawn(keys, table.split, "series" if by == "series" else "rows")
     split = np.array([split_of.get(key, "") for key in keys])
     coords |= {"split": ("sample", split)} | ({"series": ("sample", labels)} if table.series else {})
-    return xr.Dataset(variables, coords, {"target": "target"}).isel(sample=np.flatnonzero(split != ""))
+    left_out, chosen = labels[split == ""], np.flatnonzero(split != "")
+    why = _of_series(left_out) if by == "series" else "that no split asks for"
+    log_left_out({why: len(left_out)}, len(frame), where)
+    dataset = xr.Dataset(variables, coords, {"target": "target"}).isel(sample=chosen)
+    log_repeated(dataset, [f"row {number + 1}" for number in chosen], where)
+    log_constant(dataset, where)
+    return dataset
 
 
 def _components(units: Mapping[str, str]) -> dict[str, Any]:

@@ -41,25 +41,30 @@ class Split:
 class Dialect:
     """How a CSV file is written.
 
-    delimiter: between columns; empty: what the header tells. decimal: the decimal sign. encoding: one that Python
-    knows; empty: UTF-8. comment: lines that begin so are left out; empty: none.
+    delimiter: between columns; empty: what the header tells. decimal: the decimal sign; empty: a point, unless it may
+    separate thousands. encoding: one that Python knows; empty: UTF-8. comment: lines that begin so are left out; empty:
+    none.
     """
 
     delimiter: str = ""
-    decimal: str = "."
+    decimal: str = ""
     encoding: str = ""
     comment: str = "#"
 
     def __post_init__(self) -> None:
         if len(self.delimiter) > 1 or self.delimiter in tuple('"\r\n'):
             raise UserError(f"table.dialect.delimiter: {self.delimiter!r} is not one character, such as ';' or \"\\t\"")
-        if self.decimal not in (".", ",") or self.decimal == self.delimiter:
+        if self.decimal not in ("", ".", ",") or (self.decimal and self.decimal == self.delimiter):
             raise UserError(f"table.dialect.decimal: {self.decimal!r}: allowed are '.' and ',', not the delimiter")
         try:
             "".encode(self.encoding or "utf-8")
         except LookupError as error:
             known = "utf-8, utf-16, cp1252, latin-1 and others that Python knows"
             raise UserError(f"table.dialect.encoding: {self.encoding!r}: allowed are {known}") from error
+
+    @property
+    def decimal_sign(self) -> str:
+        return self.decimal or "."
 
 
 @dataclass(frozen=True)

@@ -92,22 +92,36 @@ def nominal(times: Times, rows: np.ndarray, time: Time, where: str) -> np.ndarra
     if not time.step:
         return since
     steps = (since - since[0]) / time.step
-    far = np.flatnonzero(np.abs(steps - np.arange(len(rows))) > 0.5)
-    if len(far):
+    off = np.abs(steps - np.arange(len(rows)))
+    usual = _usual(np.diff(since), rows[1:], time)
+    if len(far := np.flatnonzero(off > 0.5)):
         number = far[0]
         found = f"{times.printed[rows[number]]} is {steps[number]:.4g} steps of {time.step:.10g} {time.unit} after"
         raise UserError(
             f"{where}: row {rows[number] + 1}, column {time.column}: {found} {times.printed[rows[0]]}, not {number}; "
-            "a row is missing before it, or table.time.step is wrong"
+            f"a row is missing before it, or table.time.step is wrong{usual}"
+        )
+    if off.max() > OF_STEP:
+        number = off.argmax()
+        found = f"row {rows[number] + 1}, column {time.column}: {times.printed[rows[number]]}"
+        logger.info(
+            f"{where}: {found} is taken for {number} steps, and is {steps[number]:.4g}, the farthest off{usual}"
         )
     return since[0] + time.step * np.arange(len(rows))
 
 
-def common(samples: Sequence[np.ndarray], names: Sequence[str], digit: float, time: Time, where: str) -> np.ndarray:
+def common(
+    samples: Sequence[np.ndarray],
+    rows: Sequence[np.ndarray],
+    names: Sequence[str],
+    digit: float,
+    time: Time,
+    where: str,
+) -> np.ndarray:
     """The times (time,) that all samples share, counted from where each begins: their mean, or ``i * time.step``.
 
-    names: of the samples, in messages. Samples differ by no more than the last digit of their times allows, and by no
-    more than a twentieth of the shortest step; else UserError.
+    rows, names: of the samples, in messages. Samples differ by no more than the last digit of their times allows, and
+    by no more than a twentieth of the shortest step; else UserError.
     """
     first = samples[0] - samples[0][0]
     for own, name in zip(samples, names, strict=True):
@@ -123,16 +137,33 @@ def common(samples: Sequence[np.ndarray], names: Sequence[str], digit: float, ti
         sample, at = others[0]
         found = f"{elapsed[sample, at]:.10g} {time.unit} after its start, the first sample {first[at]:.10g}"
         advice = "all samples must have the same time steps, windows equal ones"
-        raise UserError(f"{where}: {names[sample]} has a value {found}; {advice}{_step(elapsed, time)}")
+        raise UserError(f"{where}: {names[sample]} has a value {found}; {advice}{_step(elapsed, np.array(rows), time)}")
     if off.max() <= SAME * shortest:
         return first
     logger.info(f"{where}: the same times of samples differ by up to {off.max():.2g} {time.unit}; their mean is taken")
     return elapsed.mean(0)
 
 
-def _step(elapsed: np.ndarray, time: Time) -> str:
-    """What to write if all steps are equal but for noise."""
-    median = float(np.median(np.diff(elapsed)))
-    noise = np.abs(elapsed / median - np.arange(elapsed.shape[1])).max()
-    advice = "; if they are equal but for noise, say so by table.time.step"
-    return f"{advice} (their median is {median:.4g} {time.unit})" if noise < 0.5 else ""
+def _step(elapsed: np.ndarray, rows: np.ndarray, time: Time) -> str:
+    """What to write if all steps are equal but for noise, or where the first of few gaps is."""
+    steps = np.diff(elapsed)
+    mean = float(np.mean(steps))
+    noise = np.abs(elapsed / mean - np.arange(elapsed.shape[1])).max()
+    advice = "; if they are equal but for noise, say so by table.time.step" * bool(noise < 0.5)
+    return advice + _usual(steps.ravel(), rows[:, 1:].ravel(), time)
+
+
+def _usual(steps: np.ndarray, rows: np.ndarray, time: Time) -> str:
+    """What most of the steps are, by median and mean, and the first gap or the first that is too short, if few are so.
+
+    rows: those that the steps lead to.
+    """
+    if not len(steps):
+        return ""
+    median, mean = np.median(steps), np.mean(steps)
+    odd = np.abs(steps - median) > 0.5 * median
+    if 4 * odd.sum() > len(steps):  # there is no usual one
+        return ""
+    text = f"; the median of the steps is {median:.4g} {time.unit}, their mean {mean:.4g} {time.unit}"
+    first = odd.argmax()
+    return text + f"; that before row {rows[first] + 1} is {steps[first]:.4g} {time.unit}" * bool(odd.any())
