@@ -126,7 +126,6 @@ def in_double(theta, x):
             lambda theta, x: torch.as_tensor(np.sin(x.numpy())),
             ["test_check.py, line", "it calls NumPy or math on tensors"],
         ),
-        (lambda theta, x: math.exp(theta["omega"]) * x, ["it calls NumPy or math on tensors; write it in PyTorch"]),
         (lambda theta, x: np.sqrt(theta["omega"]) * x, ["it calls NumPy or math on tensors; write it in PyTorch"]),
         (lambda theta, x: theta["omga"] * x, ["asks for 'omga'", "theta has omega"]),
         (None, ["TypeError: 'NoneType' object is not callable"]),
@@ -279,6 +278,16 @@ def test_inputs_that_are_not_of_order_one_for_the_network_are_told_with_the_fact
     advised = float(re.search(r"a factor of (\S+) would", line)[1])
     assert advised == pytest.approx(1 / (1.5 * unit), rel=0.2)
     assert told(advised) == told(20 * advised) == []
+
+
+@pytest.mark.parametrize(
+    ("units", "standardise", "is_told"), [("abb", False, True), ("aaa", False, False), ("abc", True, False)]
+)
+def test_errors_that_add_up_several_units_are_told(look, readings, caplog, units, standardise, is_told):
+    model = law(proportional, MLP((2, 8, 3)), HybridSum)
+    model.standardise = standardise
+    look(model, readings.assign_coords(component_units=("component", list(units))))
+    assert any("the error adds up squares of a, b, so that" in line for line in caplog.messages) == is_told
 
 
 def test_inputs_of_one_value_are_allowed(look, readings):

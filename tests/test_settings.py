@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridsam.core import modules
 from hybridsam.core.errors import UserError
 from hybridsam.core.settings import digest, load, may_mean, merge, parse_yaml, typed, values_of, without_sources
 
@@ -73,6 +74,33 @@ def test_missing_key_is_named_with_its_place(tmp_path):
     assert settings["model"]["hidden"] == [8]
     with pytest.raises(UserError, match=r"settings\.model\.theta: missing"):
         settings["model"]["theta"]
+
+
+BUILD = """
+def build(model):
+    return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("what_it_makes", "unread"),
+    [
+        ("model['hidden']", ["width"]),
+        ("model.get('hidden', 8), model.get('width')", []),
+        ("dict(model)", []),
+        ("{**model}", []),
+        ("list(model.items())", []),
+        ("[value for value in model.values()]", []),
+        ("model | {}", []),
+        ("'width' in model", ["hidden", "width"]),
+    ],
+)
+def test_keys_of_a_model_that_its_module_does_not_read_are_named(tmp_path, caplog, what_it_makes, unread):
+    module = tmp_path / "mine.py"
+    module.write_text(BUILD.format(what_it_makes))
+    assert modules.build({"module": str(module), "model": {"hidden": [8], "width": 3}}) is not None
+    said = [f"model.{key}: {module} does not read this key; it is misspelt, or of no use" for key in unread]
+    assert caplog.messages == said
 
 
 def test_settings_are_read_from_yaml_and_from_json_without_what_only_documents(tmp_path):

@@ -24,7 +24,7 @@ from hybridsam.core.methods import get_method
 from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
 from hybridsam.core.scales import STANDARD
-from hybridsam.core.settings import Settings, typed
+from hybridsam.core.settings import typed
 from hybridsam.data.units import check_same
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
@@ -158,7 +158,7 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
 
 def model_of(configuration: Mapping) -> HybridModel:
     """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
-    return modules.call(configuration["module"], "build", Settings(configuration["model"], "model"))
+    return modules.build(configuration)
 
 
 @torch.no_grad()

@@ -50,7 +50,7 @@ def settings_of(task, data=None, model=None, training=None):
 def build(task, model=None):
     """The small model of a task."""
     chosen = settings_of(task, model=model)
-    return modules.load(chosen["module"]).build(chosen["model"])
+    return modules.build(chosen)
 
 
 def dataset_of(task, folder, **data):

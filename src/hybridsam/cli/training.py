@@ -102,7 +102,7 @@ def diagnose(dataset: Path, settings: Path, output: Path) -> None:
     from hybridsam.data.units import log_unknown
 
     task = load(settings)
-    model = modules.call(task["module"], "build", task["model"])
+    model = modules.build(task)
     log_unknown((f"theta.{row.name}", row.unit) for row in model.parameters.rows)
     table = as_table(model, records.read(dataset, "dataset"))
     write_whole(output, lambda part: table.to_csv(part, index=False))

@@ -2,15 +2,19 @@
 
 import importlib
 import importlib.util
+import logging
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -92,6 +96,18 @@ def call(module: str, function: str, *arguments: Any) -> Any:
         raise UserError(f"module: {module} has no function {function}")
     with _in_a_line(module):
         return chosen(*arguments)
+
+
+def build(settings: Mapping) -> Any:
+    """The model of a task's settings; the log names keys of the section ``model`` that its module does not read.
+
+    Raises UserError as :func:`call` does.
+    """
+    chosen = Settings(settings["model"], "model")
+    model = call(settings["module"], "build", chosen)
+    for key in chosen.unread:
+        logger.warning(f"model.{key}: {settings['module']} does not read this key; it is misspelt, or of no use")
+    return model
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from numbers import Real
 from pathlib import Path
@@ -18,14 +18,37 @@ NOT_VALUES = ("source", "note")  # documentation beside a constant; changing it 
 
 
 class Settings(dict):
-    """Nested settings in which a missing key is the user's mistake, reported with its place."""
+    """Nested settings in which a missing key is the user's mistake, reported with its place.
+
+    They know which of their keys nothing has read: one that is misspelt, perhaps.
+    """
 
     def __init__(self, values: Mapping, where: str) -> None:
         super().__init__({k: Settings(v, f"{where}.{k}") if isinstance(v, Mapping) else v for k, v in values.items()})
         self.where = where
+        self.unread = dict.fromkeys(self)
+
+    def __getitem__(self, key: str) -> Any:
+        self.unread.pop(key, None)
+        return super().__getitem__(key)
 
     def __missing__(self, key: str) -> None:
         raise UserError(f"{self.where}.{key}: missing")
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.unread.pop(key, None)
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        self.unread.clear()
+        return super().items()
+
+    def values(self) -> Any:
+        self.unread.clear()
+        return super().values()
+
+    def __iter__(self) -> Iterator:  # so that dict(settings) and {**settings} read one key after the other
+        return super().__iter__()
 
 
 class _AsItLooks(yaml.SafeLoader):

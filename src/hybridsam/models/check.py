@@ -62,6 +62,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     check_widths(model, theta, phi, few)
     if isinstance(model, HybridLaw):
         _check_sizes(model, data)
+        _check_units(model, dataset)
     if network := model.network_trial(few):
         _check_network(network, phi[:1].detach())
     if isinstance(failure, UserError):
@@ -228,6 +229,17 @@ def _check_sizes(model: HybridLaw, data: Samples) -> None:
                 f"model: network_inputs.{name}: the network is given numbers of about {size * abs(factor):.1g}, "
                 f"and learns by ones of order 1; a factor of {1 / size:.1g} would make them so"
             )
+
+
+def _check_units(model: HybridLaw, dataset: xr.Dataset) -> None:
+    """Warn of errors that add up squares of several units."""
+    target = dataset[model.target]
+    units = dict.fromkeys(target["component_units"].values.tolist() if "component_units" in target.coords else ())
+    if len(units) > 1 and not model.standardise:
+        logger.warning(
+            f"model: the error adds up squares of {', '.join(units)}, so that it depends on the choice of these units; "
+            "standardise=True measures each component by its standard deviation"
+        )
 
 
 def _check_influence(

@@ -13,7 +13,6 @@ import sympy as sp
 import xarray as xr
 
 from hybridsam.core import modules
-from hybridsam.core.settings import Settings
 from hybridsam.models.hybrid import is_of
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
@@ -81,7 +80,7 @@ def _source(function: Callable) -> str:
 def _ode(cube: xr.Dataset) -> HybridODE | None:
     """The model of a task that has a vector field; None where its module makes another one, or none any more."""
     try:
-        model = modules.load(_module(cube)).build(Settings(json.loads(cube.attrs["configuration"])["model"], "model"))
+        model = modules.build(json.loads(cube.attrs["configuration"]) | {"module": _module(cube)})
     except Exception:  # of a user's module, which may have changed since: what it says is shown anyway
         return None
     return model if isinstance(model, HybridODE) else None

@@ -39,7 +39,7 @@ def train_task(
     checkpoint: Checkpoint | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """As :func:`train_block`, of the task file's ``module``, ``model`` and ``training``, which the runs then name."""
-    model = modules.call(settings["module"], "build", settings["model"])
+    model = modules.build(settings)
     training = typed(Training, settings["training"], "training")
     runs, weights = train_block(model, training, dataset, block, device, checkpoint)
     runs.attrs |= {

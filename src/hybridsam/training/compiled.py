@@ -55,8 +55,12 @@ def faster_loss(model: HybridModel, data: Samples, quiet: bool = False) -> Loss 
         return None
     try:
         faster = _compiled(model, data)
-        if faster and not _agree(_gradient(Loss(model), data), _gradient(faster, data)):
-            raise NotFollowedError("what was compiled from the science does not agree with it")
+        if faster and not _agree(expected := _gradient(Loss(model), data), _gradient(faster, data)):
+            finite = all(values.isfinite().all() for values in expected)
+            what = (
+                "does not agree with it" if finite else "cannot be compared with it, which is not finite at the start"
+            )
+            raise NotFollowedError(f"what was compiled from the science {what}")
     except (NotCompiledError, NotFollowedError) as reason:
         if not quiet:
             logger.warning(f"training with PyTorch alone, which is several times slower: {reason}")

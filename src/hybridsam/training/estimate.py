@@ -166,7 +166,7 @@ def _costs(
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
 
-    model = modules.call(task["module"], "build", task["model"])
+    model = modules.build(task)
     training = typed(Training, task["training"], "training")
     check_parts(model, few)
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
