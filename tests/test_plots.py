@@ -427,7 +427,9 @@ def test_exploded_runs_are_counted_in_every_figure(results):
     table, figure = drawn("errors_rho", made)
     stars = [line for line in figure.axes[1].get_lines() if line.get_marker() == "*"]
     assert [line.get_xdata()[0] for line in stars] == GRID["sam"]
-    assert "erm (n = 2, 1 diverged, 1 exploded)" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "erm (n = 2, 1 diverged, 1 exploded), thin: its runs" in [
+        text.get_text() for text in figure.legends[0].get_texts()
+    ]
     table, figure = drawn("tradeoff", made)
     assert table.loc[table["front"], "method"].tolist() == ["l2reg"]
     assert "but for means with a run that exploded" in captions.caption("tradeoff", table)

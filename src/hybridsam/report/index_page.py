@@ -278,4 +278,4 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     png = io.BytesIO()
     save(draw_theta_summary(drawn.replace({"task": twins}), "Error of θ at the ρ that each rule chooses"), png, ".png")
     absent = without_relative_error(table)
-    return embedded(png.getvalue(), captions.theta_summary(drawn, absent))
+    return embedded(png.getvalue(), captions.theta_summary(drawn, table, absent))
