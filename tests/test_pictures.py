@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from helpers import small
 from helpers.geometry import faults
+from helpers.oscillator import GRID, SPLITS, drawn, make_dataset, make_results
 from matplotlib.text import Text
-from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
 
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.targets import kind_of, target_of

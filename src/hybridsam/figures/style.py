@@ -261,7 +261,7 @@ def _leave_room_between_ticks(figure: Figure) -> None:
             boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
             if not any(map(Bbox.overlaps, boxes, boxes[1:])):
                 break
-            axis.locator_params(axis="x", nbins=number)
+            axis.locator_params(axis="x", nbins=number, min_n_ticks=min(2, number))
 
 
 def every_third(points: int) -> tuple[int, int]:
