@@ -62,7 +62,8 @@ UNKNOWN = (  # and where it is not
     "with the lowest validation error; every method's own is in Table 1.",
     "<em>Spread over seeds</em>: that method, and the least and the greatest θ of its runs. It says how much the "
     "initial network matters, and is no interval for the truth.",
-    "<em>Methods</em>: the least and the greatest mean of a method. Where they lie apart, the data leave θ open.",
+    "<em>Methods</em>: the least and the greatest mean of a method. Where they lie apart, the data leave θ open; "
+    "where they agree, it may still not have arrived, or all may share an error.",
     "<em>Science alone</em>: the θ that fits the training data best without a network.",
     "<em>Arrived</em>: in how many completed runs of all methods θ left its start, and as much training again would "
     "hardly move it on; the task's page says more.",
