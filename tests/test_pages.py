@@ -358,7 +358,7 @@ def test_full_rank_is_said_as_such(identifiable):
 def test_constants_have_a_row_a_value_and_a_unit_where_there_is_one():
     simulated = {"omega": {"value": 1.0471975511965976, "unit": "rad s-1"}, "initial": {"value": [0, 1], "unit": "rad"}}
     table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(simulated)}))
-    assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s-1"]
+    assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s⁻¹"]
     assert table.loc["initial", "value"] == "0, 1"
     own = {"file": {"value": "a.csv"}, "split": {"value": {"by": "series", "test": ["a", "b"]}}}
     table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(own)}))

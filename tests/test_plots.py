@@ -265,7 +265,7 @@ def test_of_two_runs_the_runs_are_drawn_and_of_three_an_interval(seeds, results)
 def test_an_interval_that_is_cut_off_is_told(results):
     """One that is as long as its mean reaches zero, where no logarithmic axis is."""
     table = registry.tabulate("errors_rho", results("decades"))
-    assert not errors_rho_figure.intervals_cut_off(table.assign(interval=table["interval"].where(False)))
+    assert not errors_rho_figure.intervals_cut_off(table.assign(interval=np.nan))
     long = table.assign(interval=2 * table["value"])
     assert errors_rho_figure.intervals_cut_off(long)
     assert "ends at the edge of its panel is longer" in captions.caption("errors_rho", long)
