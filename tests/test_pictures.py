@@ -144,7 +144,7 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN: ") == twin
     caption = captions.caption("predictions", table)
     assert caption.startswith("SYNTHETIC TWIN: ") == twin
-    assert ("n = 1; " in caption and "so no interval" in caption) == (completed > 0)
+    assert ("by the first of its completed runs (n = " in caption and "so no interval" in caption) == (completed > 0)
     assert ("no run completed (n = 0; " in caption) == (completed == 0)
     missing = "none completed" in " ".join(words) and completed > 0
     assert (" sam: none completed." in caption) == missing
