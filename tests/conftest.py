@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.cluster import Cluster, lacks
 from helpers.on_cluster import CUBE, OnCluster, copy_undisturbed, copy_with_dataset
+from helpers.oscillator import results_of
 from helpers.project import FIGURES, Project, copy_repository, copy_with_all_tasks
 from hypothesis import settings
 
@@ -209,6 +210,19 @@ def on_cluster(cluster, undisturbed, tmp_path_factory):
         root = tmp_path_factory.mktemp("on cluster") / "a project"
         copy_with_dataset(root, undisturbed)
         return OnCluster(Project(root), cluster)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory):
+    """name of a case of helpers.oscillator -> its results, made once."""
+    made = {}
+
+    def make(case):
+        if case not in made:
+            made[case] = results_of(case, tmp_path_factory.mktemp(case))
+        return made[case]
 
     return make
 

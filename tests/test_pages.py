@@ -19,9 +19,9 @@ import pytest
 import xarray as xr
 from bs4 import BeautifulSoup
 from helpers import small
+from helpers.oscillator import GRID, results_of
 from nbconvert import HTMLExporter
 from PIL import Image
-from test_plots import GRID, results_of
 
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
@@ -32,7 +32,8 @@ sys.path.insert(0, str(small.ROOT / "benchmarks"))
 
 import report as benchmark
 
-from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis import experiment as of_experiment
+from hybridsam.analysis.cube import diverged_in_words, runs_table
 from hybridsam.analysis.results import Results
 
 NOTEBOOK = small.ROOT / "notebooks/task.ipynb"
@@ -251,6 +252,44 @@ def test_the_newest_table_with_the_task_counts(tmp_path):
         task_page.table_of(tmp_path / "d")
 
 
+# What cells show
+
+
+def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypatch):
+    (tmp_path / "results" / "small").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert fragments.experiment_folder("results", "small") == tmp_path / "results" / "small"
+    with pytest.raises(UserError, match="no folder results/large"):
+        fragments.experiment_folder("results", "large")
+
+
+def test_the_report_counts_and_pairs(results):
+    """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
+    made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
+    cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
+    assert of_experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {
+        "completed": 15, "diverged": 5, "missing": 1, "exploded": 0
+    }  # fmt: skip
+    assert diverged_in_words(cube).startswith("5 of 20 runs diverged; ")
+    assert diverged_in_words(cube).endswith(": sqrt(-0.1) at t = 3 s")
+    assert diverged_in_words(results("normal").cube) == ""
+    paired = task_page.paired(made.selection)
+    assert paired.loc[("validation", "fsam"), "n_paired"] == 2
+    estimates = task_page.estimates(made.cube, made.selection, "validation")
+    assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
+    assert "q'' = -omega^2 sin q" in task_page.equations(made.cube).replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("notebook", ["overview", "task"])
+def test_notebooks_are_committed_clean(notebook):
+    """Without outputs, with one cell that papermill fills in."""
+    content = json.loads((small.ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
+
+
 # The template
 
 
@@ -319,7 +358,7 @@ def test_full_rank_is_said_as_such(identifiable):
 def test_constants_have_a_row_a_value_and_a_unit_where_there_is_one():
     simulated = {"omega": {"value": 1.0471975511965976, "unit": "rad s-1"}, "initial": {"value": [0, 1], "unit": "rad"}}
     table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(simulated)}))
-    assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s-1"]
+    assert table.loc["omega"].tolist() == ["1.0471975511965976", "rad s⁻¹"]
     assert table.loc["initial", "value"] == "0, 1"
     own = {"file": {"value": "a.csv"}, "split": {"value": {"by": "series", "test": ["a", "b"]}}}
     table = task_page.constants(xr.Dataset(attrs={"constants": json.dumps(own)}))
@@ -375,3 +414,27 @@ def test_the_benchmark_runs_nothing_but_what_it_measures():
     assert chosen["seeds"] == [0] and set(benchmark.TASKS) == set(chosen["tasks"])
     iterations = {task: chosen["overrides"][task]["training"]["iterations"] for task in benchmark.TASKS}
     assert set(iterations.values()) == {2}
+
+
+def test_settings_of_theta_have_the_digits_of_the_task_file_and_units_are_written(experiment):
+    cube = records.read(experiment("normal") / "oscillator/cube.nc", "cube")
+    theta = {"k": {"unit": "m0.5 s-1", "start": 0.05, "lower": 0.0, "transform": "softplus"}}
+    theta["mass"] = {"unit": "kg", "start": 123456.75}
+    cube.attrs["configuration"] = json.dumps({"model": {"theta": theta}})
+    table = task_page.theta(cube).drop(columns="true value")
+    assert table.loc["k"].to_dict() == {"unit": "m^0.5 s⁻¹", "start": "0.05", "lower": "0", "transform": "softplus"}
+    assert table.loc["mass"].to_dict() == {"unit": "kg", "start": "123456.75", "lower": "", "transform": ""}
+
+
+@pytest.mark.parametrize("least_norm", [2.0, np.nan])
+def test_columns_of_nothing_are_left_out_and_it_is_said_why(tmp_path, least_norm):
+    """Of data whose truth, and true rates of change, nobody knows."""
+    known = {"parameter": ["k"], "unit": ["m0.5 s-1"], "start": [0.05], "true": [np.nan], "science_only": [0.1736]}
+    known |= {"least_norm": [least_norm], "identifiable": [True], "rank": [1], "data": ["measured"]}
+    pd.DataFrame(known).to_csv(tmp_path / "identifiability.csv", index=False)
+    page = BeautifulSoup(task_page.known_before(tmp_path), "html.parser")
+    head, row = rows_of(page, "science_only")
+    absent = np.isnan(least_norm)
+    assert head == ["", "unit", "start", "science_only", *["least_norm"] * (not absent), "identifiable", "rank"]
+    assert row == ["k", "m^0.5 s⁻¹", "0.05", "0.1736", *["2.000"] * (not absent), "yes", "1"]
+    assert ("There is no least_norm" in page.p.get_text()) == absent

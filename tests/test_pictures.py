@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from helpers import small
 from helpers.geometry import faults
+from helpers.oscillator import GRID, SPLITS, drawn, make_dataset, make_results
 from matplotlib.text import Text
-from test_plots import GRID, SPLITS, drawn, make_dataset, make_results
 
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.targets import kind_of, target_of
@@ -144,7 +144,7 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN: ") == twin
     caption = captions.caption("predictions", table)
     assert caption.startswith("SYNTHETIC TWIN: ") == twin
-    assert ("n = 1; " in caption and "so no interval" in caption) == (completed > 0)
+    assert ("by the first of its completed runs (n = " in caption and "so no interval" in caption) == (completed > 0)
     assert ("no run completed (n = 0; " in caption) == (completed == 0)
     missing = "none completed" in " ".join(words) and completed > 0
     assert (" sam: none completed." in caption) == missing

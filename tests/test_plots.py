@@ -1,246 +1,27 @@
 """Figures: drawn from the right numbers, for every kind of result, with one look for each method, to the same bytes."""
 
-import json
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
-import xarray as xr
-from docutils import nodes
-from docutils.core import publish_doctree, publish_string
-from docutils.parsers.rst.directives import register_directive
 from helpers.geometry import faults
-from jinja2 import Environment, StrictUndefined
+from helpers.oscillator import CASES, GRID, STEPS, TRUTH, drawn
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hybridsam.analysis import errors_rho, experiment, histories
-from hybridsam.analysis.cube import combine, diverged_in_words, runs_table
-from hybridsam.analysis.results import Results
-from hybridsam.analysis.selection import select
+from hybridsam.analysis import errors_rho, histories
+from hybridsam.analysis.cube import runs_table
 from hybridsam.analysis.significance import interval
 from hybridsam.cli.main import main
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
+from hybridsam.figures import errors_rho as errors_rho_figure
 from hybridsam.figures import registry, style
-from hybridsam.report import captions, fragments, task_page
-from hybridsam.report.directive import Caption
+from hybridsam.report import captions
 
-GRID = {"erm": [0.0], "l2reg": [1e-4], "sam": [0.02, 0.05, 0.2], "fsam": [0.05, 0.1]}
-STEPS, TIMES = np.arange(0, 101, 10), np.linspace(0, 4, 9)
-COMPONENTS, UNITS = ["position", "velocity"], ["m", "m s-1"]
-SPLITS = ["train", "validation", "test"]
-TRUTH = {"k": 2.0, "mass": 0.5}
-RUN = records.RUN
 COLOURS = {colour.lower() for colour, _ in style.LOOKS.values()}
 MARKERS = {marker for _, marker in style.LOOKS.values()}
-ROOT = Path(__file__).parents[1]
-
-
-def make_dataset(truth: bool = True, synthetic: str = "yes") -> xr.Dataset:
-    """Six samples of an oscillation, two in each split."""
-    angle = TIMES + np.arange(6)[:, None]
-    clean = np.stack([np.sin(angle), np.cos(angle)], -1)
-    noisy = clean + 0.05 * np.random.default_rng(0).standard_normal(clean.shape)
-    dims = ("sample", "time", "component")
-    return xr.Dataset(
-        {"state": (dims, noisy)} | ({"state_true": (dims, clean)} if truth else {}),
-        coords={
-            "time": TIMES,
-            "component": COMPONENTS,
-            "component_units": ("component", UNITS),
-            "split": ("sample", np.repeat(SPLITS, 2)),
-        },
-        attrs={
-            "synthetic": synthetic,
-            "target": "state",
-            "truth": json.dumps(TRUTH if truth else {}),
-            "noise": 0.05,
-        },
-    )
-
-
-def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], diverged: list[int]) -> xr.Dataset:
-    """A block of runs as the fit returns it, with numbers from thin air; diverged seeds run away halfway."""
-    rng = np.random.default_rng([int(1e6 * rho), len(method), *seeds])
-    shape = (1, 1, len(seeds))
-    theta = 1 + (1 - np.exp(-STEPS / 30)) * rng.normal(0.8, 0.1, (*shape, 2, 1))
-    loss = np.exp(-STEPS / 20) + rng.uniform(1e-3, 2e-3, (*shape, 1))
-    gone = np.isin(seeds, diverged)
-    theta[:, :, gone, :, 6:], loss[:, :, gone, 5:] = np.nan, 1e12
-    numbers = np.flatnonzero(dataset["split"] == "test")[:3]
-    test = dataset[dataset.attrs["target"]].isel(sample=numbers)
-    test = test.isel(time=slice(1, None)) if {"time", "component"} <= set(test.dims) else test  # as of an ODE
-    prediction = test.values * (1 + 0.1 * rng.standard_normal((*shape, *test.shape)))
-    y_error = np.where(gone[:, None], np.inf, 10 ** rng.uniform(-2.5, -0.5, (*shape, 3)))
-    long, units = ("example", *test.dims[1:]), {"units": "m2, (m s-1)2"}
-    labels = {name: labels for name, labels in test.coords.items() if "sample" not in labels.dims}
-    return xr.Dataset(
-        {
-            "theta": ((*RUN, "parameter"), theta[..., -1]),
-            "y_error": ((*RUN, "split"), y_error, units),
-            "status": (RUN, np.where(gone, "diverged", "completed").astype(object)[None, None]),
-            "theta_history": ((*RUN, "step", "parameter"), theta.swapaxes(-1, -2)),
-            "reason": (RUN, np.where(gone, "sqrt(-0.1) at t = 3 s", "").astype(object)[None, None]),
-            "theta_moved": ((*RUN, "parameter"), theta[..., -1] - theta[..., 0]),
-            "theta_moved_late": ((*RUN, "parameter"), 0.02 * theta[..., -1]),
-            "theta_drift": ((*RUN, "parameter"), 0.2 * theta[..., -1]),
-            "theta_step": ((*RUN, "parameter"), np.ones((*shape, 2))),
-            "theta_influence": ((*RUN, "parameter"), np.broadcast_to([0.5, 1e-7], (*shape, 2))),
-            "train_loss": ((*RUN, "step"), loss, units),
-            "validation_loss": ((*RUN, "step"), 1.3 * loss, units),
-            "learning_rate": ("step", 0.01 / (1 + STEPS)),
-            "prediction": ((*RUN, *long), prediction),
-            "prediction_science": ((*RUN, *long), prediction + 0.3),
-            "sample": ("example", numbers),
-        },
-        coords={
-            "training_method": [method],
-            "rho": [rho],
-            "seed": seeds,
-            "parameter": list(TRUTH),
-            "parameter_units": ("parameter", ["N m-1", "kg"]),
-            "parameter_size": ("parameter", [1.0, 100.0]),
-            "split": SPLITS,
-            "step": STEPS,
-            **labels,
-        },
-        attrs={
-            "synthetic": dataset.attrs["synthetic"],
-            "source": "a test",
-            "configuration": json.dumps({"module": "hybridsam.tasks.pendulum"}),
-            "configuration_hash": "h",
-            "device": "cpu",
-            "seconds": 1.0,
-        },
-    )
-
-
-def make_results(
-    folder: Path, seeds: int = 3, diverged: dict | None = None, grid: dict = GRID, dataset: xr.Dataset | None = None
-) -> Results:
-    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> values of rho."""
-    dataset = make_dataset() if dataset is None else dataset
-    blocks = []
-    for method, rhos in grid.items():
-        for rho in rhos:
-            block = make_block(dataset, method, rho, list(range(seeds)), (diverged or {}).get((method, rho), []))
-            path = f"runs/{method}/rho={rho}/seeds=0-{seeds - 1}.nc"
-            records.write(block, folder / path, "runs", "test")
-            block = records.read(folder / path, "runs")
-            blocks.append(block.assign(file=(RUN, np.full(block["status"].shape, path, object))))
-    cube = combine(blocks, blocks[0], dataset)
-    cube.attrs["task_title"] = "Oscillator"
-    return Results(dataset, cube, select(cube), "validation", folder)
-
-
-def nine_parameters(cube: xr.Dataset) -> xr.Dataset:
-    names = [f"p_{i}" for i in range(9)]
-    return cube.isel(parameter=[0] * 9).assign_coords(parameter=names)
-
-
-def endless(cube: xr.Dataset) -> xr.Dataset:
-    """Runs of erm that completed with errors that are not finite."""
-    infinite = cube["y_error"].where(cube["training_method"] != "erm", np.inf)
-    return cube.assign(y_error=infinite.assign_attrs(cube["y_error"].attrs))
-
-
-def diverging(*seeds: int) -> dict:
-    """These seeds of every method and rho."""
-    return {(method, rho): list(seeds) for method in GRID for rho in GRID[method]}
-
-
-def long_names(cube: xr.Dataset) -> xr.Dataset:
-    """Twelve parameters over 12 decades, whose names and units are long, of a task with a long title."""
-    names = [f"heat_transfer_coefficient_of_wall_{i}" for i in range(12)]
-    units = ["kg m-0.5 s-2 K-1", "1e4 pelts", "(rad s-1)2", "mol m-3 s-1 Pa-0.5"] * 3
-    scale = xr.DataArray(10.0 ** np.arange(-6, 6), dims="parameter")
-    many = cube.isel(parameter=[0] * 12).assign_coords(parameter=names, parameter_units=("parameter", units))
-    many = many.assign({name: many[name] * scale for name in ("theta", "theta_history", "theta_true") if name in many})
-    if "theta_error" in many:
-        many["theta_error"].attrs["units"] = ", ".join(dict.fromkeys(units))
-    many["y_error"].attrs["units"] = ", ".join(f"({unit})2" for unit in dict.fromkeys(units))
-    return many.assign_attrs(task_title="Heat through the eleven layers of the wall of a furnace, " * 3)
-
-
-def one_parameter(cube: xr.Dataset) -> xr.Dataset:
-    return cube.isel(parameter=[0])
-
-
-def decades(cube: xr.Dataset) -> xr.Dataset:
-    """Errors from 1e-9 to 1e3, none of which exploded; losses too."""
-    factor = xr.DataArray(np.logspace(-7, 5, cube.sizes["rho"]), dims="rho")
-    losses = {name: cube[name] * factor for name in ("train_loss", "validation_loss", "y_error", "theta_error")}
-    return cube.assign({name: values.assign_attrs(cube[name].attrs) for name, values in losses.items()})
-
-
-def exploding(cube: xr.Dataset) -> xr.Dataset:
-    """The first seed of sam has a huge test error, of fsam none that is finite, of erm a huge validation error."""
-    y_error = cube["y_error"].copy(deep=True)
-    y_error.loc[{"training_method": "sam", "seed": 0, "split": "test"}] = 1e4
-    y_error.loc[{"training_method": "fsam", "seed": 0, "split": "test"}] = np.nan
-    y_error.loc[{"training_method": "erm", "seed": 0, "split": "validation"}] = 1e4
-    return cube.assign(y_error=y_error.where(cube["status"] != "missing"))
-
-
-CASES = {
-    "normal": {},
-    "one_seed": {"seeds": 1},
-    "some_diverged": {"diverged": {("sam", 0.05): [1], ("sam", 0.2): [0, 1, 2], ("erm", 0.0): [2]}},
-    "all_diverged": {"diverged": {("sam", rho): [0, 1, 2] for rho in GRID["sam"]} | {("erm", 0.0): [0, 1, 2]}},
-    "everything_diverged": {"diverged": diverging(0, 1, 2)},
-    "unknown_truth": {"dataset": make_dataset(truth=False)},
-    "one_rho_without_erm": {"grid": {"sam": [0.05]}},
-    "only_erm": {"grid": {"erm": [0.0]}},
-    "twin": {"dataset": make_dataset(synthetic="twin")},
-    "twenty_seeds": {"seeds": 20, "grid": {"erm": [0.0], "sam": [0.05, 0.1]}, "diverged": {("erm", 0.0): [0, 19]}},
-    "infinite_errors": {"grid": {"erm": [0.0]}, "change": endless},
-    "single_run": {"seeds": 1, "grid": {"sam": [0.05]}},
-    "exploded": {"change": exploding, "diverged": {("sam", 0.05): [1], ("erm", 0.0): [2]}},
-    "decades": {"change": decades},
-    "one_parameter": {"change": one_parameter},
-    "one_parameter_unknown": {"change": one_parameter, "dataset": make_dataset(truth=False)},
-    "long_names": {"change": long_names, "diverged": diverging(1)},
-    "long_names_diverged": {"change": long_names, "diverged": diverging(0, 1, 2)},
-    "long_names_unknown": {"change": long_names, "dataset": make_dataset(truth=False)},
-    "all_methods_diverging": {
-        "grid": GRID | {"freg": [0.1], "asam": [0.2]},
-        "diverged": diverging(1),
-    },
-    "nine_parameters": {"grid": {"erm": [0.0], "sam": [0.05]}, "change": nine_parameters},
-}
-
-
-def results_of(case: str, folder: Path) -> Results:
-    """The files of a task of this case."""
-    how = dict(CASES[case])
-    change = how.pop("change", lambda cube: cube)
-    made = make_results(folder, **how)
-    cube = change(made.cube)
-    return replace(made, cube=cube, selection=select(cube))
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """name of a case -> its results, made once."""
-    made: dict[str, Results] = {}
-
-    def make(case: str) -> Results:
-        if case not in made:
-            made[case] = results_of(case, tmp_path_factory.mktemp(case))
-        return made[case]
-
-    return make
-
-
-def drawn(name: str, results: Results):
-    table = registry.tabulate(name, results)
-    return table, registry.FIGURES[name][1](table, results.title)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -378,29 +159,6 @@ def test_large_tables_stay_small_files(tmp_path):
     assert sizes[".png"] < 400_000 and sizes[".svg"] < 1_500_000 and sizes[".pdf"] < 1_500_000
 
 
-@pytest.mark.parametrize(
-    ("unit", "written"),
-    [
-        ("m s-1", "m s⁻¹"),
-        ("(rad s-1)2", "(rad s⁻¹)²"),
-        ("rad2, (rad s-1)2", "rad², (rad s⁻¹)²"),
-        ("kg m-0.5", "kg m^-0.5"),
-        ("m0.5", "m^0.5"),
-        ("(m s-1)1/2", "(m s⁻¹)^(1/2)"),
-        ("m^2 K**-1", "m² K⁻¹"),
-        ("1e4 pelts", "1e4 pelts"),
-        ("1e-3 mol m-3", "1e-3 mol m⁻³"),
-        ("10^4 pelts", "10^4 pelts"),
-        ("µm2 °C-1", "µm² °C⁻¹"),
-        ("H2O kg-1", "H2O kg⁻¹"),
-        ("standard units", "standard units"),
-    ],
-)
-def test_a_unit_has_raised_whole_powers_and_no_other_number_is_raised(unit, written):
-    assert style.with_unit("x", unit) == f"x ({written})"
-    assert style.with_unit("x\n", "1") == "x"
-
-
 def test_faults_of_a_layout_are_found():
     """What the other tests measure by: a text that is cut, one on another, a small one, a legend on a panel."""
     figure = Figure(figsize=(3, 2), layout="constrained")
@@ -427,7 +185,9 @@ def test_exploded_runs_are_counted_in_every_figure(results):
     table, figure = drawn("errors_rho", made)
     stars = [line for line in figure.axes[1].get_lines() if line.get_marker() == "*"]
     assert [line.get_xdata()[0] for line in stars] == GRID["sam"]
-    assert "erm (n = 2, 1 diverged, 1 exploded)" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "erm (n = 2, 1 diverged, 1 exploded), thin: its runs" in [
+        text.get_text() for text in figure.legends[0].get_texts()
+    ]
     table, figure = drawn("tradeoff", made)
     assert table.loc[table["front"], "method"].tolist() == ["l2reg"]
     assert "but for means with a run that exploded" in captions.caption("tradeoff", table)
@@ -485,67 +245,27 @@ def test_the_command_draws(results, tmp_path, capsys):
     assert "rule: 'best' is not in" in capsys.readouterr().err
 
 
-def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypatch):
-    (tmp_path / "results" / "small").mkdir(parents=True)
-    (tmp_path / "notebooks").mkdir()
-    monkeypatch.chdir(tmp_path / "notebooks")
-    assert fragments.experiment_folder("results", "small") == tmp_path / "results" / "small"
-    with pytest.raises(UserError, match="no folder results/large"):
-        fragments.experiment_folder("results", "large")
-
-
-def test_the_report_counts_and_pairs(results):
-    """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
-    made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
-    cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
-    assert experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {
-        "completed": 15, "diverged": 5, "missing": 1, "exploded": 0
-    }  # fmt: skip
-    assert diverged_in_words(cube).startswith("5 of 20 runs diverged; ")
-    assert diverged_in_words(cube).endswith(": sqrt(-0.1) at t = 3 s")
-    assert diverged_in_words(results("normal").cube) == ""
-    paired = task_page.paired(made.selection)
-    assert paired.loc[("validation", "fsam"), "n_paired"] == 2
-    estimates = task_page.estimates(made.cube, made.selection, "validation")
-    assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
-    assert "q'' = -omega^2 sin q" in task_page.equations(made.cube).replace("&#x27;", "'")
-
-
-@pytest.mark.parametrize("notebook", ["overview", "task"])
-def test_notebooks_are_committed_clean(notebook):
-    """Without outputs, with one cell that papermill fills in."""
-    content = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())
-    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
-    assert [cell["metadata"].get("tags") for cell in code].count(["parameters"]) == 1
-
-
-@pytest.mark.parametrize("table", ["selection", "identifiability"])
-def test_tables_have_captions_for_the_snakemake_report(table):
-    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    text = (ROOT / f"workflow/report/{table}.rst").read_text()
-    for data in ("simulated", "twin"):
-        job = SimpleNamespace(wildcards=SimpleNamespace(task="duffing"), params=SimpleNamespace(data=data))
-        rendered = template.from_string(text).render(snakemake=job)
-        assert rendered.strip().startswith("**SYNTHETIC TWIN**") == (data == "twin") and "Task **duffing**" in rendered
-        publish_string(rendered, settings_overrides={"halt_level": 2})
-
-
-@pytest.mark.parametrize("name", registry.FIGURES)
-@pytest.mark.parametrize("case", ["some_diverged", "twin"])
-def test_figures_have_the_same_caption_in_the_snakemake_report_as_on_the_pages(name, case, results, tmp_path):
-    """To the letter, whatever has a meaning in reStructuredText; and it names the task."""
-    table = registry.tabulate(name, results(case)).assign(rule="*my_rule_ `|a|", name="*")
-    (tmp_path / "my results").mkdir()
-    path = tmp_path / "my results" / f"{name}.csv"
-    table.to_csv(path, index=False)
-    register_directive("caption", Caption)
-    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        (ROOT / "workflow/report/figure.rst").read_text()
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_of_two_runs_the_runs_are_drawn_and_of_three_an_interval(seeds, results):
+    """Of erm as thin lines, at their errors, in a panel that fits the points."""
+    table, figure = drawn("errors_rho", results("two_seeds" if seeds == 2 else "normal"))
+    axis, errors = figure.axes[0], table[(table["metric"] == "theta_error") & (table["status"] == "completed")]
+    thin = [line.get_ydata()[0] for line in axis.get_lines() if line.get_linewidth() == style.THIN]
+    bars = [len(container.lines[2][0].get_segments()) for container in axis.containers if container.has_yerr]
+    assert bars == [1] and bool(axis.patches) == (seeds == 3)
+    assert sorted(thin) == (sorted(errors.loc[errors["method"] == "erm", "value"]) if seeds == 2 else [])
+    if seeds == 2:
+        low, high = axis.get_ylim()
+        assert low < errors["value"].min() and high < 1.5 * errors["value"].max()
+    assert any("no interval: fewer than 3 runs" in text.get_text() for text in figure.legends[0].get_texts()) == (
+        seeds == 2
     )
-    job = SimpleNamespace(wildcards=SimpleNamespace(task="duffing"), output=SimpleNamespace(csv=str(path)))
-    document = publish_doctree(template.render(snakemake=job), settings_overrides={"halt_level": 2})
-    first, second = (paragraph.astext() for paragraph in document.findall(nodes.paragraph))
-    assert first == captions.caption(name, pd.read_csv(path))
-    assert first.startswith("SYNTHETIC TWIN: ") == (case == "twin")
-    assert second.startswith("Task duffing. ")
+
+
+def test_an_interval_that_is_cut_off_is_told(results):
+    """One that is as long as its mean reaches zero, where no logarithmic axis is."""
+    table = registry.tabulate("errors_rho", results("decades"))
+    assert not errors_rho_figure.intervals_cut_off(table.assign(interval=np.nan))
+    long = table.assign(interval=2 * table["value"])
+    assert errors_rho_figure.intervals_cut_off(long)
+    assert "ends at the edge of its panel is longer" in captions.caption("errors_rho", long)

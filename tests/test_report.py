@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 from helpers.geometry import faults
+from helpers.oscillator import diverging, make_dataset, make_results, results_of
 from helpers.small import ROOT
-from test_plots import results_of
 
 from hybridsam.analysis.experiment import elapsed_seconds
 from hybridsam.core import records
@@ -98,6 +98,7 @@ def test_no_reduction_is_claimed_where_there_is_none(changes):
 
 def errors(mean, **columns):
     table = pd.DataFrame({"task": ["wind", "wind"], "method": ["erm", "sam"], "rule": "validation", "n": [2, 2]})
+    table = table.assign(rho=[0, 0.05])
     table = table.assign(diverged=0, exploded=0)
     about = {"theta_error_meaning": "distance", "theta_relative_error_mean": mean, "theta_relative_error_interval": 0.1}
     return table.assign(**about | columns)
@@ -111,6 +112,12 @@ def test_a_figure_of_theta_errors_counts_its_runs_and_names_its_interval():
     assert "cut off" in index_page.theta_summary(errors([0.5, 0.05]), {"wind": CUBES["wind"]})
     one = index_page.theta_summary(errors([0.5, 0.2], n=1, theta_relative_error_interval=np.nan), CUBES)
     assert "mean of the completed runs (n = 1; none diverged)" in one and "interval" not in one
+
+
+def test_a_run_that_several_rules_choose_counts_once_in_the_figure_of_theta_errors():
+    """And those of a method of which none completed count too."""
+    table = pd.concat([errors([0.5, np.nan], diverged=[1, 2]).assign(rule=rule) for rule in ("validation", "oracle")])
+    assert "(n = 2; 3 diverged)" in index_page.theta_summary(table, {"wind": CUBES["wind"]})
 
 
 def test_the_figure_of_theta_errors_says_why_a_task_is_not_in_it():
@@ -203,17 +210,22 @@ def read(folder):
 
 
 def rows_of(table):
-    """The rows of a table in HTML, heading -> text, by the text of their first cell."""
-    rows = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in table.split("</tr>")]
-    texts = [[html.unescape(re.sub("<[^>]*>", "", cell)).replace("\xa0", " ") for cell in row] for row in rows if row]
-    return {row[0]: dict(zip(texts[0], row, strict=True)) for row in texts[1:]}
+    """The rows of tables in HTML, heading -> text, by their first cell, or by number where that is empty."""
+    found = {}
+    for part in table.split("</table>"):
+        rows = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL) for row in part.split("</tr>")]
+        texts = [
+            [html.unescape(re.sub("<[^>]*>", "", cell)).replace("\xa0", " ") for cell in row] for row in rows if row
+        ]
+        found |= {row[0] or len(found) + i: dict(zip(texts[0], row, strict=True)) for i, row in enumerate(texts[1:])}
+    return found
 
 
 @pytest.fixture(scope="module")
 def verdict(experiment):
     """task -> its row in the table of what came out."""
     rows = rows_of(index_page.verdict(experiment, *read(experiment)))
-    assert list(rows) == [*TASKS[:-1], "SYNTHETIC TWIN: twin"]
+    assert {name for name in rows if isinstance(name, str)} == {*TASKS[:-1], "SYNTHETIC TWIN: twin"}
     return rows
 
 
@@ -244,13 +256,59 @@ def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
 
 def test_the_verdict_says_what_is_not_known(verdict):
     unknown, diverged, single = (verdict[task] for task in ("unknown_truth", "everything_diverged", "one_seed"))
-    assert unknown["lowest θ-error"] == "θ not known" and unknown["y-error"].startswith("lowest: ")
+    assert "lowest θ-error" not in unknown and unknown["y-error"].startswith("lowest: ")
     assert diverged["lowest θ-error"] == diverged["y-error"] == "no run completed"
     assert single["not distinguishable"].startswith("not tested: ")
     assert re.fullmatch(r"[0-9.]+ %", single["lowest θ-error"])
     assert verdict["only_erm"]["not distinguishable"] == "none" and verdict["only_erm"]["y-error"] == "the lowest"
-    ranks = [row["identifiable directions"] for row in verdict.values()]
-    assert ranks == ["2 of 2"] * (len(TASKS) - 1) + ["1 of 2"]
+    ranks = {name: row["identifiable directions"] for name, row in verdict.items() if isinstance(name, str)}
+    assert ranks == dict.fromkeys(TASKS[:-1], "2 of 2") | {"SYNTHETIC TWIN: twin": "1 of 2"}
+
+
+def test_without_truth_the_verdict_has_theta_itself_and_what_can_be_said_of_it(experiment, verdict):
+    """By hand from the cube: the method by its validation error, the ends over its seeds and over methods' means.
+
+    All have an exponent, as the science alone gives 1e-6.
+    """
+    row, table = verdict["unknown_truth"], chosen(pd.read_csv(experiment / "table.csv"), "unknown_truth")
+    method = table["validation_error_mean"].idxmin()
+    with xr.open_dataset(experiment / "unknown_truth/cube.nc") as cube:
+        theta = {name: cube["theta"].sel(training_method=name, rho=rho).values for name, rho in table["rho"].items()}
+    means = {name: values[:, 0].mean() for name, values in theta.items()}
+    own = theta[method][:, 0]
+    assert row["θ"] == f"k = {own.mean():.2e} N m⁻¹"
+    assert row["spread over seeds"] == f"{own.min():.2e} to {own.max():.2e} ({method}, n = 3)"
+    low, high = min(means, key=means.get), max(means, key=means.get)
+    assert row["methods"] == f"{means[low]:.2e} ({low}) to {means[high]:.2e} ({high})"
+    assert float(row["science alone"]) == 1e-6
+    assert row["arrived"] == "in 0 of 12 runs"
+    [mass] = [row for name, row in verdict.items() if not isinstance(name, str)]  # the row below
+    assert mass["θ"].startswith("mass = ") and mass["arrived"] == "in 0 of 12 runs, hardly left its start in 12"
+    assert "–" not in {*row.values(), *mass.values()} and mass["y-error"] == mass["identifiable directions"] == ""
+
+
+@pytest.mark.parametrize(
+    ("how", "texts"),
+    [
+        ({"seeds": 1, "grid": {"sam": [0.05]}}, {"spread over seeds": "(sam, n = 1)", "methods": "–"}),
+        ({"diverged": diverging(0, 1, 2)}, {"θ": "no run completed", "y-error": "no run completed", "arrived": ""}),
+        ({"diverged": diverging(0)}, {"arrived": "in 0 of 8 runs"}),
+    ],
+    ids=["one run", "all diverged", "one diverged each"],
+)
+def test_without_truth_and_without_runs_the_verdict_says_so(how, texts, tmp_path):
+    results = make_results(tmp_path / "a", dataset=make_dataset(truth=False), **how)
+    table = table_one.table_one({"a": results.selection})
+    (tmp_path / "a/figures").mkdir()
+    pd.DataFrame({"rule": ["validation"]}).to_csv(tmp_path / "a/figures/theta_training.csv", index=False)
+    known = {"parameter": ["k", "mass"], "rank": 2, "data": "measured", "science_only": [1.0, 5.0]}
+    known["science_only_at_bound"] = [np.nan, 5.0]
+    pd.DataFrame(known).to_csv(tmp_path / "a/identifiability.csv", index=False)
+    page = index_page.verdict(tmp_path, {"table": table}, {"a": results.cube})
+    first, *others = rows_of(page).values()
+    assert {name: first.get(name, "") for name in texts} == texts
+    assert [row["science alone"] for row in others] == ["5.00, its bound"] * (first["θ"] != "no run completed")
+    assert "Lowest θ-error" not in page and "no interval for the truth" in page
 
 
 def test_the_verdict_of_a_theta_error_of_another_kind_says_which(experiment):

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from helpers.oscillator import drawn, make_results
 from scipy.signal import lfilter
 from test_pictures import DATASETS, TESTED, about_zero, predicted
-from test_plots import drawn, make_results
 
 from hybridsam.analysis import residuals
 from hybridsam.analysis.results import Results

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.oscillator import drawn, make_dataset, make_results
 from hypothesis import given
 from hypothesis import strategies as st
-from test_plots import drawn, make_dataset, make_results
 
 from hybridsam.analysis.cube import runs_table
 from hybridsam.analysis.tradeoff import on_front

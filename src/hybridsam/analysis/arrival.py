@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from hybridsam.core.blocks import canonical
 from hybridsam.core.methods import BASELINE
 
 HARDLY = 0.05  # of its size: a theta that moved less has hardly left its start
@@ -82,7 +83,7 @@ def _of_runs(key: Any, rows: pd.DataFrame, found: pd.DataFrame, words: Callable[
     """How many runs of a method and rho, and in words the medians over them."""
     method, rho = key
     medians = found.select_dtypes(np.number).median()
-    which = f"{method}{f' at rho = {rho:g}' * (method != BASELINE)} in {len(found)} of {len(rows)} runs"
+    which = f"{method}{f' at rho = {canonical(rho)}' * (method != BASELINE)} in {len(found)} of {len(rows)} runs"
     return f"{which} ({words(medians, found['unit'].iloc[0])})"
 
 

@@ -1,9 +1,11 @@
-"""Which method came out best in Table 1, by each error, and what a low error of theta costs in prediction."""
+"""Which method came out best in Table 1, what that costs in prediction, and, without a truth, what is said of theta."""
 
 from collections.abc import Mapping
 
 import pandas as pd
+import xarray as xr
 
+from hybridsam.analysis.arrival import ways
 from hybridsam.analysis.cube import SHOWN
 from hybridsam.core.methods import in_order
 
@@ -51,3 +53,35 @@ def without_relative_error(table: pd.DataFrame) -> Mapping[str, list[str]]:
     known = absent["theta_error_meaning"].notna()
     reasons = {"θ is not known": absent["task"][~known], "no run completed": absent["task"][known]}
     return {why: tasks.unique().tolist() for why, tasks in reasons.items() if len(tasks)}
+
+
+def theta_without_truth(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
+    """What the runs say of theta where nobody knows it, at the rho chosen for each method: a row a parameter.
+
+    chosen: the rows of Table 1 of a task and rule, by method, of which one has a completed run. Columns: unit; method,
+    that with the lowest validation error, its n, and over its seeds mean, least and most of theta; lowest, lowest_mean,
+    highest, highest_mean: the methods with the extreme means; runs, arrived, hardly_left: how many completed runs of
+    all methods say how theta moved, in how many it arrived, and in how many it hardly left its start.
+    """
+    completed = chosen[chosen["n"] > 0]
+    best = completed["validation_error_mean"].idxmin()
+    theta = cube["theta"].where(cube["status"] == "completed")
+    of = {method: theta.sel(training_method=method, rho=row["rho"]) for method, row in completed.iterrows()}
+    means = pd.DataFrame({method: values.mean("seed").to_series() for method, values in of.items()})
+    table = pd.DataFrame({"unit": cube["parameter_units"].to_series(), "method": best, "n": completed.loc[best, "n"]})
+    table = table.assign(
+        mean=means[best], least=of[best].min("seed").to_series(), most=of[best].max("seed").to_series()
+    )
+    table = table.assign(lowest=means.idxmin(axis=1), lowest_mean=means.min(axis=1))
+    table = table.assign(highest=means.idxmax(axis=1), highest_mean=means.max(axis=1))
+    return table.join(_arrivals(cube, completed)).fillna({"runs": 0, "arrived": 0, "hardly_left": 0})
+
+
+def _arrivals(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Of the runs at the chosen rho: how many there are, in how many theta arrived, or hardly left its start."""
+    moved = ways(cube).merge(chosen.rename_axis("method").reset_index()[["method", "rho"]], on=["method", "rho"])
+    if moved.empty:
+        return pd.DataFrame(columns=["runs", "arrived", "hardly_left"])
+    stayed = moved["not_arrived"] | moved["hardly_left"] | moved["feeble"]
+    moved = moved.assign(runs=1, arrived=~stayed)
+    return moved.groupby("parameter")[["runs", "arrived", "hardly_left"]].sum()

@@ -5,7 +5,7 @@ import hashlib
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,15 +39,52 @@ def versions() -> dict[str, str]:
     return {"python": python} | {name: importlib.metadata.version(name) for name in VERSIONED}
 
 
-def git_commit() -> str:
-    """Commit of the source tree, marked when it has local changes; 'unknown' outside a repository."""
-    git = ["git", "-C", str(PACKAGE)]
-    try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode
-    except (OSError, subprocess.CalledProcessError):
+def git_commit(*modules: str) -> str:
+    """Commit of the source tree, and what is not as in it of the files that these modules consist of.
+
+    ``<commit> with local changes: mine/tank.py (not in git), hybridsam/core/scales.py (changed)``. Without modules,
+    all files of hybridsam count. 'unknown' outside a repository.
+    """
+    library = [file for file in sorted(PACKAGE.rglob("*")) if file.suffix in (".py", ".cpp")]
+    commit = _git(PACKAGE, "rev-parse", "HEAD")
+    if not commit or not _git(PACKAGE, "ls-files", "--", *map(str, library)):  # installed in a folder of something else
         return "unknown"
-    return commit + (" with local changes" if changed else "")
+    try:
+        files = closure(*modules) or library
+    except (UserError, OSError):  # what is written now must not be lost because a file has changed meanwhile
+        files = library
+    changes = ", ".join(_not_as_in(commit, files))
+    return commit + f" with local changes: {changes}" * bool(changes)
+
+
+def _not_as_in(commit: str, files: Sequence[Path]) -> Iterator[str]:
+    """Of these files those that the commit does not hold as they are, and why it does not."""
+    for folder in dict.fromkeys(file.resolve().parent for file in files):
+        held = _git(folder, "ls-files", "-z", "--", ".").split("\0")
+        changed = _git(folder, "diff", "--name-only", "--relative", "-z", "HEAD", "--", ".").split("\0")
+        here = _git(folder, "rev-parse", "HEAD")
+        for file in (file for file in files if file.resolve().parent == folder):
+            if file.name not in held:
+                yield f"{_shown(file)} (not in git)"
+            elif file.name in changed:
+                yield f"{_shown(file)} (changed)"
+            elif here != commit:
+                yield f"{_shown(file)} (of commit {here})"
+
+
+def _shown(file: Path) -> str:
+    """A path as seen from the present folder; of hybridsam, from the folder that it is in."""
+    root = PACKAGE.parent if PACKAGE in file.parents else Path.cwd()
+    return str(file.absolute().relative_to(root) if root in file.absolute().parents else file)
+
+
+def _git(folder: Path, *command: str) -> str:
+    """What git says in a folder; nothing where it fails."""
+    try:
+        said = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return said.stdout.strip().strip("\0")
 
 
 # Code

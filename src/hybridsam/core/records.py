@@ -18,6 +18,7 @@ import xarray as xr
 
 from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
+from hybridsam.core.modules import source
 from hybridsam.core.provenance import git_commit, versions
 
 RUN = ("training_method", "rho", "seed")  # not method, which is an argument of xarray's sel
@@ -38,6 +39,7 @@ REFERENCE = "Takeishi (2026), arXiv:2602.06837"
 EXAMPLES = 3  # test samples whose predictions run files keep
 CHUNK_BYTES = 1 << 20  # in memory
 FILES_AT_ONCE = 50  # that a process reads before it hands them over
+CODE = {"runs": ("hybridsam.training.block",), "cube": ("hybridsam.analysis.collect",)}  # what makes them
 PACKING = ("dtype", "scale_factor", "_FillValue")
 
 
@@ -49,7 +51,7 @@ def write(dataset: xr.Dataset, path: Path, kind: str, title: str) -> None:
         "references": REFERENCE,
         "history": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} hybridsam {' '.join(sys.argv[1:2])}",
         "hybridsam_kind": kind,
-        "git_commit": git_commit(),
+        "git_commit": git_commit(*_code_of(dataset, kind)),
         "versions": json.dumps(versions()),
     }
     if dataset.attrs.get("synthetic") == "twin":
@@ -60,6 +62,12 @@ def write(dataset: xr.Dataset, path: Path, kind: str, title: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", xr.SerializationWarning)  # packed images hold no NaN
         write_whole(Path(path), lambda part: dataset.to_netcdf(part, engine="netcdf4", encoding=encoding))
+
+
+def _code_of(dataset: xr.Dataset, kind: str) -> list[str]:
+    """The modules that made a block of runs or a cube, the task's too; none for a dataset, which names no task."""
+    task = json.loads(dataset.attrs.get("configuration", "{}")).get("module", "")
+    return [module for module in (*CODE.get(kind, ()), task) if module and source(module)]
 
 
 def _encoding(variable: xr.Variable) -> dict:

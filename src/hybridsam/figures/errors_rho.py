@@ -15,10 +15,11 @@ from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.figures.style import (
     CROWD,
     DASHED,
+    THIN,
     Look,
     is_penalty,
     legend,
-    limit,
+    limits,
     log_scale,
     look,
     panels,
@@ -27,6 +28,7 @@ from hybridsam.figures.style import (
 )
 
 COUNTED = {"diverged": ("x", 4), "exploded": ("*", 15)}  # runs -> the marker of their number, points above the panel
+FEW = 3  # completed runs: of fewer the runs are drawn and no interval, which of two is 13 standard errors long
 MANY_RHOS = 12  # of a method, between which there is no room for markers, numbers and ticks
 
 
@@ -35,9 +37,10 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
     """Errors against rho: a column a method that has one, a row a metric; erm is a horizontal band.
 
     table: metric, label, unit, method, rho, seed, status, statistic (run, mean), value and, for means, interval (half
-    width or NaN), n, diverged, exploded. A cross with a number on the upper edge counts the diverged runs at that rho,
-    a star above it those that exploded.
+    width or NaN, drawn of ``FEW`` runs or more), n, diverged, exploded. A cross with a number on the upper edge counts
+    the diverged runs at that rho, a star above it those that exploded.
     """
+    table = with_intervals_drawn(table)
     metrics = list(table["metric"].unique())
     methods = [name for name in in_order(table["method"]) if name != BASELINE] or [BASELINE]
     figure, axes = panels(metrics, methods, title, sharex="col")
@@ -45,7 +48,7 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
         rows = table[table["metric"] == metric]
         for method in methods:
             axis = axes[metric, method]
-            _baseline(axis, rows[(rows["method"] == BASELINE) & (rows["statistic"] == "mean")])
+            _baseline(axis, rows[rows["method"] == BASELINE])
             _errors(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
             if metric == metrics[0]:
                 axis.set_title(method, pad=26 if table["exploded"].any() else 14)  # leaves room for crosses and stars
@@ -57,11 +60,32 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _baseline(axis: Axes, means: pd.DataFrame) -> None:
-    for row in means.itertuples():
-        axis.axhline(row.value, color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED)
+def with_intervals_drawn(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without the intervals of few runs."""
+    return table.assign(interval=table["interval"].where(table["n"].astype(float) >= FEW))
+
+
+def intervals_cut_off(table: pd.DataFrame) -> bool:
+    """Whether a panel shows only a part of an interval that is drawn."""
+    for _, rows in with_intervals_drawn(table).groupby("metric"):
+        _, ends = _limits(rows)
+        low, high = ends or (-np.inf, np.inf)
+        means = rows[rows["statistic"] == "mean"]
+        if (means["value"] - means["interval"] < low).any() or (means["value"] + means["interval"] > high).any():
+            return True
+    return False
+
+
+def _baseline(axis: Axes, erm: pd.DataFrame) -> None:
+    """The mean as a line; its interval as a band, or, of few runs, each run as a thin line."""
+    colour = look(BASELINE)[0]
+    for row in erm[erm["statistic"] == "mean"].itertuples():
+        axis.axhline(row.value, color=colour, linewidth=1.0, linestyle=DASHED)
         if np.isfinite(row.interval):
-            axis.axhspan(row.value - row.interval, row.value + row.interval, color=look(BASELINE)[0], alpha=0.18, lw=0)
+            axis.axhspan(row.value - row.interval, row.value + row.interval, color=colour, alpha=0.18, lw=0)
+        elif row.n > 1:
+            for value in erm["value"][(erm["status"] == "completed") & np.isfinite(erm["value"])]:
+                axis.axhline(value, color=colour, linewidth=THIN)
 
 
 def _errors(axis: Axes, panel: pd.DataFrame) -> None:
@@ -111,21 +135,30 @@ def _rho_ticks(axis: Axes, rhos: list[float]) -> None:
 
 
 def _error_scale(axis: Axes, rows: pd.DataFrame) -> None:
-    """Logarithmic where errors differ by an order of magnitude, else linear from zero.
+    """Logarithmic where errors differ by an order of magnitude, else linear from zero."""
+    ratio, ends = _limits(rows)
+    if ratio >= 10:
+        log_scale(axis, ratio)
+    if ends:
+        axis.set_ylim(*ends)
+    elif not np.isfinite(rows["value"][rows["status"] == "completed"]).any():
+        axis.set_yticks([])
 
-    Fits runs and means; of a much longer interval (two runs have one of 13 standard errors) only a part is seen.
+
+def _limits(rows: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
+    """The ratio of the largest error of a metric to the smallest, and the ends of its axis, if there are any errors.
+
+    The axis fits runs and means; of a much longer interval (three runs have one of 4.3 standard errors) a part is seen.
     """
     means, completed = rows[rows["statistic"] == "mean"], rows[rows["status"] == "completed"]["value"]
     completed = completed[np.isfinite(completed)]
-    ends = pd.concat([means["value"] - means["interval"], means["value"] + means["interval"]])
-    ratio = completed.max() / completed.min() if len(completed) and completed.min() > 0 else 1.0
     if not len(completed):
-        axis.set_yticks([])
-    elif ratio >= 10:
-        log_scale(axis, ratio)
-        limit(axis, completed, ends, reach=0.3)
-    else:
-        axis.set_ylim(0, 1.06 * pd.concat([completed, ends.clip(upper=2 * completed.max())]).max())
+        return 1.0, None
+    ends = pd.concat([means["value"] - means["interval"], means["value"] + means["interval"]])
+    ratio = completed.max() / completed.min() if completed.min() > 0 else 1.0
+    if ratio >= 10:
+        return ratio, limits(completed, ends, 0.3, log=True)
+    return ratio, (0.0, 1.06 * float(pd.concat([completed, ends.clip(upper=2 * completed.max())]).max()))
 
 
 def _error_handles(table: pd.DataFrame) -> list:
@@ -133,13 +166,14 @@ def _error_handles(table: pd.DataFrame) -> list:
     any_interval = means["interval"].notna().any()
     handles: list[Any] = []
     if (means["method"] != BASELINE).any():
-        kind = "mean, 95 % Student t interval" if any_interval else "mean (no interval: fewer than two runs)"
+        kind = "mean, 95 % Student t interval" if any_interval else f"mean (no interval: fewer than {FEW} runs)"
         handles.append(Line2D([], [], color="0.45", linestyle="", marker=".", label="one run"))
         handles.append(Line2D([], [], color="0.3", linewidth=1.2, marker="|", markersize=9, label=kind))
     for erm in means[means["method"] == BASELINE].iloc[:1].itertuples():
         gone = [f", {getattr(erm, name)} {name}" for name in COUNTED if getattr(erm, name)]
         count = f"n = {erm.n}" + "".join(gone)
-        line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count})")
+        runs = ", thin: its runs" * bool(erm.n > 1 and not np.isfinite(erm.interval))
+        line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count}){runs}")
         handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if np.isfinite(erm.interval) else line)
     for name, (marker, _) in COUNTED.items():
         if (means[name] > 0).any():

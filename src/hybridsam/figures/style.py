@@ -17,8 +17,10 @@ import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from hybridsam.core.blocks import canonical
@@ -44,6 +46,7 @@ STYLE = dict.fromkeys((*SIZES, "figure.labelsize", "figure.titlesize"), 8) | {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
+    "axes.formatter.useoffset": False,  # no +2.98e2 above an axis: ticks say what they are
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "0.9",
@@ -74,9 +77,11 @@ SCIENCE_POINTS: Look = {"color": "0.35", "linestyle": "", "marker": "o", "marker
 TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
 BESIDE: Look = {"rotation": 0, "ha": "right", "va": "center"}  # the label of a low row
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-POWER = re.compile(  # in a unit: a number that stands alone, as in 1e4 pelts, or the power of a symbol or bracket
-    r"(?P<number>(?<![\w)°%^*.-])\d[\d.]*(e[+-]?\d+)?)"
-    r"|(?<=[^\W\d_]|[)°%])(\^|\*\*)?(?P<power>-?\d+([./]\d+)?)(?!\w)"
+POWER = (
+    re.compile(  # in a unit: a number that stands alone, as in 1e4 pelts, or in CO2; the power of a symbol or bracket
+        r"(?P<number>(?<![\w)°%^*.-])\d[\d.]*(e[+-]?\d+)?|\b(CO|NO|SO|NH|CH|PO|O)[2-4]\b)"
+        r"|(?<=[^\W\d_]|[)°%])(\^|\*\*)?(?P<power>-?\d+([./]\d+)?)(?!\w)"
+    )
 )
 START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
 
@@ -194,8 +199,25 @@ def panels(
     axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
     for axis in axes.values():
         axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _plain_numbers(axis.xaxis)
     return figure, axes | {(row, None): grid[i, 0] for i, row in enumerate(rows)}
+
+
+def _plain_numbers(numbers: Axis) -> None:
+    """No prefixes on a linear axis: 500m beside a unit of seconds reads like metres."""
+    numbers.set_major_formatter(FuncFormatter(lambda value, _: _on_linear_axis(value, *numbers.get_view_interval())))
+
+
+def _on_linear_axis(value: float, low: float, high: float) -> str:
+    """``0.5``, or ``5e-5`` on an axis on which all numbers are small or one is large."""
+    most = max(abs(low), abs(high))
+    if abs(value) < 1e-9 * most:
+        return "0"
+    text = f"{value:.6g}"
+    if not 1e-3 <= most < 1e6:
+        digits, power = f"{value:.5e}".split("e")
+        text = f"{float(digits):g}e{int(power)}"
+    return text.replace("-", "−", 1) if value < 0 else text
 
 
 def label_below(axes: Panels, last_row: str, label: str) -> None:
@@ -215,6 +237,7 @@ def legend(figure: Figure, handles: list, most: int = 4) -> None:
             break
         below.remove()
     _give_heights(figure)
+    _leave_room_between_ticks(figure)
 
 
 def _give_heights(figure: Figure) -> None:
@@ -231,6 +254,16 @@ def _give_heights(figure: Figure) -> None:
         figure.set_figheight(figure.get_figheight() + sum(grid.get_height_ratios()) - height)
 
 
+def _leave_room_between_ticks(figure: Figure) -> None:
+    """Fewer ticks on linear x axes whose numbers would run into each other: long ones, and those that hardly differ."""
+    for axis in figure.axes:
+        for number in (3, 2, 1) if isinstance(axis.xaxis.get_major_locator(), MaxNLocator) else ():
+            boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
+            if not any(map(Bbox.overlaps, boxes, boxes[1:])):
+                break
+            axis.locator_params(axis="x", nbins=number, min_n_ticks=min(2, number))
+
+
 def every_third(points: int) -> tuple[int, int]:
     """Which points of a line carry a marker: three, evenly, the first not at the start."""
     return points // 6, max(1, points // 3)
@@ -238,15 +271,21 @@ def every_third(points: int) -> tuple[int, int]:
 
 def limit(axis: Axes, values: pd.Series, others: pd.Series, reach: float = 0.0) -> None:
     """Show all of ``values``, and of ``others`` what lies within ``reach`` times their range."""
-    log = axis.get_yscale() == "log"
+    ends = limits(values, others, reach, axis.get_yscale() == "log")
+    if ends:
+        axis.set_ylim(*ends)
+
+
+def limits(values: pd.Series, others: pd.Series, reach: float, log: bool) -> tuple[float, float] | None:
+    """The ends of an axis that shows what :func:`limit` says; None where there are not two different values."""
     values, others = (_finite(series, log) for series in (values, others))
     values = values if len(values) else others
     if not len(values) or values.min() == values.max():
-        return
+        return None
     span = np.ptp(values)
     seen = np.clip([*values, *others], values.min() - reach * span, values.max() + reach * span)
-    bottom, top = seen.min() - 0.06 * span, seen.max() + 0.06 * span
-    axis.set_ylim(*(10 ** np.array([bottom, top]) if log else (bottom, top)))
+    bottom, top = float(seen.min() - 0.06 * span), float(seen.max() + 0.06 * span)
+    return (10**bottom, 10**top) if log else (bottom, top)
 
 
 def log_scale(axis: Axes, ratio: float, which: Literal["x", "y"] = "y") -> None:

@@ -73,7 +73,6 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     axis.set_xlabel(in_lines(with_unit("θ-error", table["theta_error_unit"].iloc[0]), 50))
     axis.set_ylabel(in_lines(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]), 44))
     legend(figure, _plane_handles(means), 3)
-    _leave_room_between_ticks(figure, axis)
     _label_ends(figure, axis, means)
     return figure
 
@@ -136,14 +135,6 @@ def _front(axis: Axes, means: pd.DataFrame) -> None:
     x = [front["theta_error"].iloc[0], *front["theta_error"], right]
     y = [top, *front["y_error"], front["y_error"].iloc[-1]]
     axis.plot(x, y, color="black", linewidth=1.2, drawstyle="steps-post", zorder=2.5)
-
-
-def _leave_room_between_ticks(figure: Figure, axis: Axes) -> None:
-    """Fewer ticks on a linear x axis whose numbers would run into each other: those of errors that hardly differ."""
-    figure.draw_without_rendering()  # before that, nothing has a place
-    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if label.get_text()]
-    if axis.get_xscale() == "linear" and any(map(Bbox.overlaps, boxes, boxes[1:])):
-        axis.locator_params(axis="x", nbins=3)
 
 
 def _label_ends(figure: Figure, axis: Axes, means: pd.DataFrame) -> None:

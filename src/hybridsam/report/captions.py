@@ -11,6 +11,7 @@ from hybridsam.analysis.cube import EXPLODED_MEANING
 from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
+from hybridsam.figures.errors_rho import FEW, intervals_cut_off
 from hybridsam.figures.style import MANY
 from hybridsam.figures.tradeoff import nothing_to_compare
 from hybridsam.report.numbers import span
@@ -19,7 +20,7 @@ EXPLODED_NOTE = f"Exploded: completed, but {EXPLODED_MEANING}; such a run is in 
 RESIDUALS = "Residuals, data − full model ({data})"
 CAPTIONS = {
     "time series": "One test sample ({data}): data ({dots}), {truth}full model (thick, with markers) and science part "
-    "alone (dashed). {one_run} A line that runs far from the data leaves its panel.",
+    "alone (dashed). {given}{one_run} A line that runs far from the data leaves its panel.",
     "readings": "{samples} ({data}), a line each for every component, with the measured value on the left: prediction "
     "over measured value on a logarithmic axis, of the full model (filled) and of the science part alone (circles). "
     "Vertical line: as measured. Triangles at the edge: beyond the axis, or not positive. {one_run}",
@@ -49,7 +50,7 @@ CAPTIONS = {
     "theta_training": "θ against the training step at the ρ that {rule} chooses. Thin lines: {runs}; thick line: mean "
     "of the completed runs ({n} for each method; {diverged}). No interval is drawn. {true}",
     "errors_rho": "Errors on the test data ({data}) at the final iterate against ρ, for every ρ that was run. "
-    "{meanings}{points}{crosses}{baseline}",
+    "{meanings}{points}{crosses}{cut}{baseline}",
     "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: mean of the "
     "completed runs ({n} for each method and ρ; {diverged}{hollow}). {absent}A thin line joins a method's means in the "
     "order of ρ, whose smallest and largest value stand beside it where there is room. Dots: {runs}. Black steps: the "
@@ -120,9 +121,10 @@ def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     if len(without) == counts["method"].nunique():
         return f"At the ρ that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
     none = f" {', '.join(without)}: none completed." if without else ""
+    completed = counts["n"][counts["n"] > 0]
     return (
-        f"Each method is shown at the ρ that {_rule(table)} chooses, by its first completed run (n = 1; "
-        f"{_diverged(counts)}), so no interval is drawn.{none}"
+        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of its completed runs "
+        f"({span(int(completed.min()), int(completed.max()))}; {_diverged(counts)}), so no interval is drawn.{none}"
     )
 
 
@@ -155,12 +157,16 @@ def _meanings(table: pd.DataFrame) -> str:
 
 def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     low, high = int(counts["n"].min()), int(counts["n"].max())
-    interval = "its 95 % Student t interval over seeds" + ", which fewer than two runs do not have" * (low < 2)
-    interval = interval if high > 1 else "none, as that takes two completed runs"
+    interval = "its 95 % Student t interval over seeds" + f", of {FEW} completed runs or more" * (low < FEW)
+    if high < FEW:
+        interval = f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
     shown = f"mean of the completed runs ({span(low, high)} for each ρ)"
-    others, erm = (table["method"] != BASELINE).any(), (table["method"] == BASELINE).any()
+    others, erm = (table["method"] != BASELINE).any(), counts[counts["method"] == BASELINE]
     points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"
+    band = " and band" * bool(others)
+    if erm["n"].between(2, FEW - 1).any():
+        band, baseline = "", f"{'mean' if others else shown}; thin lines: its runs"
     diverged, exploded = (int(counts[name].sum()) for name in ("diverged", "exploded"))
     crosses = f"Crosses on the upper edge: diverged runs ({diverged} diverged), which no mean contains. "
     stars = f"Stars above it: runs that exploded ({exploded} exploded). " * bool(exploded)
@@ -168,7 +174,8 @@ def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         "meanings": _meanings(table),
         "points": points * bool(others),
         "crosses": (crosses if diverged else "No run diverged. ") + stars,
-        "baseline": f"Dashed line{' and band' * bool(others)}: erm, {baseline}." * bool(erm),
+        "baseline": f"Dashed line{band}: erm, {baseline}." * bool(len(erm)),
+        "cut": "A bar or band that ends at the edge of its panel is longer. " * intervals_cut_off(table),
     }
 
 
@@ -202,7 +209,11 @@ def _of_residuals(kind: str, table: pd.DataFrame) -> dict[str, str]:
 def _of_predictions(kind: str, table: pd.DataFrame) -> dict[str, str]:
     if kind == "time series":
         truth = "truth without noise (thin black line), " * bool((table["series"] == "truth").any())
-        return {"dots": "thin line" if table["time"].nunique() > MANY else "dots", "truth": truth}
+        return {
+            "dots": "thin line" if table["time"].nunique() > MANY else "dots",
+            "truth": truth,
+            "given": _given(table),
+        }
     if kind == "fields":
         time, unit = table.dropna(subset=["time"])[["time", "time_unit"]].iloc[0]
         return {"time": f"{time:g} {unit}"}
@@ -216,11 +227,26 @@ def _of_predictions(kind: str, table: pd.DataFrame) -> dict[str, str]:
     return details
 
 
-def theta_summary(table: pd.DataFrame, absent: Mapping[str, Sequence[str]]) -> str:
-    """The caption of the relative errors of θ of all tasks. absent: why tasks are not in the table -> which."""
-    n = f"{span(int(table['n'].min()), int(table['n'].max()))}; {_diverged(table)}"
-    bars = "± half width of its 95 % Student t interval over" if table["n"].max() > 1 else "of"
+def _given(table: pd.DataFrame) -> str:
+    """That models are given the initial state, where they do not predict it."""
+    first = table.groupby("series")["time"].min()
+    if first.get("full model", first["data"]) == first["data"]:
+        return ""
+    return (
+        "The first of the data is the initial state, which the models are given; their lines begin at the next time. "
+    )
+
+
+def theta_summary(drawn: pd.DataFrame, table: pd.DataFrame, absent: Mapping[str, Sequence[str]]) -> str:
+    """The caption of the relative errors of θ of all tasks.
+
+    drawn: the errors, of rows of Table 1. table: Table 1, in which a run counts once, by however many rules it is
+    chosen. absent: why tasks are not in the figure -> which.
+    """
+    counts = table[table["task"].isin(drawn["task"])].drop_duplicates(["task", "method", "rho"])
+    n = f"{span(int(drawn['n'].min()), int(drawn['n'].max()))}; {_diverged(counts)}"
+    bars = "± half width of its 95 % Student t interval over" if drawn["n"].max() > 1 else "of"
     text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
-    text += f" {EXPLODED_NOTE}" * bool(table["exploded"].sum())
-    text += " A bar that is cut off below reaches zero." * bool((table["interval"] >= table["mean"]).any())
+    text += f" {EXPLODED_NOTE}" * bool(counts["exploded"].sum())
+    text += " A bar that is cut off below reaches zero." * bool((drawn["interval"] >= drawn["mean"]).any())
     return text + "".join(f" Not shown, as {why}: {', '.join(tasks)}." for why, tasks in absent.items())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from hybridsam.core.errors import UserError
+from hybridsam.figures.style import written_unit
 from hybridsam.report.numbers import in_columns
 
 PIXELS = slice(16, 20), slice(20, 24)  # of a PNG file: width and height
@@ -36,9 +37,13 @@ def identifiability(folder: Path) -> pd.DataFrame:
 
 
 def tidy(diagnosis: pd.DataFrame) -> pd.DataFrame:
-    """An identifiability table without what pages say elsewhere, and without bounds where none was reached."""
-    table = diagnosis.drop(columns="data")
-    return table.drop(columns=[name for name in table if name == "science_only_at_bound" and table[name].isna().all()])
+    """An identifiability table as pages show it: without what they say elsewhere, and without columns of nothing.
+
+    Nothing is known of the truth of measured data, of least-norm values without true rates, of bounds where none was
+    reached.
+    """
+    table = diagnosis.drop(columns="data").dropna(axis="columns", how="all")
+    return table.assign(unit=table["unit"].map(written_unit)) if "unit" in table else table
 
 
 def rule_of_figures(folder: Path) -> str:

@@ -26,6 +26,7 @@ from hybridsam.analysis.verdict import (
     cost_in_prediction,
     lowest,
     relative_errors,
+    theta_without_truth,
     with_standing,
     without_relative_error,
 )
@@ -33,16 +34,43 @@ from hybridsam.core import records
 from hybridsam.core.blocks import canonical
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import TWIN
-from hybridsam.figures.style import save
+from hybridsam.figures.style import save, written_unit
 from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import captions
 from hybridsam.report.fragments import embedded, identifiability, rule_of_figures
-from hybridsam.report.numbers import duration, plus_minus
+from hybridsam.report.numbers import column, duration, plus_minus
 
-NOT_KNOWN = "θ not known"
 NONE_COMPLETED = "no run completed"
 ALL_EXPLODED = "runs of every method exploded"
 UNBROKEN = "\N{NO-BREAK SPACE}"
+DIRECTIONS = (
+    "<em>Identifiable directions</em> of θ: those on which the science alone depends. Where some are missing, no "
+    "method finds all of θ."
+)
+KNOWN = (  # what the columns mean where the true theta is known
+    "<em>Lowest θ-error</em>: mean relative error of θ, or what the task measures instead, over the n completed runs "
+    "of the method that has the lowest (of those without a run that exploded on validation or test data), ± half width "
+    "of its 95 % Student t interval.",
+    "<em>Not distinguishable</em>: the methods that the test of Table 1 cannot tell from that one. With few seeds they "
+    "need not be equal. Methods of which a run exploded are named, not compared.",
+    DIRECTIONS,
+    "<em>y-error</em>: of the method with the lowest θ-error, against the lowest y-error of all. A low y-error says "
+    "nothing about θ.",
+)
+UNKNOWN = (  # and where it is not
+    "<em>θ</em>: nobody knows the true one, so there is no θ-error. The mean over the n completed runs of the method "
+    "with the lowest validation error; every method's own is in Table 1.",
+    "<em>Spread over seeds</em>: that method, and the least and the greatest θ of its runs. It says how much the "
+    "initial network matters, and is no interval for the truth.",
+    "<em>Methods</em>: the least and the greatest mean of a method. Where they lie apart, the data leave θ open; "
+    "where they agree, it may still not have arrived, or all may share an error.",
+    "<em>Science alone</em>: the θ that fits the training data best without a network.",
+    "<em>Arrived</em>: in how many completed runs of all methods θ left its start, and as much training again would "
+    "hardly move it on; the task's page says more.",
+    DIRECTIONS,
+    "<em>y-error</em>: the method with the lowest, and those that the test of Table 1 cannot tell from it. A low "
+    "y-error says nothing about θ.",
+)
 
 
 def tables(folder: Path, names: str) -> dict[str, pd.DataFrame]:
@@ -75,21 +103,73 @@ def head(experiment: str, cubes: Mapping[str, xr.Dataset], left_out: str) -> str
 
 
 def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str, xr.Dataset]) -> str:
-    """What came out, a row a task, at the rho by which the figures show each method, as HTML."""
-    rows, rules = [], {}
+    """What came out, at the rho by which the figures show each method, as HTML.
+
+    A row a task where the true theta is known; where it is not, a row a parameter.
+    """
+    known, unknown, rules = [], [], {}
     for table in tables.values():
         for task, of_task in table.groupby("task", sort=False):
             rules[task] = rule_of_figures(folder / task)
             chosen = of_task[of_task["rule"] == rules[task]].set_index("method")
-            rank = int(identifiability(folder / task)["rank"].iloc[0])
-            n = cubes[task].sizes["parameter"]
-            known = {"identifiable directions": f"{rank} of {n}" if rank == n else f"<strong>{rank} of {n}</strong>"}
+            diagnosis = identifiability(folder / task)
+            rank, n = int(diagnosis["rank"].iloc[0]), cubes[task].sizes["parameter"]
+            directions = f"{rank} of {n}" if rank == n else f"<strong>{rank} of {n}</strong>"
             twin = f"{TWIN}: " * (records.origin(cubes[task]) == TWIN)
-            link = f"{twin}<a href='{task}.html'>{html.escape(task)}</a>"
-            rows.append({"task": link} | _theta_verdict(chosen, cubes[task]) | known | {"y-error": _y_verdict(chosen)})
+            about = {"task": f"{twin}<a href='{task}.html'>{html.escape(task)}</a>"}
+            last = {"identifiable directions": directions, "y-error": _y_verdict(chosen)}
+            if "theta_error" in cubes[task]:
+                known.append(about | _theta_verdict(chosen, cubes[task]) | last)
+            else:
+                unknown += _rows_without_truth(about, chosen, cubes[task], diagnosis, last)
     rule = " or ".join(dict.fromkeys(rules.values()))
-    table = pd.DataFrame(rows).to_html(index=False, border=0, escape=False)
-    return f"<p>Every method is taken at the ρ that the rule “{rule}” chooses.</p>{table}"
+    parts = [f"<p>Every method is taken at the ρ that the rule “{rule}” chooses.</p>"]
+    for rows, meanings in ((known, KNOWN), (unknown, UNKNOWN)):
+        if rows:
+            parts.append(pd.DataFrame(rows).fillna("").to_html(index=False, border=0, escape=False))
+            parts.append(f"<ul>{''.join(f'<li>{line}</li>' for line in meanings)}</ul>")
+    return "".join(parts)
+
+
+def _rows_without_truth(
+    about: dict, chosen: pd.DataFrame, cube: xr.Dataset, diagnosis: pd.DataFrame, last: dict
+) -> list[dict]:
+    """A row a parameter; what is of the whole task stands in the first. chosen: the rows of a rule, by method."""
+    if not chosen["n"].any():
+        return [about | {"θ": NONE_COMPLETED} | last]
+    table = theta_without_truth(cube, chosen)
+    rows: list[dict] = []
+    for name, row in table.iterrows():
+        mean, least, most, low, high, alone = column(
+            [*row[["mean", "least", "most", "lowest_mean", "highest_mean"]], _science_only(diagnosis, name)]
+        )
+        methods = f"{low} ({row['lowest']}) to {high} ({row['highest']})" if len(chosen) > 1 else "–"
+        texts = {
+            "θ": f"{html.escape(name)} = {mean} {html.escape(written_unit(row['unit']))}".rstrip(),
+            "spread over seeds": (f"{least} to {most} " if row["n"] > 1 else "") + f"({row['method']}, n = {row['n']})",
+            "methods": methods,
+            "science alone": alone + _at_bound(diagnosis, name),
+            "arrived": _arrived(row),
+        }
+        rows.append(about | texts | last if not rows else texts)
+    return rows
+
+
+def _science_only(diagnosis: pd.DataFrame, name: str) -> float:
+    return float(diagnosis["science_only"].get(name, np.nan)) if "science_only" in diagnosis else float("nan")
+
+
+def _at_bound(diagnosis: pd.DataFrame, name: str) -> str:
+    reached = "science_only_at_bound" in diagnosis and pd.notna(diagnosis.loc[name, "science_only_at_bound"])
+    return ", its bound" * bool(reached)
+
+
+def _arrived(row: pd.Series) -> str:
+    """In how many runs of all methods a parameter arrived; of older files, which do not say it, a dash."""
+    if not row["runs"]:
+        return "–"
+    stayed = f", hardly left its start in {row['hardly_left']:.0f}" * bool(row["hardly_left"])
+    return f"in {row['arrived']:.0f} of {row['runs']:.0f} runs{stayed}"
 
 
 def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
@@ -97,7 +177,7 @@ def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
     columns = ["lowest θ-error", "method", "not distinguishable", f"θ-error of {BASELINE}"]
     best = lowest(chosen).get("theta_error")
     if best is None:
-        return dict.fromkeys(columns, "–") | {columns[0]: _why_none(chosen) if "theta_error" in cube else NOT_KNOWN}
+        return dict.fromkeys(columns, "") | {columns[0]: _why_none(chosen)}
     own = cube["theta_error"].attrs["long_name"]
     meaning = f" ({html.escape(own)})" * (own != THETA_ERROR)
     reference = " off the published values" * (records.origin(cube) == "measured")
@@ -278,4 +358,4 @@ def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     png = io.BytesIO()
     save(draw_theta_summary(drawn.replace({"task": twins}), "Error of θ at the ρ that each rule chooses"), png, ".png")
     absent = without_relative_error(table)
-    return embedded(png.getvalue(), captions.theta_summary(drawn, absent))
+    return embedded(png.getvalue(), captions.theta_summary(drawn, table, absent))

@@ -34,7 +34,8 @@ def as_page(
             _sizes(cube),
             in_columns(tidy(diagnoses[task])).to_markdown(index=False, disable_numparse=True),
         ]
-        parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
+        if diagnoses[task].get("least_norm", pd.Series()).notna().any():
+            parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
         parts += [_order(table[table["task"] == task])]
     return "\n\n".join([*parts, "## Table 1", as_markdown(table)])
 

@@ -57,9 +57,11 @@ def column(means: ArrayLike, spreads: ArrayLike = np.nan, sign: str = "", digits
 
 
 def in_columns(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
-    """A table with its numbers as text, a column in one style; whole numbers and text stay as they are."""
+    """A table with its numbers as text, a column in one style, and truths as yes and no; the rest stays as it is."""
 
     def written(values: pd.Series) -> Sequence:
+        if values.dtype == bool:
+            return values.map({True: "yes", False: "no"})
         if not _are_measures(values):
             return values
         return column([np.nan if pd.isna(value) else float(value) for value in values], digits=digits)

@@ -20,7 +20,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import TWIN
 from hybridsam.core.scales import in_words
-from hybridsam.figures.style import with_unit
+from hybridsam.figures.style import with_unit, written_unit
 from hybridsam.report import captions
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
@@ -118,6 +118,8 @@ def constants(cube: xr.Dataset) -> pd.DataFrame:
         for name, value in _leaves(key, entry["value"])
     }
     table = pd.DataFrame(rows).T
+    if "unit" in table:
+        table["unit"] = table["unit"].map(written_unit)
     return table.loc[:, (table != "").any()]
 
 
@@ -134,13 +136,37 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def theta(cube: xr.Dataset) -> pd.DataFrame:
-    """What the models estimate: unit, start, bounds, transform, and the truth where it is known."""
+    """What the models estimate: unit, start, bounds, transform as in the task file, and the truth where it is known."""
     settings = json.loads(cube.attrs["configuration"])["model"]["theta"]
     table = pd.DataFrame({name: settings[name] for name in cube["parameter"].values}).T
+    table = table.assign(unit=table["unit"].map(written_unit)).map(_as_in_the_file)
     if "theta_true" in cube:
         name = "true value" if records.origin(cube) == "simulated" else "published value"
         table[name] = cube["theta_true"].to_series()
     return table
+
+
+def _as_in_the_file(value: Any) -> str:
+    """A setting of theta with the digits that it has there; nothing where it is left out."""
+    if isinstance(value, str):
+        return value
+    return "" if pd.isna(value) else f"{value:g}" if float(f"{value:g}") == value else str(value)
+
+
+def known_before(folder: Path) -> str:
+    """What was known of theta before any training, as HTML: what it means, the table, and what it says in words."""
+    table = identifiability(folder)
+    settings = table.columns.intersection(["start", "true"])
+    table[settings] = table[settings].map(_as_in_the_file)
+    least_norm = "the one for which the network has least to add (<em>least_norm</em>), "
+    absent = "the one for which the network has least to add needs true rates of change, which only simulated data have"
+    has = "least_norm" in table
+    text = (
+        "What was known about θ before any training: the value that fits the data best without a network "
+        f"(<em>science_only</em>), {least_norm * has}and the rank and condition number of the Jacobian of the science "
+        f"alone.{f' There is no <em>least_norm</em>: {absent}.' * (not has)}"
+    )
+    return f"<p>{text}</p>{shown(table)}{identified(folder)}"
 
 
 def identified(folder: Path) -> str:
@@ -180,6 +206,8 @@ def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
     """What has to be said of the way of theta at the rho that a rule selected: whether it arrived, as HTML."""
     chosen = selection.loc[selection["rule"] == rule, ["method", "rho"]]
     rows = ways(cube).merge(chosen, on=["method", "rho"])
+    if len(rows):
+        rows = rows.assign(unit=rows["unit"].map(lambda unit: written_unit(unit) or unit))
     said = "".join(f"<li>{html.escape(line)}.</li>" for line in remarks(rows))
     return f"<ul>{said}</ul>" if said else "<p>Every θ left its start and arrived.</p>" * bool(len(rows))
 
