@@ -175,7 +175,7 @@ STIFFNESS = Parameter("k", "s-2", 5.0)
 MISTAKES = {
     "misspelt": (lambda theta, x: -theta["kk"][..., None] * x, r"asks for 'kk', which is not there: theta has k"),
     "wrong shape": (lambda theta, x: theta["k"] * x[..., 0], r"returns shape \(3, 2\), not \(3, 2, 2\)"),
-    "numpy": (lambda theta, x: theta["k"][..., None] * np.sqrt(x + theta["k"][..., None]), r"fails on .*numpy"),
+    "numpy": (lambda theta, x: theta["k"][..., None] * np.sqrt(x + theta["k"][..., None]), r"fails on .*NumPy"),
     "not used": (lambda theta, x: x * 2, r"^theta.k: has no influence on the prediction"),
 }
 

@@ -85,6 +85,8 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
             "parameter": list(TRUTH),
             "parameter_units": ("parameter", ["N m-1", "kg"]),
             "parameter_size": ("parameter", [1.0, 100.0]),
+            "parameter_lower": ("parameter", [-np.inf, -np.inf]),
+            "parameter_upper": ("parameter", [np.inf, np.inf]),
             "split": SPLITS,
             "step": STEPS,
             **labels,

@@ -34,7 +34,7 @@ def ways(runs: xr.Dataset) -> pd.DataFrame:
     not_arrived, is feeble: takes steps that change nothing, or at_bound, and whether the solver is coarse. No rows for
     files of older versions, which do not say how far theta moved.
     """
-    if not set(OF_THETA.values()) <= set(runs.variables):
+    if not {*OF_THETA.values(), "parameter_lower"} <= set(runs.variables):
         return pd.DataFrame(columns=["method", "rho", "parameter"])
     chosen = runs[list(OF_THETA.values())].rename({variable: name for name, variable in OF_THETA.items()})
     chosen = chosen.drop_vars("parameter_units", errors="ignore").reset_coords(drop=True)

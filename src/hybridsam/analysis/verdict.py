@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.arrival import ways
+from hybridsam.analysis.arrival import FINDINGS, ways
 from hybridsam.analysis.cube import SHOWN
 from hybridsam.core.methods import in_order
 
@@ -82,6 +82,6 @@ def _arrivals(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
     moved = ways(cube).merge(chosen.rename_axis("method").reset_index()[["method", "rho"]], on=["method", "rho"])
     if moved.empty:
         return pd.DataFrame(columns=["runs", "arrived", "hardly_left"])
-    stayed = moved["not_arrived"] | moved["hardly_left"] | moved["feeble"]
+    stayed = moved[list(FINDINGS)].any(axis=1)
     moved = moved.assign(runs=1, arrived=~stayed)
     return moved.groupby("parameter")[["runs", "arrived", "hardly_left"]].sum()

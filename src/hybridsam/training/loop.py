@@ -52,8 +52,10 @@ class Training:
 
     def __post_init__(self) -> None:
         for key in ("iterations", "learning_rate", "theta_rate_factor", "clip_norm", "record_every", "diverged_after"):
-            if not 0 < getattr(self, key) < inf:
-                raise UserError(f"training.{key}: {getattr(self, key)!r} is not larger than zero and finite")
+            if not getattr(self, key) > 0:
+                raise UserError(f"training.{key}: {getattr(self, key)!r} is not larger than zero")
+            if getattr(self, key) == inf and key != "clip_norm":  # which then clips nothing
+                raise UserError(f"training.{key}: {getattr(self, key)!r} is not finite")
         if not 0 <= self.learning_rate_final <= self.learning_rate:
             raise UserError(f"training.learning_rate_final: {self.learning_rate_final} is not in [0, learning_rate]")
         if self.perturb not in PERTURBED:
