@@ -123,6 +123,7 @@ def test_a_theta_that_is_still_on_its_way_is_named_with_what_is_left(caplog):
     assert re.search(r": erm in 2 of 2 runs \([\d.]+ W K-1, [+-][\d.e+]+ W K-1\); fsam at rho = 0.05 in ", line)
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_theta_that_arrived():
     runs = trained(*cooling(1.0), iterations=800, methods={"freg": [10.0]})  # the network does next to nothing
     table = ways(runs)
@@ -162,6 +163,7 @@ def test_a_theta_that_starts_so_small_that_its_steps_change_nothing_is_not_calle
     assert is_felt or "changes predictions by " in lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [{"upper": 100.0}, {"lower": 40.0, "upper": 100.0}, {}])
 def test_a_theta_that_its_bound_holds_is_named_with_the_bound(caplog, bounds):
     """The data would have it at 122."""
@@ -173,6 +175,7 @@ def test_a_theta_that_its_bound_holds_is_named_with_the_bound(caplog, bounds):
     assert not bounds or re.search(r"freg at rho = 10 in 1 of 1 runs \(99\.[0-9]+ W K-1, bound 100 W K-1\)$", lines[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "is_coarse"),
     [

@@ -73,6 +73,7 @@ def test_a_peer_that_computes_something_else_is_found(problem):
     assert not remote.difference("torch", ours, checked(peer))["agrees"]
 
 
+@pytest.mark.slow
 def test_members_in_jax_are_those_of_the_library(problem):
     jax = pytest.importorskip("peer_jax")
     small_problem, _ = problem("wind_tunnel")

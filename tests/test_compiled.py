@@ -101,6 +101,7 @@ def assert_agree(model, data, members=2, tolerance=1e-10, method="erm"):
 widths = st.lists(st.integers(1, 70), max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(hidden=widths, samples=st.integers(1, 90), times=st.integers(2, 5), members=st.integers(1, 3), own=st.booleans())
 def test_rollouts_agree_with_automatic_differentiation(hidden, samples, times, members, own):
@@ -203,6 +204,7 @@ def test_a_penalty_of_the_models_own_class_is_the_one_that_is_minimized(name):
     assert_agree(model, data, method="freg")
 
 
+@pytest.mark.slow
 def test_activations_that_are_computed_again_give_the_same_gradient():
     """Of this network some fifty steps are kept at once, with 48 MiB."""
     assert_agree(Predation([1024, 8], Solver(step=0.01)), time_series(28, 3))

@@ -126,6 +126,7 @@ def test_gradient_of_a_member_is_that_of_a_torch_network_and_zero_elsewhere(name
     assert g[0].eq(0).all()
 
 
+@pytest.mark.slow
 @every_network
 def test_gradients_are_those_of_finite_differences(name):
     network, shape = TINY[name]

@@ -213,6 +213,7 @@ def test_a_change_of_a_task_gives_another_estimate(tmp_path):
     assert before["seconds"] < after["seconds"]
 
 
+@pytest.mark.slow
 def test_a_table_that_has_grown_gives_another_estimate(tmp_path):
     table = {
         "file": str(tmp_path / "own.csv"),
@@ -283,6 +284,7 @@ def scaling(monkeypatch, tmp_path):
     torch.set_flush_denormal(False)
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_drawn_with_its_numbers(scaling, monkeypatch, tmp_path):
     monkeypatch.setattr(scaling, "BASE", {"members": 2, "samples": 3, "horizon": 2, "width": 8})
     values = {"members": [1, 2], "samples": [3], "horizon": [2], "width": [8]}

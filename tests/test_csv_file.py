@@ -306,6 +306,7 @@ def test_a_netcdf_file_has_no_dialect(tmp_path):
         read_dataset(ONE_SERIES | {"file": str(tmp_path / "hare.nc"), "dialect": {"decimal": ","}})
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_a_table_is_read_back_from_every_dialect(tmp_path_factory, data):
     delimiter = data.draw(st.sampled_from(";\t|:"))

@@ -172,6 +172,7 @@ def collected(runs, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [GRID, [], [*GRID, "--threads", "2"]], ids=["of a grid", "all that are found", "by two processes"]
 )
@@ -213,6 +214,7 @@ def replace(path):
     path.write_text("some other file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

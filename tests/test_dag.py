@@ -32,6 +32,7 @@ def test_an_experiment_has_the_runs_that_are_asked_for(runs):
     assert len(dag.TASKS) * len(dag.RHOS) == dag.RUNS_PER_SEED  # by which jobs are counted
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_process_and_of_what_it_starts(tmp_path):
     use = "import time; held = b'x' * 300_000_000; time.sleep(2)"
     nothing = dag.measure(python("import time; time.sleep(2)"), tmp_path)

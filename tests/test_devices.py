@@ -25,6 +25,7 @@ def test_members_at_once_fill_the_memory_and_are_at_least_one():
     assert devices.members_at_once(0, CPU) > 10**6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["freg", "asam"])
 @pytest.mark.parametrize("batch_size", [0, 3])
 def test_groups_of_members_change_nothing(fit, loss, trajectories, monkeypatch, caplog, name, batch_size):

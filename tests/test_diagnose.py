@@ -64,6 +64,7 @@ VARIANTS = {  # which term is known, its moments, and the sign of alpha
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_least_norm_theta_of_duffing_has_the_closed_form_that_its_documentation_states(name):
     power, changes = VARIANTS[name]
@@ -79,6 +80,7 @@ def test_least_norm_theta_of_duffing_has_the_closed_form_that_its_documentation_
     assert f"| {name} | 1 | {found:.3f} |" in lines
 
 
+@pytest.mark.slow
 def test_least_norm_theta_needs_the_true_rate_of_change():
     model, dataset = shipped("pendulum")
     with pytest.raises(UserError, match="rate_true"):

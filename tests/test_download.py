@@ -283,6 +283,7 @@ def can_mount(folder):
     return False
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_explained_and_takes_what_fits_afterwards(archive, tmp_path):
     if not can_mount(tmp_path):
         pytest.skip("no small disk can be mounted here")

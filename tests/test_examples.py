@@ -113,6 +113,7 @@ def test_what_was_taken_away_is_all_that_the_science_lacks(name, example):
     torch.testing.assert_close(model.predict_science(theta, None, data), data.targets, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_example
 def test_theta_is_identifiable_without_a_network(name, example):
     task, dataset = example(name)

@@ -19,6 +19,7 @@ import pytest
 import xarray as xr
 from bs4 import BeautifulSoup
 from helpers import small
+from helpers.marks import slow_but_for
 from helpers.oscillator import GRID, results_of
 from nbconvert import HTMLExporter
 from PIL import Image
@@ -116,7 +117,7 @@ def rows_of(page: BeautifulSoup, column: str) -> list[list[str]]:
 # The notebook
 
 
-@pytest.mark.parametrize("case", SAYS)
+@pytest.mark.parametrize("case", slow_but_for(["normal"], SAYS))
 def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(experiment, case):
     page = shown_by(NOTEBOOK, experiment(case), task="oscillator", experiment="made_up")
     text = page.get_text()
@@ -383,6 +384,7 @@ def test_a_figure_has_its_printed_size_and_a_short_text_in_its_place():
     assert base64.b64decode(figure.img["src"].removeprefix("data:image/png;base64,")) == png.getvalue()
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_stay_small(experiment):
     with xr.open_dataset(experiment("some_diverged") / "oscillator/cube.nc") as cube:
         of_each_seed = int((cube["status"] != "missing").sum("seed").astype(bool).sum())

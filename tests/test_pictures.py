@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 from helpers import small
 from helpers.geometry import faults
+from helpers.marks import slow_but_for
 from helpers.oscillator import GRID, SPLITS, drawn, make_dataset, make_results
 from matplotlib.text import Text
 
@@ -128,7 +129,7 @@ def predicted(results: Results, method: str, name: str = "prediction") -> xr.Dat
     return block[name].sel(training_method=method, rho=row["rho"], seed=seed)
 
 
-@pytest.mark.parametrize("case", ["one_diverged", "everything_diverged", "only_erm"])
+@pytest.mark.parametrize("case", slow_but_for(["only_erm"], ["one_diverged", "everything_diverged", "only_erm"]))
 @pytest.mark.parametrize("kind", DATASETS)
 def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     """No text is small, cut off or on something else; the twins are marked, what is missing says so."""
@@ -151,6 +152,7 @@ def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     assert table["kind"].unique().tolist() == [kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATASETS)
 def test_the_csv_holds_the_numbers_that_are_drawn(kind, results, tmp_path):
     """Read back, the table draws the same; and its caption is the same."""
@@ -385,6 +387,7 @@ def test_a_target_that_no_figure_shows_is_named(tmp_path):
         target_of(odd.assign_attrs(target="voltage"))
 
 
+@pytest.mark.slow
 def test_images_are_written_to_the_same_bytes_twice(results, tmp_path):
     for folder in ("first", "second"):
         outputs = [tmp_path / folder / f"a{ending}" for ending in (".png", ".svg", ".pdf")]

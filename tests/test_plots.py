@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.geometry import faults
+from helpers.marks import slow_but_for
 from helpers.oscillator import CASES, GRID, STEPS, TRUTH, drawn
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ COLOURS = {colour.lower() for colour, _ in style.LOOKS.values()}
 MARKERS = {marker for _, marker in style.LOOKS.values()}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", slow_but_for(["normal", "everything_diverged"], CASES))
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     """No case raises, no text is small, cut off or on something else, each method has a panel or a line."""
@@ -174,6 +175,7 @@ def test_faults_of_a_layout_are_found():
         assert fault in found
 
 
+@pytest.mark.slow
 def test_exploded_runs_are_counted_in_every_figure(results):
     """Of sam one of three runs at each rho, of fsam one without a finite error, of erm one by its validation error."""
     made = results("exploded")
@@ -193,6 +195,7 @@ def test_exploded_runs_are_counted_in_every_figure(results):
     assert "but for means with a run that exploded" in captions.caption("tradeoff", table)
 
 
+@pytest.mark.slow
 def test_a_method_looks_the_same_in_every_figure(results):
     """Colour and marker of the means, wherever the method's name stands above the panel."""
     seen: dict[str, set] = {}
@@ -209,6 +212,7 @@ def test_a_method_looks_the_same_in_every_figure(results):
     assert seen == {method: {(style.look(method)[0].lower(), style.look(method)[1])} for method in GRID}
 
 
+@pytest.mark.slow
 def test_a_figure_is_written_to_the_same_bytes_twice(results, tmp_path):
     """Also the table; and what is written is the table that was drawn."""
     for folder in ("first", "second"):

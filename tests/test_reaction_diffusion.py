@@ -233,6 +233,7 @@ def test_least_norm_theta_is_a_linear_regression_of_the_rate_on_the_laplacian(mo
     assert (np.abs(np.array(expected) - [A, B]) > 2e-4).all()
 
 
+@pytest.mark.slow
 def test_a_diagnosis_looks_at_the_first_training_samples_only_where_they_are_many(model, monkeypatch):
     """As many as the limit allows of 32 x 32 x 2 x 3 residuals each, one at least."""
     dataset = dataset_of(points=32, steps=3, train=4, validation=1, test=1)

@@ -370,6 +370,7 @@ def entry_page(folder, monkeypatch):
     return page
 
 
+@pytest.mark.slow
 def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
     page = entry_page(experiment, monkeypatch)
     assert page.startswith("<h1>Experiment made_up</h1>") and "SYNTHETIC TWIN: twin" in page

@@ -167,6 +167,7 @@ def test_a_constant_on_all_errors_changes_no_standing(data):
         pd.testing.assert_frame_equal(before, after)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_methods_and_seeds_changes_nothing(seed):
     errors = pd.DataFrame(np.random.default_rng(seed).exponential(size=(4, 3)), columns=list("abc"))
@@ -176,6 +177,7 @@ def test_the_order_of_methods_and_seeds_changes_nothing(seed):
         assert shuffled["standing"].to_dict() == expected["standing"].to_dict()
 
 
+@pytest.mark.slow
 def test_equal_methods_are_seldom_told_apart():
     """Of six equal methods one is called worse in a tenth of all tables: more than 5 %, as the docstring says."""
     rng = np.random.default_rng(0)

@@ -100,6 +100,7 @@ def test_fans_alone_follow_model_a2(chamber):
     np.testing.assert_allclose(speeds, np.stack([expected, expected], 1), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_integrator_is_of_fourth_order_and_its_default_step_fine_enough():
     load_in, load_out, hatch = wind_tunnel.protocol(2000)
     steps = np.full((2000, 1), 0.25)
