@@ -62,6 +62,7 @@ def test_a_batch_larger_than_the_data_holds_all_of_them():
 # Training on batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_training_takes_each_step_on_its_batch(fit, loss, model, trajectories, training, size):
     """Plain Adam of torch on the batches of the order; four samples, of which three leave one out of each epoch."""
@@ -96,6 +97,7 @@ def test_validation_data_are_not_cut_into_batches(fit, loss, model, trajectories
     torch.testing.assert_close(final.history["validation_loss"][-1], whole, rtol=1e-12, atol=0)
 
 
+@pytest.mark.slow
 @every_method
 def test_a_member_trained_on_batches_equals_the_same_run_alone(fit, name):
     rhos = [RHOS[name]] * 3

@@ -65,6 +65,7 @@ def test_tables_have_captions_for_the_snakemake_report(table):
         publish_string(rendered, settings_overrides={"halt_level": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.FIGURES)
 @pytest.mark.parametrize("case", ["some_diverged", "twin"])
 def test_figures_have_the_same_caption_in_the_snakemake_report_as_on_the_pages(name, case, results, tmp_path):

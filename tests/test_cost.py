@@ -65,6 +65,7 @@ def test_a_penalty_on_the_network_adds_the_products_at_all_states(tmp_path):
     assert freg - erm == states * (3 * 2 * weights - 2 * 2 * 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", small.SIMULATED)
 def test_work_is_linear_in_samples_and_members(task, tmp_path, monkeypatch):
     few, _ = gradient_of(task, tmp_path)
@@ -171,6 +172,7 @@ def small_settings(task, **changes):
     return chosen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["pendulum", "reaction_diffusion", "pendulum_images", "wind_tunnel", "light_tunnel"])
 def test_every_task_with_a_simulator_has_an_estimate(task):
     chosen = small_settings(task)
@@ -206,6 +208,7 @@ def test_the_estimate_of_an_unchanged_task_is_found_again(tmp_path, monkeypatch)
     assert studied(small_settings("pendulum"), cache=tmp_path) == first
 
 
+@pytest.mark.slow
 def test_a_change_of_a_task_gives_another_estimate(tmp_path):
     [before], [after] = (
         studied(small_settings("pendulum", data={"steps": steps}), cache=tmp_path)["tasks"] for steps in (3, 30)

@@ -236,6 +236,7 @@ BOUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOUNDS)
 def test_a_bound_at_which_the_fit_ends_is_reported(name):
     row, bound = BOUNDS[name]

@@ -84,6 +84,7 @@ def test_rk4_approaches_that_of_torchdiffeq_with_order_four():
     assert [log2(a / b) for a, b in pairwise(gaps)] == pytest.approx([4, 4], abs=0.35)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ADAPTIVE)
 @pytest.mark.parametrize("name", ["oscillator", "driven"])
 def test_adaptive_methods_gain_by_tighter_tolerances(name, method):
@@ -178,6 +179,7 @@ def decays(own):
     return lambda t, x: -RATES[own] * x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["rk4", *ADAPTIVE])
 def test_members_in_one_call_are_those_of_each_alone_to_the_bit(method):
     solver, initial, times = Solver(method, step=0.05, rtol=1e-4), torch.rand(3, 4, 2), [0.0, 0.5, 1.0]

@@ -95,6 +95,7 @@ def test_gradient_of_a_member_is_that_of_the_module_and_zero_elsewhere():
     assert g[1].eq(0).all() and g[0].ne(0).any()
 
 
+@pytest.mark.slow
 @by_pytorch
 @every_method
 def test_training_through_a_module_equals_that_of_the_built_in_network(fit, method, monkeypatch):
@@ -107,6 +108,7 @@ def test_training_through_a_module_equals_that_of_the_built_in_network(fit, meth
         torch.testing.assert_close(found.history[name], expected.history[name], rtol=1e-7, atol=1e-10, equal_nan=True)
 
 
+@pytest.mark.slow
 @by_pytorch
 @every_method
 def test_a_member_equals_the_same_run_alone(fit, method):

@@ -181,6 +181,7 @@ def test_what_the_science_alone_can_tell_needs_no_truth(without_truth):
     assert not {"true", "least_norm"} & set(table)  # which nobody knows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_is_drawn_without_truth_at_irregular_times(without_truth, name, tmp_path):
     files = [without_truth / file for file in ("dataset.nc", "cube.nc", "selection.csv")]

@@ -131,6 +131,7 @@ def test_the_page_of_every_kind_of_result_is_built_and_says_what_is_missing(expe
     assert "None" not in text and "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_numbers_over_twelve_decades_share_their_style(experiment):
     """In every column of the page: all numbers have an exponent, or none has."""
     page = shown_by(NOTEBOOK, experiment("decades"), task="oscillator", experiment="made_up")
@@ -155,6 +156,7 @@ def test_a_theta_that_did_not_arrive_is_named_on_the_page(experiment):
     assert "Every θ left its start" not in text
 
 
+@pytest.mark.slow
 def test_why_runs_diverged_is_on_the_page(experiment):
     text = shown_by(NOTEBOOK, experiment("some_diverged"), task="oscillator", experiment="made_up").get_text()
     assert "sqrt(-0.1) at t = 3 s" in text
@@ -265,6 +267,7 @@ def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypat
         fragments.experiment_folder("results", "large")
 
 
+@pytest.mark.slow
 def test_the_report_counts_and_pairs(results):
     """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
@@ -398,6 +401,7 @@ def test_ten_thousand_runs_stay_small(experiment):
 # The benchmark
 
 
+@pytest.mark.slow
 def test_the_benchmark_has_the_runs_that_it_says_and_each_differs(experiment):
     with xr.open_dataset(experiment("one_seed") / "oscillator/cube.nc") as file:
         cube = file.load()

@@ -183,6 +183,7 @@ def test_ratios_are_of_what_is_never_negative_and_not_zero_where_shown(sample, v
     assert set(registry.tabulate("predictions", replace(made, dataset=dataset))["kind"]) == {kind}
 
 
+@pytest.mark.slow
 def test_readings_about_zero_are_drawn_as_differences(tmp_path):
     """A row for each unit; a difference beyond three times those of the full models is a triangle on the edge."""
     made = make_results(tmp_path, seeds=1, grid={"erm": [0.0], "sam": [0.05]}, dataset=about_zero())
@@ -209,6 +210,7 @@ def test_readings_about_zero_are_drawn_as_differences(tmp_path):
     assert any(text.get_text() == "beyond the axis" for text in figure.legends[0].get_texts())
 
 
+@pytest.mark.slow
 def test_a_window_is_drawn_against_its_own_coordinate(results):
     """One row, named for the variable; dense data are a line, and the axis says what it counts."""
     table, figure = drawn("predictions", results("time series"))
@@ -223,6 +225,7 @@ def test_a_window_is_drawn_against_its_own_coordinate(results):
     assert "thin line" in captions.caption("predictions", table)
 
 
+@pytest.mark.slow
 def test_readings_are_drawn_as_ratios(results):
     """Of three samples; a ratio of 20 or -1 is a triangle on the edge of the axis."""
     made = results("readings")
@@ -239,6 +242,7 @@ def test_readings_are_drawn_as_ratios(results):
     assert axis.get_ylabel().endswith("measured (counts)")
 
 
+@pytest.mark.slow
 def test_fields_show_the_last_time_and_differences(results):
     """Every panel of a component has its scale; the row on top is that of the largest y."""
     made = results("fields")
@@ -277,6 +281,7 @@ def test_fields_of_which_nothing_is_known_but_the_data(tmp_path):
     assert [axis.texts[0].get_text() for axis in figure.axes[:12] if axis.texts] == ["none"] * 6
 
 
+@pytest.mark.slow
 def test_frames_stand_upright(results):
     """Six of twenty times; the bob hangs below the pivot, so the lower half of each frame is the brighter one."""
     made = results("frames")
@@ -294,6 +299,7 @@ def test_frames_stand_upright(results):
     )
 
 
+@pytest.mark.slow
 def test_images_have_their_first_row_on_top_and_are_clipped(results):
     """erm beside fsam, three samples with their labels."""
     made = results("images")
@@ -345,6 +351,7 @@ def test_images_compare_what_was_run(tmp_path):
     assert set(registry.tabulate("predictions", made)["method"].dropna()) == {"l2reg", "sam"}
 
 
+@pytest.mark.slow
 def test_every_table_says_where_the_data_come_from(results):
     for kind, origin in (("images", "SYNTHETIC TWIN"), ("readings", "measured"), ("frames", "simulated")):
         for name in registry.FIGURES:
@@ -353,6 +360,7 @@ def test_every_table_says_where_the_data_come_from(results):
             assert captions.caption(name, table).startswith("SYNTHETIC TWIN: ") == (kind == "images")
 
 
+@pytest.mark.slow
 def test_errors_in_standard_units_say_so(results):
     """A mean squared error without unit, of a target that has one; what is dimensionless has no unit on its axis."""
     made = results("readings")

@@ -25,7 +25,7 @@ COLOURS = {colour.lower() for colour, _ in style.LOOKS.values()}
 MARKERS = {marker for _, marker in style.LOOKS.values()}
 
 
-@pytest.mark.parametrize("case", slow_but_for(["normal", "everything_diverged"], CASES))
+@pytest.mark.parametrize("case", slow_but_for(["normal"], CASES))
 @pytest.mark.parametrize("name", registry.FIGURES)
 def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     """No case raises, no text is small, cut off or on something else, each method has a panel or a line."""
@@ -96,6 +96,7 @@ def test_the_losses_are_those_of_the_cube(results):
         np.testing.assert_allclose(rows.filter(like="step="), expected.transpose("seed", "step"), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_without_truth_there_is_no_theta_error(results):
     table, figure = drawn("errors_rho", results("unknown_truth"))
     assert set(table["metric"]) == {"y_error"} and len(figure.axes) == 3
@@ -103,12 +104,14 @@ def test_without_truth_there_is_no_theta_error(results):
     assert "truth" not in set(drawn("predictions", results("unknown_truth"))[0]["series"])
 
 
+@pytest.mark.slow
 def test_one_seed_has_no_interval_and_says_so(results):
     table, figure = drawn("errors_rho", results("one_seed"))
     assert table["interval"].isna().all() and "none" in captions.caption("errors_rho", table)
     assert "no interval" in " ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["theta_training", "losses", "errors_rho", "tradeoff"])
 def test_of_many_runs_the_first_are_drawn_and_means_are_of_all(name, results, monkeypatch):
     """The caption says so, and says nothing of the kind where all are drawn."""
@@ -249,6 +252,7 @@ def test_the_command_draws(results, tmp_path, capsys):
     assert "rule: 'best' is not in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_of_two_runs_the_runs_are_drawn_and_of_three_an_interval(seeds, results):
     """Of erm as thin lines, at their errors, in a panel that fits the points."""
@@ -266,6 +270,7 @@ def test_of_two_runs_the_runs_are_drawn_and_of_three_an_interval(seeds, results)
     )
 
 
+@pytest.mark.slow
 def test_an_interval_that_is_cut_off_is_told(results):
     """One that is as long as its mean reaches zero, where no logarithmic axis is."""
     table = registry.tabulate("errors_rho", results("decades"))

@@ -287,6 +287,7 @@ def test_without_truth_the_verdict_has_theta_itself_and_what_can_be_said_of_it(e
     assert "–" not in {*row.values(), *mass.values()} and mass["y-error"] == mass["identifiable directions"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "texts"),
     [
@@ -378,6 +379,7 @@ def test_the_entry_page_shows_every_kind_of_result(experiment, monkeypatch):
     assert "none completed: 3 diverged" in page and "No θ-error of unknown_truth" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [HARD, ("everything_diverged",), ("long_names_unknown",)], ids=" ".join)
 def test_hard_cases_are_written_without_holes(tasks, tmp_path, monkeypatch):
     """On the entry page and in Markdown: no NaN, no empty table; what exploded is counted and never the best."""

@@ -117,6 +117,7 @@ def test_readings_of_several_units_have_a_row_for_each(tmp_path):
     assert [axis.get_xscale() for axis in figure.axes] == ["linear", "linear"]  # some measured values are negative
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "over"), [("fields", (0, 1)), ("frames", (0, 1, 4)), ("images", (0, 3))])
 def test_maps_are_root_mean_squares_the_right_way_up(kind, over, results):
     """Over samples, times and channels; the largest y, or the first row, is on top."""
@@ -146,6 +147,7 @@ def test_a_method_that_is_far_off_does_not_hide_the_others(results):
     assert "pointed end" in captions.caption("residuals", table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v", "image", "frame", "what is seen of the field"])
 @pytest.mark.parametrize("kind", ["frames", "images"])
 def test_the_label_of_a_colour_bar_is_no_longer_than_the_figure_is_high(kind, name, results):
@@ -161,6 +163,7 @@ def test_the_label_of_a_colour_bar_is_no_longer_than_the_figure_is_high(kind, na
     assert low >= 0 and high <= figure.bbox.y1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATASETS)
 def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_path):
     """Empty, with words; the table, read back, says the same."""

@@ -68,6 +68,7 @@ def expected():
     return trained(*growth(), METHODS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_runs_do_not_depend_on_the_units_of_state_and_time(expected, name):
     units = {"cells": 1.0, "glucose": 1.0, "second": 1.0, "zero": 0.0} | OTHERS[name]
@@ -82,6 +83,7 @@ def test_runs_do_not_depend_on_the_units_of_state_and_time(expected, name):
     np.testing.assert_allclose((theirs - offset) / unit, ours, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["rk4", "dopri5"])
 def test_every_solver_works_in_standard_units(solver):
     """An absolute tolerance of the solver's own would mean something else in every unit."""
@@ -266,6 +268,7 @@ class Faster(HybridODE):
         return self.science(theta, x) * torch.exp(g[..., :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [{"cells": 1e6}, {"second": 3600.0, "zero": -40.0}])
 def test_a_network_that_is_no_rate_has_no_unit_of_one(units):
     def runs(**units):

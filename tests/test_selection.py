@@ -114,6 +114,7 @@ def test_means_contain_a_run_that_exploded_and_no_comparison_does():
     assert rows.loc["sam", "y_error_median"] == pytest.approx(0.0002)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_no_rule_looks_at_test_data(seed):
     """Whatever the test errors are, and which runs they make explode, the same rho are chosen."""

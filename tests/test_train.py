@@ -36,6 +36,7 @@ def assert_same(a, b, members=slice(None)):
 # The optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_norm", [1e6, 1.0])
 def test_adam_clipping_and_cosine_equal_those_of_torch(fit, loss, model, trajectories, training, clip_norm):
     changes = {"iterations": 50, "record_every": 1, "clip_norm": clip_norm, "learning_rate": 3e-3}
@@ -112,7 +113,9 @@ def test_learning_rate_falls_from_its_start_to_its_end(training, iterations, rat
 
 
 @every_method
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float64", 1e-12), pytest.param("float32", 1e-5, marks=pytest.mark.slow)]
+)
 def test_a_member_of_a_block_equals_the_same_run_alone(fit, name, dtype, tolerance):
     block = fit(name, RHOS, SEEDS, dtype=dtype)
     for i, (rho, seed) in enumerate(zip(RHOS, SEEDS, strict=True)):
@@ -122,6 +125,7 @@ def test_a_member_of_a_block_equals_the_same_run_alone(fit, name, dtype, toleran
             torch.testing.assert_close(block.history[key][:, [i]], values, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @every_method
 def test_order_and_company_of_members_do_not_matter(fit, name):
     order = [2, 0]
@@ -159,6 +163,7 @@ def test_initialisation_and_batch_order_draw_different_numbers():
 # Divergence
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["l2reg", "freg", "sam", "asam", "fsam"])
 def test_a_member_that_is_not_finite_is_skipped_and_disturbs_no_other(fit, name):
     healthy = fit(name, [0.02, 0.05, 0.1], SEEDS)
@@ -252,6 +257,7 @@ def test_checkpoints_are_written_when_due_and_leave_no_other_file(fit, tmp_path)
     assert Checkpoint(tmp_path / "killed").load("cpu").step == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["empty", "half", "last byte", "text"])
 def test_a_damaged_checkpoint_is_reported_and_training_starts_anew(fit, tmp_path, caplog, damage):
     path = tmp_path / "block.safetensors"

@@ -249,6 +249,7 @@ def test_diagnose_says_which_units_of_theta_are_not_known(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_training_does_not_import_what_compares_units():
     code = "import sys, hybridsam.training.block, hybridsam.data.table; sys.exit('pint' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -114,6 +114,8 @@ def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
 def _check_start(model: HybridModel, data: Samples, dataset: xr.Dataset) -> None:
     """Raise UserError, with the cause, for a science alone that predicts nothing finite at the start of theta."""
     start, trace = model.parameters.constrain(model.parameters.initial(1, torch.float64)), Trace(model, dataset, 0)
+    if model.predict_science(start, NO_NETWORK, data).isfinite().all():
+        return  # a trace takes much longer
     if found := trace.of(lambda: (trace.model.predict_science(start, NO_NETWORK, data),)):
         advice = "choose another start, or a smaller model.solver.step"
         raise UserError(f"model.theta: at {_in_words(model, start)} the science alone is not finite: {found}; {advice}")
