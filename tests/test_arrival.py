@@ -84,6 +84,7 @@ def in_three_units():
     return {unit: trained(*cooling(unit)) for unit in (1e-3, 1.0, 1e3)}
 
 
+@pytest.mark.slow
 def test_the_same_runs_in_three_units_of_theta_agree(in_three_units):
     expected = in_three_units[1.0]
     assert abs(expected["theta_moved"]).min() > 1  # of 60

@@ -84,6 +84,7 @@ def test_training_takes_each_step_on_its_batch(fit, loss, model, trajectories, t
     torch.testing.assert_close(ours.history["train_loss"], recorded, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_batch_of_all_samples_trains_as_no_batch_does(fit):
     every, none = (fit("sam", [0.05], [0], batch_size=size) for size in (50, 0))
     torch.testing.assert_close(every.w, none.w, rtol=1e-9, atol=1e-9)

@@ -41,6 +41,7 @@ def write(folder, part=""):
     return page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_page_without_fault_has_none(browser, tmp_path, width):
     boxed = f'<div style="overflow-x: auto"><table><tr>{"<td>number</td>" * 100}</table></div>'

@@ -17,6 +17,7 @@ from hybridsam.report.directive import Caption
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_caption_of_one_run_has_the_numbers_of_all(results):
     """n and the diverged are of the same runs, of which the figure shows the first: 2 and 1 of erm, 3 of others."""
     for name in ("predictions", "residuals"):
@@ -24,6 +25,7 @@ def test_the_caption_of_one_run_has_the_numbers_of_all(results):
         assert "by the first of its completed runs (n = 2 to 3; 1 diverged)" in text and "n = 1" not in text
 
 
+@pytest.mark.slow
 def test_predictions_that_begin_at_the_second_time_say_why(results):
     table = registry.tabulate("predictions", results("normal"))
     given = "The first of the data is the initial state, which the models are given"
@@ -33,6 +35,7 @@ def test_predictions_that_begin_at_the_second_time_say_why(results):
     assert given not in captions.caption("predictions", everywhere)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "words", "not_said"),
     [

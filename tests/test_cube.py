@@ -200,6 +200,7 @@ def test_the_cube_holds_the_numbers_of_the_files_to_the_bit(runs, collected, tmp
     assert missing.sizes["training_method"] and np.isnan(missing["theta"].sel(training_method="erm", rho=0.1)).all()
 
 
+@pytest.mark.slow
 def test_only_what_is_configured_is_collected(runs, collected, tmp_path):
     assert collected("--grid", '{"sam": ["0.1"]}', "--seeds", "0-1", "5-6", "--seeds-per-job", "2") == 0
     cube = records.read(tmp_path / "cube.nc", "cube")
@@ -244,6 +245,7 @@ def test_a_file_of_other_seeds_than_its_name_says_is_refused(runs, collected, ca
     assert capsys.readouterr().err.startswith(f"hybridsam: {second}: this run file was made with another configuration")
 
 
+@pytest.mark.slow
 def test_run_files_of_another_configuration_or_of_other_data_are_refused_by_name(runs, tmp_path):
     settings, data = small.settings_of("pendulum"), records.read(tmp_path / "dataset.nc", "dataset")
     assert collect(settings, data, runs, tmp_path).sizes["seed"] == 5
@@ -253,6 +255,7 @@ def test_run_files_of_another_configuration_or_of_other_data_are_refused_by_name
             collect(task, own, runs, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_cube_leads_to_the_run_files_from_where_it_lies(runs, tmp_path):
     settings, data = small.settings_of("pendulum"), records.read(tmp_path / "dataset.nc", "dataset")
     for folder, before in ((tmp_path, "runs"), (tmp_path / "runs/erm", ".."), (tmp_path / "elsewhere", "../runs")):

@@ -48,6 +48,7 @@ def training_states(dataset: xr.Dataset) -> np.ndarray:
     return dataset["state_true"].values[dataset["split"].values == "train"].reshape(-1, 2)
 
 
+@pytest.mark.slow
 def test_least_norm_theta_of_the_pendulum_is_a_linear_regression_for_omega_squared():
     model, dataset = shipped("pendulum")
     q, p = training_states(dataset).T
@@ -132,6 +133,7 @@ def test_rank_sees_a_product_of_two_parameters():
     assert found.science_only.prod() == pytest.approx(1.0, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_table_names_every_parameter_with_its_truth():
     model, dataset = shipped("duffing")
     table = as_table(model, dataset)
@@ -244,6 +246,7 @@ def test_a_bound_at_which_the_fit_ends_is_reported(name):
     np.testing.assert_array_equal(table["science_only_at_bound"], [bound])
 
 
+@pytest.mark.slow
 def test_the_page_says_that_a_fit_ended_at_a_bound(tmp_path):
     def page(upper):
         table = as_table(*spring([Parameter("k", "s-2", 5.0, "sigmoid", 0.0, upper)]))

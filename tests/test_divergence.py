@@ -157,6 +157,7 @@ def test_of_a_law_the_sample_is_named(training):
     )
 
 
+@pytest.mark.slow
 def test_reasons_are_in_the_log_and_in_the_runs(caplog):
     dataset, model = tanks(sunken, bounds=((0.5, 1.0), (0.6, 0.7)))
     with caplog.at_level(logging.WARNING):

@@ -68,6 +68,7 @@ def test_task_files_pass_the_schema_and_examples_are_short(name):
     assert all(f"\n{word}" in code for word in ("Truth: ", "Science: ", "Taken away: "))
 
 
+@pytest.mark.slow
 @every_example
 @pytest.mark.parametrize("method", METHODS)
 def test_training_decreases_the_loss_and_moves_every_parameter(name, method, example, caplog):

@@ -57,6 +57,7 @@ def test_one_series_of_fields_is_split_by_time():
     assert (dataset["state"][:, :, 0, 0, 0] == [[0, 100], [200, 300], [400, 500], [600, 700]]).all()
 
 
+@pytest.mark.slow
 def test_fields_from_a_file_train_as_those_that_were_simulated(tmp_path):
     """The data of the example of a stream, written as somebody's NetCDF file."""
     task = settings.load(str(ROOT / "examples/stream.yaml"))

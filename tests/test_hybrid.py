@@ -61,6 +61,7 @@ def test_a_network_of_zeros_leaves_the_science(build, theta, phi, trajectories, 
     assert not torch.allclose(model.predict(theta, phi, data), science, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [{"step": 0.005}, {"method": "dopri5", "rtol": 1e-9, "atol": 1e-9}], ids=str)
 def test_prediction_solves_science_plus_network(build, theta, phi, trajectories, solver):
     model, data = build(solver=solver), trajectories()

@@ -103,6 +103,7 @@ def pendulum(t, x):
     return torch.stack([x[..., 1], -torch.sin(x[..., 0]) - 0.2 * x[..., 1]], -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Solver(step=0.01), Solver("dopri5", rtol=1e-10, atol=1e-12)], ids=["rk4", "dopri5"])
 def test_pendulum_agrees_with_scipy_and_with_tight_dopri5(solver):
     initial, times = torch.tensor([[[1.5, 0.0], [-0.3, 1.2]]]), [0.0, 0.7, 3.0, 10.0]
@@ -239,6 +240,7 @@ def test_members_with_samples_of_their_own_start_from_those(hybrid, three_member
     assert not torch.allclose(together[1, 0], together[1, 1], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [torch.nan, 1e300])
 def test_a_member_that_is_not_finite_leaves_predictions_and_gradients_of_the_others(
     hybrid, three_members, trajectories, bad

@@ -119,6 +119,7 @@ def test_a_law_is_learnt_from_a_table(tmp_path):
     assert as_table(model, dataset)["science_only"].item() == pytest.approx(3.0)
 
 
+@pytest.mark.slow
 def test_a_start_from_which_the_science_runs_away_is_named(model):
     theta = {name: row | {"start": 2000.0} for name, row in CHOSEN["model"]["theta"].items()}
     far = modules.load(TASK["module"]).build(CHOSEN["model"] | {"theta": theta})
@@ -165,6 +166,7 @@ def without_truth(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_an_error_of_an_unknown_theta_is_absent_and_there_is_no_oracle(without_truth):
     cube = records.read(without_truth / "cube.nc", "cube")
     assert metrics_of(cube) == ["y_error"]

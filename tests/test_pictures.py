@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 from helpers import small
 from helpers.geometry import faults
-from helpers.marks import slow_but_for
 from helpers.oscillator import GRID, SPLITS, drawn, make_dataset, make_results
 from matplotlib.text import Text
 
@@ -129,7 +128,8 @@ def predicted(results: Results, method: str, name: str = "prediction") -> xr.Dat
     return block[name].sel(training_method=method, rho=row["rho"], seed=seed)
 
 
-@pytest.mark.parametrize("case", slow_but_for(["only_erm"], ["one_diverged", "everything_diverged", "only_erm"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["one_diverged", "everything_diverged", "only_erm"])
 @pytest.mark.parametrize("kind", DATASETS)
 def test_every_kind_draws_for_every_kind_of_result(kind, case, results):
     """No text is small, cut off or on something else; the twins are marked, what is missing says so."""
@@ -376,6 +376,7 @@ def test_errors_in_standard_units_say_so(results):
     assert drawn("losses", replace(made, cube=cube))[1].axes[0].get_ylabel().endswith("(standard units)")
 
 
+@pytest.mark.slow
 def test_many_parameters_fit_on_a_page(results):
     """Fifteen rows, each named beside its panels."""
     made = results("readings", "only_erm")

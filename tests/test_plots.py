@@ -41,6 +41,7 @@ def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     assert not {"nan", "none)", "<na>"} & set(caption.lower().split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["normal", "some_diverged"])
 def test_theta_training_shows_the_recorded_theta(case, results):
     """Lines are the cube's histories, the thick one their mean over completed runs, dashed the true value."""
@@ -234,6 +235,7 @@ def test_mistakes_are_named(results, tmp_path):
         registry.write("losses", results("normal"), [tmp_path / "a.jpg"])
 
 
+@pytest.mark.slow
 def test_the_command_draws(results, tmp_path, capsys):
     """From files on disk, where rho in selection.csv is text; a rule that it lacks is named."""
     made = results("normal")

@@ -104,6 +104,7 @@ def errors(mean, **columns):
     return table.assign(**about | columns)
 
 
+@pytest.mark.slow
 def test_a_figure_of_theta_errors_counts_its_runs_and_names_its_interval():
     text = index_page.theta_summary(errors([0.5, 0.2]), {"wind": CUBES["wind"]})
     assert "95 % Student t interval over the completed runs (n = 2; none diverged)" in text
@@ -234,6 +235,7 @@ def chosen(table, task):
     return table[(table["task"] == task) & (table["rule"] == "validation")].set_index("method")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["normal", "some_diverged"])
 def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
     """The lowest theta error, in percent, who has it, who is not distinguishable, and what it costs in prediction."""
@@ -402,6 +404,7 @@ def test_hard_cases_are_written_without_holes(tasks, tmp_path, monkeypatch):
         assert "of which 9 exploded" in index_page.in_all(cubes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tasks", [["a"], ["wind"] * 3, ["heat_through_the_wall_of_a_furnace\n(SYNTHETIC TWIN)"] * 7])
 @pytest.mark.parametrize("errors_of", [[0.1, 0.2], [1e-9, 1e3]], ids=str)
 def test_the_figure_of_theta_errors_has_room_for_long_names_and_many_decades(tasks, errors_of):

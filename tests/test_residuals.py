@@ -71,6 +71,7 @@ def left(results: Results, method: str = "sam") -> np.ndarray:
     return target[:, -full.shape[1] :] - full if full.ndim > 2 else target - full
 
 
+@pytest.mark.slow
 def test_a_series_and_its_numbers(results):
     table, figure = drawn("residuals", results("time series"))
     rows = table[table["method"] == "sam"]
@@ -96,6 +97,7 @@ def test_a_band_shows_noise_that_is_known(results):
     assert "Band: ± 2σ of the measurement noise (σ = 1.5)" in captions.caption("residuals", table)
 
 
+@pytest.mark.slow
 def test_readings_are_drawn_against_their_measured_values(results):
     made, expected = results("readings"), left(results("readings"))
     table, figure = drawn("residuals", made)
@@ -177,6 +179,7 @@ def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_pat
     assert caption == captions.caption("residuals", table) and "sam: none completed." in caption
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DATASETS)
 def test_nothing_is_left_of_runs_that_all_diverged(kind, tmp_path):
     diverged = {("erm", 0.0): [0]}

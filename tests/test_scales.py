@@ -108,6 +108,7 @@ def test_compiled_code_and_pytorch_agree_in_standard_units():
         torch.testing.assert_close(other, one, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_of_unequal_components_each_counts_as_much(expected):
     """Cells in single ones are a million times larger than glucose, of which no error would be seen beside theirs."""
     _, runs = expected
@@ -291,6 +292,7 @@ def test_a_network_that_is_no_rate_has_no_unit_of_one(units):
 # Laws
 
 
+@pytest.mark.slow
 def test_runs_of_a_law_do_not_depend_on_the_units_of_its_target():
     def law(unit, zero):
         rng = np.random.default_rng(0)

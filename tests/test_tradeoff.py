@@ -49,6 +49,7 @@ def test_the_front_does_not_depend_on_units(points, factor):
     np.testing.assert_array_equal(on_front(factor * first, second), on_front(first, second))
 
 
+@pytest.mark.slow
 def test_means_and_runs_are_those_of_the_cube(made):
     table, figure = drawn("tradeoff", made)
     runs = runs_table(made.cube)
@@ -120,6 +121,7 @@ def test_labels_that_would_hide_something_are_left_out():
     assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [1e-6, 3e-5, 6e-5, 1e-4, 3e-4, 0.1])
 def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
     """Also those of errors that differ in the sixth digit."""
@@ -133,6 +135,7 @@ def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
     assert len(boxes) > 1 and not any(one.overlaps(other) for one, other in pairwise(boxes))
 
 
+@pytest.mark.slow
 def test_without_truth_the_y_error_is_drawn_over_theta_itself(tmp_path):
     """A panel a parameter, whose dots are the runs and whose markers the means."""
     unknown = make_results(tmp_path, seeds=2, grid=GRID, dataset=make_dataset(truth=False))

@@ -352,6 +352,7 @@ light_tunnel.simulate(json.loads(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_simulation_leaves_no_folder_that_counts(tmp_path):
     folder = tmp_path / "lt_camera_v1"
     command = [sys.executable, "-c", SIMULATE, json.dumps(LIGHT | {"images": 3000, "image_size": 64}), str(folder)]

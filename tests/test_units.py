@@ -125,6 +125,7 @@ def test_values_that_have_no_counterpart_are_refused():
     assert refusal(data, table) == "gauge.nc: the variable depth has values without a counterpart in the other unit"
 
 
+@pytest.mark.slow
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_no_text_breaks_the_comparison(yaml, file):
     if not yaml.strip():
@@ -220,6 +221,7 @@ def test_a_unit_of_a_table_that_is_not_known_is_said_in_one_line(caplog):
     )
 
 
+@pytest.mark.slow
 def test_diagnose_says_which_units_of_theta_are_not_known(tmp_path):
     from helpers import small
 
