@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 class Identifiability:
     """theta arrays are (parameter,) in natural units.
 
-    least_norm: the theta for which the network has least to add; functional regularisation converges to it, and
-        sharpness-aware minimization moves towards it as rho grows. None where the true rate of change is unknown.
+    least_norm: the theta for which the network has least to add in the mean square; functional regularisation converges
+        to it as its weight goes to 0. None where the true rate of change is unknown.
     science_only: the theta that fits the training data best without a network.
     singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only;
         directions (parameter, parameter) are its right singular vectors, one a row.

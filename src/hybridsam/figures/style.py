@@ -77,11 +77,10 @@ SCIENCE_POINTS: Look = {"color": "0.35", "linestyle": "", "marker": "o", "marker
 TRUE_VALUE: Look = {"color": "black", "linewidth": 1.0, "linestyle": DASHED}
 BESIDE: Look = {"rotation": 0, "ha": "right", "va": "center"}  # the label of a low row
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-POWER = (
-    re.compile(  # in a unit: a number that stands alone, as in 1e4 pelts, or in CO2; the power of a symbol or bracket
-        r"(?P<number>(?<![\w)°%^*.-])\d[\d.]*(e[+-]?\d+)?|\b(CO|NO|SO|NH|CH|PO|O)[2-4]\b)"
-        r"|(?<=[^\W\d_]|[)°%])(\^|\*\*)?(?P<power>-?\d+([./]\d+)?)(?!\w)"
-    )
+# In a unit: a number that stands alone, as in 1e4 pelts, or in CO2; the power of a symbol or bracket.
+POWER = re.compile(
+    r"(?P<number>(?<![\w)°%^*.-])\d[\d.]*(e[+-]?\d+)?|\b(CO|NO|SO|NH|CH|PO|O)[2-4]\b)"
+    r"|(?<=[^\W\d_]|[)°%])(\^|\*\*)?(?P<power>-?\d+([./]\d+)?)(?!\w)"
 )
 START: Look = {"color": "black", "linestyle": "", "marker": ">", "markersize": 5}
 

@@ -35,7 +35,10 @@ def as_page(
             in_columns(tidy(diagnoses[task])).to_markdown(index=False, disable_numparse=True),
         ]
         if diagnoses[task].get("least_norm", pd.Series()).notna().any():
-            parts += ["least_norm is the theta for which the network has least to add; freg converges to it."]
+            parts += [
+                "least_norm, from the true rates of change, is the theta for which the network has least to add in the "
+                "mean square; freg converges to it as its weight goes to 0."
+            ]
         parts += [_order(table[table["task"] == task])]
     return "\n\n".join([*parts, "## Table 1", as_markdown(table)])
 

@@ -158,7 +158,7 @@ def known_before(folder: Path) -> str:
     table = identifiability(folder)
     settings = table.columns.intersection(["start", "true"])
     table[settings] = table[settings].map(_as_in_the_file)
-    least_norm = "the one for which the network has least to add (<em>least_norm</em>), "
+    least_norm = "the one for which the network has least to add in the mean square (<em>least_norm</em>), "
     absent = "the one for which the network has least to add needs true rates of change, which only simulated data have"
     has = "least_norm" in table
     text = (
