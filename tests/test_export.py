@@ -111,14 +111,21 @@ def test_an_input_that_is_missing_is_named(pendulum):
 # The parameter table
 
 
-def test_theta_and_its_spread_are_a_parameter_table_of_petab(pendulum):
+@pytest.mark.parametrize("best", [0, 1])
+def test_theta_of_the_best_run_and_its_spread_are_a_parameter_table_of_petab(pendulum, best):
     model, _, runs = pendulum
+    runs = runs.copy(deep=True)
+    runs["y_error"].loc[{"split": "validation"}] = [0.2, 0.2 - 0.1 * best + 0.1 * (1 - best)]
     [row] = hybridsam.parameter_table(model, runs).to_dict("records")
     theta = runs["theta"].values[:, 0]
-    assert (row["parameterId"], row["parameterScale"], row["estimate"], row["runs"]) == ("omega", "lin", 1, 2)
+    assert (row["parameterId"], row["parameterScale"], row["estimate"], row["completedRuns"]) == ("omega", "lin", 1, 2)
     assert (row["lowerBound"], row["upperBound"], row["unit"]) == (0, np.inf, "rad s-1")
-    assert row["nominalValue"] == pytest.approx(theta.mean())
-    assert row["standardDeviation"] == pytest.approx(theta.std(ddof=1))
+    assert (row["nominalValue"], row["seed"]) == (theta[best], runs["seed"].values[best])
+    assert row["meanOverSeeds"] == pytest.approx(theta.mean())
+    assert row["spreadOverSeeds"] == pytest.approx(theta.std(ddof=1))
+    assert "standardDeviation" not in row
+    [of_one] = hybridsam.parameter_table(model, runs.isel(seed=0)).to_dict("records")
+    assert of_one["nominalValue"] == theta[0] and of_one["completedRuns"] == 1
 
 
 def test_the_library_of_petab_reads_the_table_and_finds_no_fault(pendulum, tmp_path):
@@ -134,7 +141,8 @@ def test_diverged_runs_are_not_in_the_table(pendulum):
     runs = runs.copy(deep=True)
     runs["status"][0] = "diverged"
     [row] = hybridsam.parameter_table(model, runs).to_dict("records")
-    assert row["nominalValue"] == runs["theta"].values[1, 0] and row["runs"] == 1 and np.isnan(row["standardDeviation"])
+    assert row["nominalValue"] == runs["theta"].values[1, 0] and row["completedRuns"] == 1
+    assert np.isnan(row["spreadOverSeeds"])
     runs["status"][:] = "diverged"
     with pytest.raises(UserError, match=r"none of method sam, rho 0.05 completed"):
         hybridsam.parameter_table(model, runs)
@@ -180,11 +188,11 @@ def test_the_workflow_exports_models_that_load_in_two_lines(project):
     cube = records.read(project.results / "pendulum/cube.nc", "cube")
     selection = pd.read_csv(project.results / "pendulum/selection.csv")
     runs = export.selected(cube, selection, "sam", "validation")
-    assert table["nominalValue"].item() == pytest.approx(runs["theta"].mean().item())
+    assert table["meanOverSeeds"].item() == pytest.approx(runs["theta"].mean().item())
     shown = project.run(sys.executable, "-c", LOAD, str(folder / "model.safetensors"), stderr=None).stdout
     omega, *states = map(float, shown.split())
     best = export.best_run(runs)
-    assert omega == pytest.approx(best["theta"].item())
+    assert omega == pytest.approx(best["theta"].item()) == table["nominalValue"].item()
     # The same by the run file that the cube leads to.
     model, block = hybridsam.load_runs(project.results / "pendulum" / best["file"].item())
     one = xr.Dataset(

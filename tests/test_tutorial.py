@@ -107,4 +107,4 @@ def test_the_model_taken_away_starts_where_it_is_told_and_has_its_table(followed
     folder = project.root / "results/lynx/lynx/models"
     assert {path.name for path in folder.iterdir()} == {"erm", "sam"}
     table = pd.read_csv(folder / "sam/parameters.tsv", sep="\t")
-    assert table["parameterId"].tolist() == ["a", "m"] and (table["runs"] == 3).all()
+    assert table["parameterId"].tolist() == ["a", "m"] and (table["completedRuns"] == 3).all()

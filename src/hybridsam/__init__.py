@@ -27,7 +27,7 @@ whatever theta is. Sharpness-aware minimization that perturbs phi alone keeps it
     runs["theta"].mean("seed")                  # an xarray Dataset on (training_method, rho, seed)
     fsam = runs.sel(training_method="fsam", rho=0.3)
     hs.predict(model, fsam, dataset, times=range(100))
-    hs.parameter_table(model, fsam)             # theta with its spread, in the format of PEtab
+    hs.parameter_table(model, fsam)             # theta of the best run, in the format of PEtab
     hs.to_module(model, fsam.sel(seed=0), dataset)    # one run as a plain nn.Module, without a member axis
 
 Data of your own become a dataset by :func:`dataset_of`. The workflow (`snakemake`) does the same for whole studies, and

@@ -222,7 +222,7 @@ def load_module(path: str | Path) -> HybridModule:
 
 
 def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
-    """Theta and its spread over the completed runs, in the columns of a PEtab parameter table.
+    """Theta of the best run, and its spread over the completed runs, in the columns of a PEtab parameter table.
 
     Parameters
     ----------
@@ -234,9 +234,11 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
     -------
     pandas.DataFrame
         One row a parameter: ``parameterId``, ``parameterScale`` (lin: natural units), ``lowerBound`` and ``upperBound``
-        (-inf, inf where there is none), ``nominalValue``, the mean over the runs, and ``estimate`` (1); beside PEtab's
-        columns ``standardDeviation`` over the runs (empty for one run), ``runs``, their number, and ``unit``. PEtab's
-        files are separated by tabs.
+        (-inf, inf where there is none), ``nominalValue``, that of the completed run with the lowest validation error,
+        to which its network belongs (:func:`best_run`), and ``estimate`` (1); beside PEtab's columns ``seed``, of that
+        run, ``meanOverSeeds`` and ``spreadOverSeeds``, mean and standard deviation of the ``completedRuns`` (the spread
+        is empty for one), and ``unit``. The spread says how much the initial network matters, and is no uncertainty of
+        theta. PEtab's files are separated by tabs.
 
     Raises
     ------
@@ -245,22 +247,22 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
     """
     if several := [f"{name} {runs[name].values.tolist()}" for name in RUN[:2] if name in runs.dims]:
         raise UserError(f"runs: have several of {', '.join(several)}; select one of each")
+    runs = runs if "seed" in runs.dims else runs.expand_dims("seed")
+    best, rows = best_run(runs), model.parameters.rows
     completed = runs["theta"].where(runs["status"] == "completed")
-    over = [name for name in ("seed",) if name in completed.dims]
     n = int((runs["status"] == "completed").sum())
-    if not n:
-        raise UserError(f"runs: none of method {runs['training_method'].item()}, rho {runs['rho'].item():g} completed")
-    rows = model.parameters.rows
     return pd.DataFrame(
         {
             "parameterId": model.parameters.names,
             "parameterScale": "lin",
             "lowerBound": [row.lower for row in rows],
             "upperBound": [row.upper for row in rows],
-            "nominalValue": completed.mean(over).values,
+            "nominalValue": best["theta"].values,
             "estimate": 1,
-            "standardDeviation": completed.std(over, ddof=1).values if n > 1 else float("nan"),
-            "runs": n,
+            "seed": best["seed"].item(),
+            "meanOverSeeds": completed.mean("seed").values,
+            "spreadOverSeeds": completed.std("seed", ddof=1).values if n > 1 else float("nan"),
+            "completedRuns": n,
             "unit": model.parameters.units,
         }
     )
