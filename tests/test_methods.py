@@ -16,7 +16,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.models.networks import MLP
 from hybridsam.training.loss import mean_squared_error, objective
-from hybridsam.training.methods import asam, fsam, hybrid_gradient, sam
+from hybridsam.training.methods import asam, fsam, hybrid_gradient, relative_fsam, sam
 
 PERTURBATIONS = {"sam": sam, "asam": asam, "fsam": fsam}
 every_perturbation = pytest.mark.parametrize("name", PERTURBATIONS)
@@ -154,6 +154,30 @@ def test_asam_with_its_default_eta_sees_a_rescaling_of_parameters():
 def test_fsam_lies_on_the_ellipsoid_of_the_damped_fisher_matrix(w, g, rho):
     epsilon = fsam(w, g, rho, IS_WEIGHT)
     torch.testing.assert_close((epsilon * (1 + g * g) * epsilon).sum(1), rho**2, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-12, 1e12])
+@given(w=matrices, g=nonzero_matrices, rho=radii)
+def test_relative_damping_does_not_depend_on_the_size_of_the_gradient(scale, w, g, rho):
+    unit = g / g.square().mean(1, keepdim=True).sqrt()
+    close(relative_fsam(w, scale * g, rho, IS_WEIGHT, eta=3.0), fsam(w, unit, rho, IS_WEIGHT, eta=3.0), 1e-9)
+
+
+def test_relative_damping_moves_nothing_where_there_is_no_gradient():
+    assert not relative_fsam(random(3, 5), torch.zeros(3, 5), RHO, IS_WEIGHT, eta=1.0).any()
+
+
+def test_gradients_so_small_that_fsam_is_sam_are_damped_relative_to_each_other():
+    w, g = random(3, 5), 1e-6 * random(3, 5, seed=1)
+    expected = sam(w, g, RHO, IS_WEIGHT)
+    close(fsam(w, g, RHO, IS_WEIGHT), expected, 1e-9)
+    assert ((relative_fsam(w, g, RHO, IS_WEIGHT, eta=1.0) - expected).norm(dim=1) > 0.05 * expected.norm(dim=1)).all()
+
+
+@pytest.mark.parametrize("name", ["erm", "sam", "fsam"])
+def test_eta_changes_fsam_alone(fit, name):
+    with_eta, without = fit(name, [0.1], [0], eta=1.0), fit(name, [0.1], [0])
+    assert torch.equal(with_eta.w, without.w) == (name != "fsam")
 
 
 @given(w=matrices, g=nonzero_matrices, rho=radii)

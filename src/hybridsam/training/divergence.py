@@ -22,7 +22,7 @@ from hybridsam.models.solver import VectorField
 from hybridsam.training.checkpoint import State
 from hybridsam.training.loop import Training
 from hybridsam.training.loss import Loss, objective
-from hybridsam.training.methods import PERTURBATIONS, hybrid_gradient
+from hybridsam.training.methods import hybrid_gradient, perturbation_of
 
 WORDS = {"truediv": "division", "div": "division", "rtruediv": "division", "rpow": "pow", "baddbmm": "the network"}
 AT_ONCE = 50  # training samples that are looked at together
@@ -54,7 +54,7 @@ def reason(
         trace = Trace(model, dataset, number * AT_ONCE)
         running = RunningStatistics(state.running[member : member + 1], training=True)
         minimized = objective(Loss(trace.model), method, rhos, few, running)
-        perturbation = PERTURBATIONS[method.perturbation]
+        perturbation = perturbation_of(method, training.eta)
         if found := trace.of(
             partial(hybrid_gradient, minimized, theta, phi, perturbation, rhos, is_weight, training.perturb)
         ):

@@ -18,7 +18,7 @@ from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import Checkpoint, State
 from hybridsam.training.devices import captured, members_at_once, saved_bytes
 from hybridsam.training.loss import Loss, mean_squared_error, objective
-from hybridsam.training.methods import PERTURBATIONS, PERTURBED, hybrid_gradient
+from hybridsam.training.methods import PERTURBED, hybrid_gradient, perturbation_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba 2015)
 PURPOSES = ("initialisation", "batch order")
@@ -36,6 +36,7 @@ class Training:
     perturb: ``network`` (the paper) or ``all`` (ablation). record_every: iterations between records.
     diverged_after: skipped updates after which a run counts as diverged. dtype: ``float32`` or ``float64``. batch_size:
     samples in a mini-batch; 0: all samples at once. tf32: on a GPU, products of 10 instead of 23 bits, which is faster.
+    eta: damping of fsam relative to the mean square of the gradient; 0: 1 + g^2, whatever the size of g.
     """
 
     iterations: int
@@ -49,6 +50,7 @@ class Training:
     dtype: str
     batch_size: int = 0
     tf32: bool = False
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("iterations", "learning_rate", "theta_rate_factor", "clip_norm", "record_every", "diverged_after"):
@@ -58,6 +60,8 @@ class Training:
                 raise UserError(f"training.{key}: {getattr(self, key)!r} is not finite")
         if not 0 <= self.learning_rate_final <= self.learning_rate:
             raise UserError(f"training.learning_rate_final: {self.learning_rate_final} is not in [0, learning_rate]")
+        if not 0 <= self.eta < inf:
+            raise UserError(f"training.eta: {self.eta!r} is not a finite number from zero on")
         if self.perturb not in PERTURBED:
             raise UserError(f"training.perturb: {self.perturb!r} is not one of {', '.join(PERTURBED)}")
         if self.batch_size < 0:
@@ -194,15 +198,14 @@ def block_gradients(
     (member, ...). As many members are treated at once as the memory has room for.
     """
     n_theta, is_weight = len(loss.model.parameters), loss.model.network.is_weight().to(state.w.device)
+    perturbation = perturbation_of(method, training.eta)
 
     def of_members(own: slice) -> tuple[Tensor, ...]:
         batch = data if index is None else data.batch(index[own])
         running = RunningStatistics(state.running[own], training=True)
         minimized = objective(loss, method, rho[own], batch, running)
         theta, phi = state.w[own, :n_theta], state.w[own, n_theta:]
-        found = hybrid_gradient(
-            minimized, theta, phi, PERTURBATIONS[method.perturbation], rho[own], is_weight, training.perturb
-        )
+        found = hybrid_gradient(minimized, theta, phi, perturbation, rho[own], is_weight, training.perturb)
         return *found, running.moved()
 
     def one_forward() -> Tensor:

@@ -5,10 +5,12 @@ Algorithm 1 of Takeishi (2026) is :func:`hybrid_gradient`. All arrays lead with 
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from hybridsam.core.methods import Method
 from hybridsam.training.loss import Objective
 
 Perturbation = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -44,11 +46,29 @@ def fsam(w: Tensor, g: Tensor, rho: Tensor, is_weight: Tensor, eta: float = ETA_
     return _rescale(natural, rho, (g * natural).sum(1).sqrt())
 
 
+def relative_fsam(w: Tensor, g: Tensor, rho: Tensor, is_weight: Tensor, eta: float) -> Tensor:
+    """As :func:`fsam` with F = 1 + eta g^2 / mean(g^2), so that damping does not depend on the size of gradients.
+
+    Those of a mean squared error become so small that 1 + g^2 is 1, and fsam is sam.
+    """
+    size = g.norm(dim=1, keepdim=True) / g.shape[1] ** 0.5
+    unit = torch.where(size > 0, g / size, torch.zeros_like(g))
+    natural = g / (1 + eta * unit * unit)
+    return _rescale(natural, rho, (g * natural).sum(1).sqrt())
+
+
 def _rescale(direction: Tensor, rho: Tensor, norm: Tensor) -> Tensor:
     return torch.where(norm > 0, rho / norm, torch.zeros_like(norm)).unsqueeze(1) * direction
 
 
 PERTURBATIONS: dict[str | None, Perturbation | None] = {None: None, "sam": sam, "asam": asam, "fsam": fsam}
+
+
+def perturbation_of(method: Method, eta: float) -> Perturbation | None:
+    """How a method perturbs, None for one that does not; eta: ``training.eta``."""
+    return (
+        partial(relative_fsam, eta=eta) if method.perturbation == "fsam" and eta else PERTURBATIONS[method.perturbation]
+    )
 
 
 def gradient(objective: Objective, theta: Tensor, phi: Tensor, of_theta: bool = True) -> tuple[Tensor, ...]:
