@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from scipy.stats import linregress, t
 
 from hybridsam.analysis.identifiability import (
     NO_NETWORK,
@@ -22,6 +23,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS
 from hybridsam.core.settings import load, merge, values_of
 from hybridsam.data.simulate import simulate_ode
+from hybridsam.models.law import HybridSum
 from hybridsam.models.networks import MLP
 from hybridsam.models.ode import HybridODE
 from hybridsam.models.parameters import Parameter, Parameters
@@ -112,6 +114,55 @@ def test_science_only_fit_is_not_caught_in_the_local_minimum_beside_its_start():
         for alpha in (fit_science_only(model, data)[0], identify(model, dataset).science_only[0])
     ]
     assert costs[1] < 0.5 * costs[0]
+
+
+def line(unit=1.0, n=40, seed=0, noise=0.1):
+    """y = a + b u with independent noise, and the science that is all of it; b is in units of that size."""
+    rng = np.random.default_rng(seed)
+    u = rng.uniform(0, 5, n)
+    dataset = xr.Dataset(
+        {"y": (("sample", "component"), (2 + 3 * u + noise * rng.normal(size=n))[:, None]), "u": ("sample", u)},
+        coords={"split": ("sample", ["train"] * n)},
+        attrs={"target": "y"},
+    )
+    rows = [Parameter("a", "m", 1.0), Parameter("b", "m s-1", unit)]
+
+    def science(theta, u):
+        return (theta["a"] + theta["b"] / unit * u["u"]).unsqueeze(-1)
+
+    return HybridSum(science, Parameters(rows), MLP((1, 4, 1)), "y", ("u",), {"u": 1.0}, False), dataset
+
+
+def test_the_standard_error_of_a_straight_line_is_that_of_regression():
+    model, dataset = line()
+    found, expected = identify(model, dataset), linregress(dataset["u"], dataset["y"][:, 0])
+    np.testing.assert_allclose(found.science_only, [expected.intercept, expected.slope], rtol=1e-8)
+    np.testing.assert_allclose(found.standard_error, [expected.intercept_stderr, expected.stderr], rtol=1e-6)
+
+
+def test_rank_condition_and_relative_standard_error_do_not_depend_on_units():
+    one, other = (identify(*line(unit)) for unit in (1.0, 1e9))
+    assert one.rank == other.rank == 2 and one.told_by_science.all() and other.told_by_science.all()
+    assert other.condition == pytest.approx(one.condition, rel=1e-5) and one.condition < 100
+    np.testing.assert_allclose(other.standard_error, one.standard_error * [1, 1e9], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_standard_error_covers_the_truth_as_often_as_it_says():
+    """Of noise, where nothing is missing: within the error of 200 trials, of each parameter."""
+    of_t = t.ppf(0.975, 38)
+    found = [identify(*line(seed=seed)) for seed in range(200)]
+    inside = np.mean([abs(one.science_only - [2, 3]) < of_t * one.standard_error for one in found], axis=0)
+    assert (abs(inside - 0.95) < 3 * (0.95 * 0.05 / 200) ** 0.5).all(), inside
+
+
+def test_what_the_science_alone_cannot_tell_has_no_standard_error():
+    model, dataset = line()
+    model.science = lambda theta, u: ((theta["a"] + theta["b"]) * u["u"] + 2).unsqueeze(-1)
+    found = identify(model, dataset)
+    assert found.rank == 1 and np.isinf(found.standard_error).all() and found.condition == np.inf
+    few = identify(*line(n=2, noise=0.0))
+    assert np.isnan(few.standard_error).all()
 
 
 def test_rank_sees_a_product_of_two_parameters():
@@ -225,7 +276,7 @@ def test_fewer_numbers_than_parameters_are_told_and_tell_fewer_directions(caplog
     model, dataset = spring(rows, forces, steps=1, train=1, noise=0.0)
     table = as_table(model, dataset)
     assert "2 numbers in the training targets cannot tell 3 parameters" in caplog.text
-    assert table["rank"].tolist() == [1] * 3 and not table["identifiable"].any()
+    assert table["rank"].tolist() == [1] * 3 and not table["told_by_science"].any()
     assert table["condition"].tolist() == [np.inf] * 3
     assert table["science_only"].sum() == pytest.approx(12, rel=1e-3)
 

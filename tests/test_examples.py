@@ -119,7 +119,7 @@ def test_what_was_taken_away_is_all_that_the_science_lacks(name, example):
 def test_theta_is_identifiable_without_a_network(name, example):
     task, dataset = example(name)
     found = identify(modules.load(task["module"]).build(task["model"]), dataset)
-    assert found.identifiable.all() and np.isfinite(found.condition)
+    assert found.told_by_science.all() and np.isfinite(found.condition)
 
 
 @every_example

@@ -169,7 +169,7 @@ def test_all_fifteen_parameters_can_be_identified_and_are_found(tmp_path, consta
     dataset["reading"] = (dataset["reading"].dims, torch.cat(exact).numpy())  # splits are in this order
     found = identify(model, dataset)
     assert found.rank == 15
-    assert found.identifiable.tolist() == [True] * 15
+    assert found.told_by_science.tolist() == [True] * 15
     assert np.isfinite(found.condition)
     np.testing.assert_allclose(found.science_only, list(TRUTH.values()), rtol=1e-5)
     np.testing.assert_array_equal(found.least_norm, found.science_only)
@@ -182,4 +182,4 @@ def test_without_turning_polarisers_fewer_can_be_identified(tmp_path, constants)
     found = identify(light_sensors.build(shipped()["model"]), dataset)
     assert found.rank == 12
     expected = [not name.startswith("t_p_") for name in THETA]
-    assert found.identifiable.tolist() == expected
+    assert found.told_by_science.tolist() == expected

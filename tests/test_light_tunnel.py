@@ -229,7 +229,7 @@ def test_six_of_nine_directions_can_be_identified_and_no_single_parameter():
     model, dataset = synthetic()
     found = identify(model, dataset)
     assert found.rank == 6
-    assert found.identifiable.tolist() == [False] * 9
+    assert found.told_by_science.tolist() == [False] * 9
     assert found.condition == np.inf
     errors = metrics(dict(zip(THETA, found.science_only, strict=True)), TRUTH)
     assert errors["theta_gauge_free_error"][0] < 1e-9

@@ -83,7 +83,7 @@ def write_task(folder: Path, results: Results) -> None:
     records.write(results.cube, folder / "cube.nc", "cube", "test")
     results.selection.to_csv(folder / "selection.csv", index=False)
     table_one.table_one({folder.name: results.selection}).to_csv(folder.parent / "table.csv", index=False)
-    known = {"parameter": names, "rank": len(names), "identifiable": True, "data": results.data}
+    known = {"parameter": names, "rank": len(names), "told_by_science": True, "data": results.data}
     pd.DataFrame(known).to_csv(folder / "identifiability.csv", index=False)
     (folder / "figures").mkdir()
     for name in registry.FIGURES:
@@ -340,8 +340,8 @@ def test_the_heading_of_a_twin_says_so_and_does_not_credit_its_numbers_to_others
 def identifiable(tmp_path):
     """A task's folder with an identifiability table of this rank, for three parameters."""
 
-    def write(rank, identifiable=(False, False, True)):
-        rows = {"parameter": ["w", "t", "r"], "rank": rank, "identifiable": list(identifiable), "data": "simulated"}
+    def write(rank, told=(False, False, True)):
+        rows = {"parameter": ["w", "t", "r"], "rank": rank, "told_by_science": list(told), "data": "simulated"}
         pd.DataFrame(rows).to_csv(tmp_path / "identifiability.csv", index=False)
         return tmp_path
 
@@ -436,11 +436,11 @@ def test_settings_of_theta_have_the_digits_of_the_task_file_and_units_are_writte
 def test_columns_of_nothing_are_left_out_and_it_is_said_why(tmp_path, least_norm):
     """Of data whose truth, and true rates of change, nobody knows."""
     known = {"parameter": ["k"], "unit": ["m0.5 s-1"], "start": [0.05], "true": [np.nan], "science_only": [0.1736]}
-    known |= {"least_norm": [least_norm], "identifiable": [True], "rank": [1], "data": ["measured"]}
+    known |= {"least_norm": [least_norm], "told_by_science": [True], "rank": [1], "data": ["measured"]}
     pd.DataFrame(known).to_csv(tmp_path / "identifiability.csv", index=False)
     page = BeautifulSoup(task_page.known_before(tmp_path), "html.parser")
     head, row = rows_of(page, "science_only")
     absent = np.isnan(least_norm)
-    assert head == ["", "unit", "start", "science_only", *["least_norm"] * (not absent), "identifiable", "rank"]
+    assert head == ["", "unit", "start", "science_only", *["least_norm"] * (not absent), "told_by_science", "rank"]
     assert row == ["k", "m^0.5 s⁻¹", "0.05", "0.1736", *["2.000"] * (not absent), "yes", "1"]
     assert ("There is no least_norm" in page.p.get_text()) == absent

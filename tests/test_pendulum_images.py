@@ -264,7 +264,7 @@ def test_gradients_are_those_of_finite_differences(dataset):
 
 def test_diagnosis_looks_at_the_hidden_motion(dataset):
     found = identify(small.build("pendulum_images"), dataset)
-    assert found.rank == 1 and found.identifiable.tolist() == [True]
+    assert found.rank == 1 and found.told_by_science.tolist() == [True]
     angle = dataset["state_true"].values[dataset["split"].values == "train", :, 0].ravel()
     rates = dataset["rate_true"].values[dataset["split"].values == "train", :, 1].ravel()
     regression = -(rates @ np.sin(angle)) / (np.sin(angle) @ np.sin(angle))

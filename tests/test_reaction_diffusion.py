@@ -204,7 +204,7 @@ def test_penalty_is_summed_over_components_and_averaged_over_pixels(model, monke
 def test_both_constants_can_be_told_apart(model):
     found = identify(model, dataset_of(points=32, steps=3, train=2, validation=1, test=1))
     assert found.rank == 2
-    assert found.identifiable.tolist() == [True, True]
+    assert found.told_by_science.tolist() == [True, True]
     assert found.condition < 10
     np.testing.assert_allclose(found.science_only, [A, B], rtol=0.5)
 

@@ -263,7 +263,7 @@ def test_the_verdict_says_what_is_not_known(verdict):
     assert single["not distinguishable"].startswith("not tested: ")
     assert re.fullmatch(r"[0-9.]+ %", single["lowest θ-error"])
     assert verdict["only_erm"]["not distinguishable"] == "none" and verdict["only_erm"]["y-error"] == "the lowest"
-    ranks = {name: row["identifiable directions"] for name, row in verdict.items() if isinstance(name, str)}
+    ranks = {name: row["directions of θ in the science"] for name, row in verdict.items() if isinstance(name, str)}
     assert ranks == dict.fromkeys(TASKS[:-1], "2 of 2") | {"SYNTHETIC TWIN: twin": "1 of 2"}
 
 
@@ -286,7 +286,9 @@ def test_without_truth_the_verdict_has_theta_itself_and_what_can_be_said_of_it(e
     assert row["arrived"] == "in 0 of 12 runs"
     [mass] = [row for name, row in verdict.items() if not isinstance(name, str)]  # the row below
     assert mass["θ"].startswith("mass = ") and mass["arrived"] == "in 0 of 12 runs, hardly left its start in 12"
-    assert "–" not in {*row.values(), *mass.values()} and mass["y-error"] == mass["identifiable directions"] == ""
+    assert (
+        "–" not in {*row.values(), *mass.values()} and mass["y-error"] == mass["directions of θ in the science"] == ""
+    )
 
 
 @pytest.mark.slow

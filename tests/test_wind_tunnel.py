@@ -264,7 +264,7 @@ def test_the_only_parameter_can_be_identified_and_is_a_linear_regression(dataset
     is_train = dataset["split"].values == "train"
     dataset["pressure"][is_train] = 0.4 * S_MAX * q + noise
     found = identify(model, dataset)
-    assert found.rank == 1 and found.identifiable.tolist() == [True]
+    assert found.rank == 1 and found.told_by_science.tolist() == [True]
     slope = ((0.4 * S_MAX * q + noise) * q).sum() / (q**2).sum()
     assert found.science_only[0] == pytest.approx(1 - slope / S_MAX, rel=1e-6)
     assert found.least_norm[0] == found.science_only[0]

@@ -1,3 +1,3 @@
-"""From runs to numbers: cube, selection, tests, what is identifiable, tables to draw. May import all of the above but
-tasks.
+"""From runs to numbers: cube, selection, tests, what the science alone tells, tables to draw. May import all of the
+above but tasks.
 """

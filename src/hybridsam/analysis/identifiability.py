@@ -39,19 +39,25 @@ class Identifiability:
     least_norm: the theta for which the network has least to add in the mean square; functional regularisation converges
         to it as its weight goes to 0. None where the true rate of change is unknown.
     science_only: the theta that fits the training data best without a network.
-    singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only;
-        directions (parameter, parameter) are its right singular vectors, one a row.
+    singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only,
+        each column times the size of its parameter, so that they do not depend on units; directions (parameter,
+        parameter) are its right singular vectors, one a row.
+    sizes: of the parameters: what science_only is, or, where that is 0, a step of training.
+    residuals: of the science-only prediction, in units of the errors: their number, and their sum of squares.
     """
 
     least_norm: np.ndarray | None
     science_only: np.ndarray
     singular_values: np.ndarray
     directions: np.ndarray
+    sizes: np.ndarray
+    residuals: tuple[int, float]
 
     @property
     def rank(self) -> int:
-        """Number of directions of theta that the science-only prediction depends on."""
-        return int((self.singular_values > 1e-8 * self.singular_values.max()).sum())
+        """Number of directions of theta that the science-only prediction depends on, but for rounding."""
+        rounding = max(self.residuals[0], len(self.sizes)) * np.finfo(float).eps
+        return int((self.singular_values > rounding * self.singular_values.max()).sum())
 
     @property
     def condition(self) -> float:
@@ -60,9 +66,24 @@ class Identifiability:
         return float(self.singular_values.max() / self.singular_values.min()) if full else np.inf
 
     @property
-    def identifiable(self) -> np.ndarray:
-        """(parameter,) whether a parameter can be told from the science-only prediction, whatever the others are."""
+    def told_by_science(self) -> np.ndarray:
+        """(parameter,) whether the science-only prediction changes with a parameter in a way that no other imitates."""
         return (np.abs(self.directions[self.rank :]) < 1e-6).all(0)
+
+    @property
+    def standard_error(self) -> np.ndarray:
+        """(parameter,) of science_only, if its residuals were independent noise; what is missing makes it too small.
+
+        The root of the diagonal of s^2 (J' J)^-1 with s^2 the sum of squares over the degrees of freedom (Seber & Wild
+        1989, Sec. 2.1); infinite for what the science alone cannot tell, NaN without a degree of freedom.
+        """
+        number, squares = self.residuals
+        free = number - len(self.sizes)
+        if free <= 0:
+            return np.full(len(self.sizes), np.nan)
+        seen = self.directions[: self.rank] / self.singular_values[: self.rank, None]
+        errors = self.sizes * np.sqrt((seen**2).sum(0) * squares / free)
+        return np.where(self.told_by_science, errors, np.inf)
 
 
 def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
@@ -85,12 +106,16 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
     science_only = fit_science_only(model, data, least_norm)
     if isinstance(model, HybridMap | HybridSum):
         least_norm = science_only  # a network that fits the data changes least where the science alone fits best
-    jacobian = science_jacobian(model, science_only, data)
+    sizes = np.array([row.raw_unit for row in model.parameters.rows])
+    sizes = np.where(science_only == 0, sizes, np.abs(science_only))
+    jacobian = science_jacobian(model, science_only, data) * sizes
     if len(jacobian) < len(science_only):
         logger.warning(f"{len(jacobian)} numbers in the training targets cannot tell {len(science_only)} parameters")
         jacobian = np.pad(jacobian, ((0, len(science_only) - len(jacobian)), (0, 0)))  # so that all directions appear
     _, singular_values, directions = np.linalg.svd(jacobian, full_matrices=False)
-    return Identifiability(least_norm, science_only, singular_values, directions)
+    left = model.predict_science(torch.as_tensor(science_only)[None], NO_NETWORK, data) - data.targets
+    residuals = left.numel(), float(left.square().sum())
+    return Identifiability(least_norm, science_only, singular_values, directions, sizes, residuals)
 
 
 def least_norm_theta(model: HybridODE, dataset: xr.Dataset) -> np.ndarray:
@@ -179,9 +204,10 @@ def _in_words(model: HybridModel, theta: torch.Tensor) -> str:
 
 
 def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
-    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the Jacobian.
+    """One row a parameter: start, truth, science-only and least-norm values; rank and condition of the scaled Jacobian.
 
-    ``science_only_at_bound`` is the bound at which the science-only fit ended, NaN where at none.
+    ``science_only_standard_error``, ``told_by_science``: see :class:`Identifiability`. ``science_only_at_bound`` is the
+    bound at which the science-only fit ended, NaN where at none.
     """
     found = identify(model, dataset)
     truth = json.loads(dataset.attrs.get("truth", "{}"))
@@ -193,9 +219,10 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
             "start": [row.start for row in model.parameters.rows],
             "true": [truth.get(name, np.nan) for name in names],
             "science_only": found.science_only,
+            "science_only_standard_error": found.standard_error,
             "science_only_at_bound": bounds_reached(model.parameters.rows, found.science_only),
             "least_norm": np.nan if found.least_norm is None else found.least_norm,
-            "identifiable": found.identifiable,
+            "told_by_science": found.told_by_science,
             "rank": found.rank,
             "condition": found.condition,
             "data": origin(dataset),

@@ -44,8 +44,8 @@ NONE_COMPLETED = "no run completed"
 ALL_EXPLODED = "runs of every method exploded"
 UNBROKEN = "\N{NO-BREAK SPACE}"
 DIRECTIONS = (
-    "<em>Identifiable directions</em> of θ: those on which the science alone depends. Where some are missing, no "
-    "method finds all of θ."
+    "<em>Directions of θ in the science</em>: those on which the science alone depends. Where some are missing, no "
+    "method finds all of θ; where none is, a network may still supply what θ should."
 )
 KNOWN = (  # what the columns mean where the true theta is known
     "<em>Lowest θ-error</em>: mean relative error of θ, or what the task measures instead, over the n completed runs "
@@ -117,7 +117,7 @@ def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str
             directions = f"{rank} of {n}" if rank == n else f"<strong>{rank} of {n}</strong>"
             twin = f"{TWIN}: " * (records.origin(cubes[task]) == TWIN)
             about = {"task": f"{twin}<a href='{task}.html'>{html.escape(task)}</a>"}
-            last = {"identifiable directions": directions, "y-error": _y_verdict(chosen)}
+            last = {"directions of θ in the science": directions, "y-error": _y_verdict(chosen)}
             if "theta_error" in cubes[task]:
                 known.append(about | _theta_verdict(chosen, cubes[task]) | last)
             else:

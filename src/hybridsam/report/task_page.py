@@ -163,8 +163,11 @@ def known_before(folder: Path) -> str:
     has = "least_norm" in table
     text = (
         "What was known about θ before any training: the value that fits the data best without a network "
-        f"(<em>science_only</em>), {least_norm * has}and the rank and condition number of the Jacobian of the science "
-        f"alone.{f' There is no <em>least_norm</em>: {absent}.' * (not has)}"
+        "(<em>science_only</em>) and its standard error, if all that it leaves were independent noise, "
+        f"{least_norm * has}whether the science alone tells a parameter from the others (<em>told_by_science</em>), "
+        "and rank and condition number of its Jacobian, each column times its parameter. All this is of the science "
+        "alone: beside a network that may supply anything, θ can be wrong all the same."
+        f"{f' There is no <em>least_norm</em>: {absent}.' * (not has)}"
     )
     return f"<p>{text}</p>{shown(table)}{identified(folder)}"
 
@@ -179,7 +182,7 @@ def _directions(table: pd.DataFrame) -> str:
     rank, n = int(table["rank"].iloc[0]), len(table)
     if rank == n:
         return f"<p>The science alone depends on all {n} directions of θ.</p>" if n > 1 else ""
-    lost = ", ".join(table.index[~table["identifiable"].astype(bool)])
+    lost = ", ".join(table.index[~table["told_by_science"].astype(bool)])
     return (
         f"<p><strong>The science alone depends on {rank} of {n} directions of θ only.</strong> No method can tell "
         f"these parameters one by one, whatever its θ-error: {lost}.</p>"
