@@ -5,35 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import xarray as xr
+from helpers.fields import TABLE, sea
 
 import hybridsam
-from hybridsam.analysis import predictions
 from hybridsam.core import modules, settings
 from hybridsam.core.errors import UserError
+from hybridsam.core.scales import units_of
 from hybridsam.data.table import dataset_of, read_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = {
-    "file": "sea.nc",
-    "time": {"column": "day", "unit": "d"},
-    "series": "basin",
-    "state": {"sst": "degC", "ice": "1"},
-    "axes": ["lat", "lon"],
-    "split": {"by": "series", "train": ["a", "b"], "validation": ["c"], "test": ["d"]},
-}
 BY_TIME = {"split": {"by": "time", "train": 4, "validation": 2, "test": 2}, "window": 2, "series": ""}
-
-
-def sea(times=(0.0, 1.0, 2.0)):
-    """Values that tell basin, time, place and variable, with the dimensions of a model's output."""
-    dims, sizes = ("lon", "day", "basin", "lat"), (5, len(times), 4, 3)
-    lon, day, basin, lat = np.meshgrid(*map(np.arange, sizes), indexing="ij")
-    values = 1000.0 * basin + 100 * day + 10 * lat + lon
-    return xr.Dataset(
-        {"sst": (dims, values), "ice": (dims, -values), "depth": ("lat", np.zeros(3))},
-        coords={"basin": list("abcd"), "day": list(times), "lat": ("lat", [50.0, 55, 60], {"units": "degrees_north"})},
-    )
 
 
 def test_fields_become_samples_whatever_the_order_of_their_dimensions():
@@ -46,7 +27,7 @@ def test_fields_become_samples_whatever_the_order_of_their_dimensions():
     assert dataset["y"].values.tolist() == [50, 55, 60]
     assert dataset["y"].attrs == {"long_name": "lat", "units": "degrees_north"}
     assert dataset["x"].values.tolist() == [0, 1, 2, 3, 4] and dataset["x"].attrs["units"] == "1"
-    assert predictions.units_of(dataset["state"]) == {"sst": "degC", "ice": "1"}
+    assert units_of(dataset["state"]) == {"sst": "degC", "ice": "1"}
 
 
 def test_one_series_of_fields_is_split_by_time():

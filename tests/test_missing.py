@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.fields import TABLE, sea
 from helpers.refusals import refused
 from helpers.tables import LAW, ONE_SERIES, SITES, changed, hares, law, sites
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fields import TABLE, sea
 
 from hybridsam.core.errors import UserError
 from hybridsam.data.missing import means_nothing, suspects

@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.fields import TABLE, sea
 from helpers.refusals import refused
 from helpers.tables import LAW, ONE_SERIES, changed, hares, law
 from hypothesis import given
 from hypothesis import strategies as st
-from test_fields import TABLE, sea
 
 from hybridsam.core.errors import UserError
 from hybridsam.data.table import dataset_of, read_dataset

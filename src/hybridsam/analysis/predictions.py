@@ -22,10 +22,10 @@ from hybridsam.analysis.targets import (
     predicted_values,
     target_of,
     test_samples,
-    units_of,
 )
 from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import EXAMPLES
+from hybridsam.core.scales import units_of
 
 FRAMES = 6  # of a sequence of images
 LAST = "fsam"  # of the methods, compared with the baseline where not all can be shown

@@ -20,9 +20,9 @@ from hybridsam.analysis.targets import (
     predicted_values,
     target_of,
     test_samples,
-    units_of,
 )
 from hybridsam.core.records import EXAMPLES
+from hybridsam.core.scales import units_of
 
 Units = dict[str, str]  # component -> unit
 

@@ -8,11 +8,12 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.selection import read_selection
-from hybridsam.analysis.targets import target_of, units_of
+from hybridsam.analysis.targets import target_of
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
 from hybridsam.core.records import TWIN
+from hybridsam.core.scales import units_of
 
 STANDARD = "standard units"  # of errors of a model whose targets are standardised
 

@@ -39,14 +39,6 @@ def kind_of(target: xr.DataArray) -> str:
     return KIND_OF_DIMS[dims]
 
 
-def units_of(target: xr.DataArray) -> dict[str, str]:
-    """component -> unit; of a target without components, its name -> unit."""
-    names = target["component"].values.tolist() if "component" in target.dims else [str(target.name)]
-    if "component_units" in target.coords:
-        return dict(zip(names, target["component_units"].values.tolist(), strict=True))
-    return dict.fromkeys(names, target.attrs.get("units", "1"))
-
-
 def test_samples(dataset: xr.Dataset, examples: int) -> np.ndarray:
     """Numbers of the first test samples."""
     return np.flatnonzero(dataset["split"].values == "test")[:examples]

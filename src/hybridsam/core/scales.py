@@ -51,6 +51,14 @@ def standard_units(dataset: xr.Dataset, target: str) -> dict[str, xr.DataArray]:
     return {name: values.assign_attrs(own, long_name=about(name, target)) for name, values in found.items()}
 
 
+def units_of(variable: xr.DataArray) -> dict[str, str]:
+    """component -> unit; of a variable without components, its name -> unit."""
+    names = variable["component"].values.tolist() if "component" in variable.dims else [str(variable.name)]
+    if "component_units" in variable.coords:
+        return dict(zip(names, variable["component_units"].values.tolist(), strict=True))
+    return dict.fromkeys(names, variable.attrs.get("units", "1"))
+
+
 def in_words(dataset: xr.Dataset) -> str:
     """The standard deviation of each component, with its unit: ``hare 2.14 1e4 pelts, lynx 1.81 1e4 pelts``."""
     scale = dataset["target_scale"]

@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.scales import units_of
 from hybridsam.data.table_schema import Table
 
 SCALE = re.compile(r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)(?:\s+|$)(.*)")  # as in 1e4 m, which pint refuses
@@ -126,33 +127,17 @@ def converted(values: Mapping[str, np.ndarray], changes: Changes, where: str) ->
     return found
 
 
-def units_of(dataset: xr.Dataset, names: Iterable[str]) -> dict[str, Any]:
-    """Name -> unit of a variable, or of one of several components, component -> unit, in their order."""
-    found: dict[str, Any] = {}
-    for name in names:
-        variable = dataset[name]
-        if "component_units" in variable.coords:
-            found[name] = dict(
-                zip(variable["component"].values.tolist(), variable["component_units"].values.tolist(), strict=True)
-            )
-        else:
-            found[name] = str(variable.attrs.get("units", "1"))
-    return found
-
-
-def check_same(trained: Mapping[str, Any], dataset: xr.Dataset) -> None:
-    """Raise UserError unless the variables of a dataset have the units, and components, of :func:`units_of`."""
+def check_same(trained: Mapping[str, Mapping[str, str]], dataset: xr.Dataset) -> None:
+    """Raise UserError unless a dataset has the variables, components and units of training: variable -> units_of."""
     for name, wanted in trained.items():
         if name not in dataset.variables:
             raise UserError(f"dataset: no variable {name}, with which the runs were trained")
-        given = units_of(dataset, [name])[name]
-        if isinstance(given, str) or isinstance(wanted, str):
-            given, wanted = {"": given}, {"": wanted}
+        given = units_of(dataset[name])
         if list(given) != list(wanted):
             raise UserError(f"dataset: {name} has {', '.join(given)}; the runs were trained with {', '.join(wanted)}")
         for component, unit in given.items():
             if not _are_same(unit, wanted[component]):
-                what = " ".join(filter(None, (name, component)))
+                what = name if component == name else f"{name} {component}"
                 raise UserError(f"dataset: {what} is in {unit!r}; the runs were trained with {wanted[component]!r}")
 
 

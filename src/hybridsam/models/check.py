@@ -13,6 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.errors import UserError
+from hybridsam.core.scales import units_of
 from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta
 from hybridsam.models.law import HybridLaw
 from hybridsam.models.networks import Network, RunningStatistics
@@ -233,8 +234,7 @@ def _check_sizes(model: HybridLaw, data: Samples) -> None:
 
 def _check_units(model: HybridLaw, dataset: xr.Dataset) -> None:
     """Warn of errors that add up squares of several units."""
-    target = dataset[model.target]
-    units = dict.fromkeys(target["component_units"].values.tolist() if "component_units" in target.coords else ())
+    units = dict.fromkeys(units_of(dataset[model.target]).values())
     if len(units) > 1 and not model.standardise:
         logger.warning(
             f"model: the error adds up squares of {', '.join(units)}, so that it depends on the choice of these units; "

@@ -11,9 +11,8 @@ from torch import Tensor
 from hybridsam.core.blocks import Block
 from hybridsam.core.methods import get_method
 from hybridsam.core.records import EXAMPLES, RUN
-from hybridsam.core.scales import about
+from hybridsam.core.scales import about, units_of
 from hybridsam.data.splits import SPLITS
-from hybridsam.data.units import units_of
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.parameters import Parameters
@@ -67,7 +66,7 @@ def describe(
     runs = runs.assign(_final(loss, state, training, data, errors_in))
     runs = runs.assign(reason=_reasons(runs, model, state, training, data["train"], dataset, block))
     runs = runs.assign(_histories(state, training, errors_in))
-    runs.attrs["units_of_data"] = json.dumps(units_of(dataset, model.variables))
+    runs.attrs["units_of_data"] = json.dumps({name: units_of(dataset[name]) for name in model.variables})
     return _with_examples(runs, model, state, data["test"], dataset)
 
 
@@ -186,9 +185,5 @@ def squared_units(dataset: xr.Dataset, target: str, data: Samples) -> str:
     """The unit of a mean squared error, which may mix several: ``rad2, (rad s-1)2``; ``1`` for standard units."""
     if data.standard:
         return "1"
-    variable = dataset[target]
-    several = "component_units" in variable.coords
-    units = dict.fromkeys(
-        variable["component_units"].values.tolist() if several else [variable.attrs.get("units", "1")]
-    )
+    units = dict.fromkeys(units_of(dataset[target]).values())
     return ", ".join("1" if unit == "1" else f"{unit}2" if unit.isalpha() else f"({unit})2" for unit in units)
