@@ -17,6 +17,7 @@ import hybridsam
 from hybridsam import export
 from hybridsam.core import modules, records
 from hybridsam.core.errors import UserError
+from hybridsam.tasks import pendulum as pendulum_task
 
 EVERY = list(small.TASKS)
 
@@ -196,8 +197,13 @@ def test_the_workflow_exports_models_that_load_in_two_lines(project):
     # The same by the run file that the cube leads to.
     model, block = hybridsam.load_runs(project.results / "pendulum" / best["file"].item())
     one = xr.Dataset(
-        {"state": (("sample", "time", "component"), np.array([[[1.0, 0.0]] * 3]), {"units": "1"})},
-        coords={"time": [0, 0.5, 1], "split": ("sample", ["test"]), "component": ["q", "p"]},
+        {"state": (("sample", "time", "component"), np.array([[[1.0, 0.0]] * 3]))},
+        coords={
+            "time": ("time", [0, 0.5, 1], {"units": "s"}),
+            "split": ("sample", ["test"]),
+            "component": list(pendulum_task.COMPONENTS),
+            "component_units": ("component", list(pendulum_task.COMPONENTS.values())),
+        },
     )
     run = block.sel(seed=best["seed"].item()).squeeze(["training_method", "rho"])
     expected = hybridsam.predict(model, run, one)["prediction"]

@@ -432,6 +432,16 @@ def test_settings_of_theta_have_the_digits_of_the_task_file_and_units_are_writte
     assert table.loc["mass"].to_dict() == {"unit": "kg", "start": "123456.75", "lower": "", "transform": ""}
 
 
+def test_an_identifiability_table_whose_units_are_all_one_is_read(tmp_path):
+    """pandas reads such a column as numbers."""
+    known = {"parameter": ["w", "t"], "unit": ["1", "1"], "science_only_standard_error": [np.inf, 0.1], "rank": 1}
+    known |= {"told_by_science": [False, True], "data": ["measured"] * 2}
+    pd.DataFrame(known).to_csv(tmp_path / "identifiability.csv", index=False)
+    head, *rows = rows_of(BeautifulSoup(task_page.known_before(tmp_path), "html.parser"), "unit")
+    assert head == ["", "unit", "science_only_standard_error", "rank", "told_by_science"]
+    assert rows == [["w", "", "∞", "1", "no"], ["t", "", "0.1000", "1", "yes"]]
+
+
 @pytest.mark.parametrize("least_norm", [2.0, np.nan])
 def test_columns_of_nothing_are_left_out_and_it_is_said_why(tmp_path, least_norm):
     """Of data whose truth, and true rates of change, nobody knows."""

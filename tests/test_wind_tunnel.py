@@ -269,4 +269,6 @@ def test_the_only_parameter_can_be_identified_and_is_a_linear_regression(dataset
     assert found.science_only[0] == pytest.approx(1 - slope / S_MAX, rel=1e-6)
     assert found.least_norm[0] == found.science_only[0]
     scale = dataset["pressure"].values[is_train].std()
-    assert found.singular_values[0] == pytest.approx(S_MAX / scale * np.linalg.norm(q), rel=1e-9)
+    assert found.singular_values[0] == pytest.approx(
+        model.parameters.rows[0].size * S_MAX / scale * np.linalg.norm(q), rel=1e-9
+    )

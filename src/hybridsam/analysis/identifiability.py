@@ -42,7 +42,7 @@ class Identifiability:
     singular_values, directions: of the Jacobian of the science-only prediction with respect to theta, at science_only,
         each column times the size of its parameter, so that they do not depend on units; directions (parameter,
         parameter) are its right singular vectors, one a row.
-    sizes: of the parameters: what science_only is, or, where that is 0, a step of training.
+    sizes: of the parameters, seen from their starts and bounds: what the data do not fix may have run away.
     residuals: of the science-only prediction, in units of the errors: their number, and their sum of squares.
     """
 
@@ -106,8 +106,7 @@ def identify(model: HybridModel, dataset: xr.Dataset) -> Identifiability:
     science_only = fit_science_only(model, data, least_norm)
     if isinstance(model, HybridMap | HybridSum):
         least_norm = science_only  # a network that fits the data changes least where the science alone fits best
-    sizes = np.array([row.raw_unit for row in model.parameters.rows])
-    sizes = np.where(science_only == 0, sizes, np.abs(science_only))
+    sizes = np.array([row.size or row.raw_unit for row in model.parameters.rows])
     jacobian = science_jacobian(model, science_only, data) * sizes
     if len(jacobian) < len(science_only):
         logger.warning(f"{len(jacobian)} numbers in the training targets cannot tell {len(science_only)} parameters")

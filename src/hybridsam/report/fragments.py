@@ -43,7 +43,7 @@ def tidy(diagnosis: pd.DataFrame) -> pd.DataFrame:
     reached.
     """
     table = diagnosis.drop(columns="data").dropna(axis="columns", how="all")
-    return table.assign(unit=table["unit"].map(written_unit)) if "unit" in table else table
+    return table.assign(unit=table["unit"].astype(str).map(written_unit)) if "unit" in table else table
 
 
 def rule_of_figures(folder: Path) -> str:

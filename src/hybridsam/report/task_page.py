@@ -119,7 +119,7 @@ def constants(cube: xr.Dataset) -> pd.DataFrame:
     }
     table = pd.DataFrame(rows).T
     if "unit" in table:
-        table["unit"] = table["unit"].map(written_unit)
+        table["unit"] = table["unit"].astype(str).map(written_unit)
     return table.loc[:, (table != "").any()]
 
 
@@ -139,7 +139,7 @@ def theta(cube: xr.Dataset) -> pd.DataFrame:
     """What the models estimate: unit, start, bounds, transform as in the task file, and the truth where it is known."""
     settings = json.loads(cube.attrs["configuration"])["model"]["theta"]
     table = pd.DataFrame({name: settings[name] for name in cube["parameter"].values}).T
-    table = table.assign(unit=table["unit"].map(written_unit)).map(_as_in_the_file)
+    table = table.assign(unit=table["unit"].astype(str).map(written_unit)).map(_as_in_the_file)
     if "theta_true" in cube:
         name = "true value" if records.origin(cube) == "simulated" else "published value"
         table[name] = cube["theta_true"].to_series()
