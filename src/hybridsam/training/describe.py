@@ -66,7 +66,8 @@ def describe(
     runs = runs.assign(_final(loss, state, training, data, errors_in))
     runs = runs.assign(reason=_reasons(runs, model, state, training, data["train"], dataset, block))
     runs = runs.assign(_histories(state, training, errors_in))
-    runs.attrs["units_of_data"] = json.dumps({name: units_of(dataset[name]) for name in model.variables})
+    known = [name for name in model.variables if name in dataset.variables]  # a class of one's own may compute some
+    runs.attrs["units_of_data"] = json.dumps({name: units_of(dataset[name]) for name in known})
     return _with_examples(runs, model, state, data["test"], dataset)
 
 
