@@ -95,6 +95,7 @@ def test_the_same_runs_in_three_units_of_theta_agree(in_three_units):
         np.testing.assert_allclose(runs["phi"], expected["phi"], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_what_is_said_of_them_is_the_same_but_for_the_unit(in_three_units):
     tables = {unit: ways(runs) for unit, runs in in_three_units.items()}
     for unit, table in tables.items():
@@ -154,7 +155,7 @@ def test_what_is_said_is_of_the_runs_of_which_it_is_said(in_three_units):
     assert remarks(ways(runs)) == ["theta.U has hardly left its start: erm in 1 of 2 runs (61 W K-1 from 60 W K-1)"]
 
 
-@pytest.mark.parametrize(("start", "is_felt"), [(60.0, True), (6e-6, False)])
+@pytest.mark.parametrize(("start", "is_felt"), [pytest.param(60.0, True, marks=pytest.mark.slow), (6e-6, False)])
 def test_a_theta_that_starts_so_small_that_its_steps_change_nothing_is_not_called_arrived(caplog, start, is_felt):
     """It may double, and is seven orders of magnitude from where it has to be."""
     with caplog.at_level(logging.WARNING):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from helpers import small
+from helpers.marks import slow_but_for
 
 from hybridsam.core.blocks import Block
 from hybridsam.core.methods import get_method
@@ -91,7 +92,7 @@ def test_what_is_compiled_is_counted_apart(task, tmp_path):
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("task", ["pendulum", "reaction_diffusion", "wind_tunnel"])
+@pytest.mark.parametrize("task", slow_but_for(["wind_tunnel"], ["pendulum", "reaction_diffusion", "wind_tunnel"]))
 def test_what_a_pass_keeps_is_extrapolated_to_all_samples(task, compiled, tmp_path):
     work, loss = gradient_of(task, tmp_path, compiled=compiled)
     samples = loss.model.data(small.dataset_of(task, tmp_path), "train", torch.float32, "cpu")

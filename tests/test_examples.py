@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from helpers.marks import slow_but_for
 from helpers.small import ROOT, SIZES
 
 import hybridsam
@@ -122,7 +123,7 @@ def test_theta_is_identifiable_without_a_network(name, example):
     assert found.told_by_science.all() and np.isfinite(found.condition)
 
 
-@every_example
+@pytest.mark.parametrize("name", slow_but_for(["lotka_volterra", "stream"], SMALL))
 def test_a_trained_model_can_be_taken_away_whatever_its_shape(name, example):
     task, dataset = example(name)
     model = modules.load(task["module"]).build(task["model"])

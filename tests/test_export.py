@@ -10,6 +10,7 @@ import pytest
 import torch
 import xarray as xr
 from helpers import small
+from helpers.marks import slow_but_for
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -36,7 +37,7 @@ def pendulum(tmp_path_factory):
     return fitted("pendulum", tmp_path_factory.mktemp("pendulum"))
 
 
-@pytest.mark.parametrize("task", EVERY)
+@pytest.mark.parametrize("task", slow_but_for(["pendulum", "wind_tunnel"], EVERY))
 def test_a_module_predicts_what_the_run_does(task, tmp_path):
     model, dataset, runs = fitted(task, tmp_path)
     run = runs.isel(seed=1)

@@ -61,6 +61,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
     np.testing.assert_allclose(values.filter(like="step="), runs.transpose("seed", "step"), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_errors_show_every_run_and_count_the_diverged(results):
     """Points are the completed runs' errors, means and bars those of evaluate, crosses the diverged runs."""
     table, figure = drawn("errors_rho", results("some_diverged"))
@@ -78,6 +79,7 @@ def test_errors_show_every_run_and_count_the_diverged(results):
     assert np.isnan(means["value"].iloc[2])
 
 
+@pytest.mark.slow
 def test_predictions_come_from_the_run_files(results):
     """The first completed seed is shown, which for erm is 0 here, at the sample that the dataset calls it."""
     table, _ = drawn("predictions", results("some_diverged"))

@@ -78,6 +78,7 @@ def printed(tmp_path_factory):
     return result.stdout
 
 
+@pytest.mark.slow
 def test_k_comes_out_nearer_to_the_truth_by_fsam_than_by_erm(printed):
     k = {method: [float(v) for v in re.findall(r"k +([\d.]+)$", rows, re.M)] for method, rows in of_methods(printed)}
     assert {method: len(values) for method, values in k.items()} == {"erm": 2, "fsam": 2}
@@ -90,11 +91,13 @@ def of_methods(printed):
     return re.findall(r"(?ms)^(erm|fsam)( .*?)(?=^\w|\Z)", series)
 
 
+@pytest.mark.slow
 def test_the_prediction_goes_on_beyond_the_times_of_training(printed):
     times = [float(time) for time in re.findall(r"(?m)^(\d+\.\d) +-?\d", printed)]
     assert times == [float(time) for time in range(1, 10)]  # 3 s were trained on
 
 
+@pytest.mark.slow
 def test_the_network_that_is_taken_away_brakes(printed):
     [force] = re.findall(r"tensor\(\[\[.*, (.*?)\]\]", printed)  # on the velocity, where that is 1
     assert float(force) < 0

@@ -256,6 +256,7 @@ def test_the_verdict_has_the_numbers_of_table_1(experiment, verdict, task):
     assert verdict[task]["y-error"].removesuffix(", not distinguishable") == cost
 
 
+@pytest.mark.slow
 def test_the_verdict_says_what_is_not_known(verdict):
     unknown, diverged, single = (verdict[task] for task in ("unknown_truth", "everything_diverged", "one_seed"))
     assert "lowest θ-error" not in unknown and unknown["y-error"].startswith("lowest: ")
@@ -267,6 +268,7 @@ def test_the_verdict_says_what_is_not_known(verdict):
     assert ranks == dict.fromkeys(TASKS[:-1], "2 of 2") | {"SYNTHETIC TWIN: twin": "1 of 2"}
 
 
+@pytest.mark.slow
 def test_without_truth_the_verdict_has_theta_itself_and_what_can_be_said_of_it(experiment, verdict):
     """By hand from the cube: the method by its validation error, the ends over its seeds and over methods' means.
 
@@ -316,6 +318,7 @@ def test_without_truth_and_without_runs_the_verdict_says_so(how, texts, tmp_path
     assert "Lowest θ-error" not in page and "no interval for the truth" in page
 
 
+@pytest.mark.slow
 def test_the_verdict_of_a_theta_error_of_another_kind_says_which(experiment):
     found, cubes = read(experiment)
     own = cubes["normal"]["theta_error"].assign_attrs(long_name="1 − cosine")
@@ -327,6 +330,7 @@ def test_the_verdict_of_a_theta_error_of_another_kind_says_which(experiment):
     assert float(error.split(" ± ")[0]) == pytest.approx(mean, rel=0.02) and error.endswith(" (1 − cosine)")
 
 
+@pytest.mark.slow
 def test_a_cost_in_prediction_that_is_not_finite_is_said(experiment):
     found, cubes = read(experiment)
     best = chosen(found["table"], "normal")["theta_error_mean"].idxmin()
@@ -335,6 +339,7 @@ def test_a_cost_in_prediction_that_is_not_finite_is_said(experiment):
     assert row["y-error"].startswith("∞ times that of ")
 
 
+@pytest.mark.slow
 def test_sizes_and_times_of_what_was_run(experiment):
     _, cubes = read(experiment)
     sizes = index_page.sizes(cubes)
@@ -347,6 +352,7 @@ def test_sizes_and_times_of_what_was_run(experiment):
     assert "to the end of the last one: 3 min. " in index_page.in_all({"normal": cubes["normal"]})
 
 
+@pytest.mark.slow
 def test_what_tasks_have_in_common_is_said_once(experiment):
     _, cubes = read(experiment)
     assert list(index_page.provenance(cubes)) == ["all tasks"]

@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import small
 from helpers.killed import Killed, KilledAt
+from helpers.marks import slow_but_for
 from torch import nn
 
 from hybridsam.core.methods import get_method
@@ -143,7 +144,7 @@ def test_evaluation_moves_no_statistics(fit_images):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("step", [1, 3, 4, 8])
+@pytest.mark.parametrize("step", slow_but_for([3], [1, 3, 4, 8]))
 @pytest.mark.parametrize("name", ["erm", "sam"])
 def test_a_killed_training_resumes_to_the_same_bits(fit_images, tmp_path, name, step, dtype):
     """Two batches an epoch: killed in the middle of an epoch, between two, and after the last step."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 import xarray as xr
 from helpers import small
+from helpers.marks import slow_but_for
 
 from hybridsam.core import modules, records, settings
 from hybridsam.core.blocks import Block
@@ -144,7 +145,7 @@ def test_predictions_are_in_the_units_of_the_data(task, blocks, datasets):
 
 
 @every_task
-@every_method
+@pytest.mark.parametrize("method", slow_but_for(["sam"], METHODS))
 def test_another_member_does_not_change_a_run(task, method, blocks, datasets):
     """Single precision, after three steps."""
     two, weights = blocks(task, method)

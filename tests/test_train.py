@@ -7,6 +7,7 @@ from math import ceil
 import pytest
 import torch
 from helpers.killed import Killed, KilledAt
+from helpers.marks import slow_but_for
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.utils import clip_grads_with_norm_
@@ -112,7 +113,7 @@ def test_learning_rate_falls_from_its_start_to_its_end(training, iterations, rat
 # Members
 
 
-@every_method
+@pytest.mark.parametrize("name", slow_but_for(["erm", "asam", "freg"], METHODS))
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [("float64", 1e-12), pytest.param("float32", 1e-5, marks=pytest.mark.slow)]
 )
@@ -222,7 +223,7 @@ def test_training_ends_when_every_member_has_diverged(fit):
 # Checkpoints
 
 
-@pytest.mark.parametrize("step", [1, 5, 12, 20])
+@pytest.mark.parametrize("step", slow_but_for([5], [1, 5, 12, 20]))
 @pytest.mark.parametrize("name", ["erm", "asam"])
 def test_a_killed_training_resumes_to_the_same_bits(fit, tmp_path, caplog, name, step):
     path = tmp_path / "block.safetensors"
