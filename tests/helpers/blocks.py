@@ -58,9 +58,11 @@ ERM = runs_with("erm", 0.0, [1.0, 2.0, 3.0], [0.5, 0.6, 0.7])
 
 
 def dataset(**attrs):
-    """Two samples to train on, one for validation and one for the test."""
-    split = ("sample", ["train", "test", "train", "validation"])
-    return xr.Dataset({"split": split}, attrs={"truth": json.dumps(TRUTH), "noise": 0.1} | attrs)
+    """Two samples to train on, two each for validation and the test, whose data have a variance of 10 000."""
+    split = ("sample", ["train", "test", "train", "validation", "validation", "test"])
+    target = ("sample", [-100.0, -100.0, 100.0, -100.0, 100.0, 100.0])
+    known = {"truth": json.dumps(TRUTH), "noise": 0.1, "target": "reading"}
+    return xr.Dataset({"split": split, "reading": target}, attrs=known | attrs)
 
 
 def cube_of(*blocks, data=None, theta_metrics=None):

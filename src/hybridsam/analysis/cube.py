@@ -28,9 +28,9 @@ PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in 
 
 MISSING = {"status": "missing", "reason": "", "file": ""}  # what stands where no run is; NaN for everything else
 
-EXPLODED = 10  # times its validation loss before training: a run whose error on unseen data is larger has exploded
-EXPLODED_MEANING = (
-    f"the error on validation or test data is not finite, or over {EXPLODED} times the validation loss before training"
+WORSE_THAN_MEAN = (
+    "completed, but its error on test data is not finite or above the variance of these data, so that their mean would "
+    "predict them better"
 )
 
 FINAL = ("theta", "y_error")  # NaN of a run that diverged: where it stopped is no result
@@ -96,9 +96,21 @@ def combine(
     cube["learning_rate"] = like["learning_rate"]
     samples = [int((dataset["split"] == split).sum()) for split in cube["split"].values]
     cube["samples"] = ("split", samples, {"long_name": "number of samples", "units": "1"})
+    about = {
+        "long_name": "variance of the data, about the mean of each component",
+        "units": cube["y_error"].attrs.get("units", "1"),
+    }
+    cube["data_variance"] = ("split", [_variance(dataset, split, cube) for split in cube["split"].values], about)
     for name in FINAL:
         cube[name] = cube[name].where(cube["status"] == "completed")
     return add_errors(cube, dataset, theta_metrics)
+
+
+def _variance(dataset: xr.Dataset, split: str, cube: xr.Dataset) -> float:
+    """The variance of the target in a split, about the mean of each component, in the units of the errors."""
+    target = dataset[dataset.attrs["target"]].isel(sample=np.flatnonzero(dataset["split"] == split))
+    variance = target.var([name for name in target.dims if name not in ("component", "channel")], dtype=float)
+    return float((variance / cube["target_scale"] ** 2 if "target_scale" in cube else variance).mean())
 
 
 def _on_axes(
@@ -166,34 +178,35 @@ def metrics_of(cube: xr.Dataset) -> list[str]:
     return [*[name for name in METRICS if name in cube], *[name for name in own if name not in METRICS]]
 
 
-def exploded(cube: xr.Dataset) -> xr.DataArray:
-    """Which runs completed, but predict validation or test data worse than no training would: on the axes of runs.
+def worse_than_mean(cube: xr.Dataset, split: str) -> xr.DataArray:
+    """Which runs completed, but predict a split worse than the mean of its data would: on the axes of runs.
 
-    Their error there is not finite, or more than ``EXPLODED`` times the validation loss of the same run at step 0. A
-    cube without that loss tells the first of the two only. It looks at test data, so nothing may be selected by it.
+    Their error is not finite, or above the variance of the data. A cube of an older version, which does not have that
+    variance, tells the first of the two only.
     """
-    unseen = cube["y_error"].sel(split=["validation", "test"])
-    before = cube["validation_loss"].isel(step=0, drop=True) if "validation_loss" in cube else np.inf
-    worse = ~(unseen < np.inf) | (unseen > EXPLODED * before)  # NaN is not below infinity
-    return (cube["status"] == "completed") & worse.any("split")
+    variance = cube["data_variance"].sel(split=split) if "data_variance" in cube else np.inf
+    return (cube["status"] == "completed") & ~(cube["y_error"].sel(split=split, drop=True) <= variance)
 
 
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
-    """One row a run that was configured: method, rho, seed, status, exploded and the metrics on the test data.
+    """One row a run that was configured: method, rho, data, seed, status, whether it failed, metrics on the test data.
 
-    exploded: see :func:`exploded`. A completed run whose prediction of other data than those of training is not finite
-    has an infinite error there.
+    failed: it diverged, or predicts test data worse than their mean would; failed_validation: the same of validation
+    data, which is all that a rule of selection may see. See :func:`worse_than_mean`.
     """
-    columns = {"status": cube["status"], "exploded": exploded(cube)}
+    diverged = cube["status"] == "diverged"
+    columns = {"status": cube["status"]}
+    for name, split in {"failed": "test", "failed_validation": "validation"}.items():
+        columns[name] = diverged | worse_than_mean(cube, split).drop_vars("split", errors="ignore")
     columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
     for name in metrics_of(cube):
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}
     table = pd.DataFrame(frames).reset_index().rename(columns={"training_method": "method"})
-    for name in table.columns.intersection(["validation_error", "y_error", "y_error_over_noise"]):
-        table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
     table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
-    return table[table["status"] != "missing"].sort_values(["method", "rho", "seed"], ignore_index=True)
+    if "data" not in table:
+        table.insert(2, "data", 0)
+    return table[table["status"] != "missing"].sort_values(["method", "rho", "data", "seed"], ignore_index=True)
 
 
 def diverged_in_words(cube: xr.Dataset) -> str:

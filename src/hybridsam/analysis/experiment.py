@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import exploded, runs_table
+from hybridsam.analysis.cube import runs_table, worse_than_mean
 from hybridsam.core.methods import in_order
 
 ENDS = ("completed", "diverged", "missing")
@@ -17,13 +17,15 @@ ENDS = ("completed", "diverged", "missing")
 def ends_of_runs(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """How many runs of each task ended how; missing are the seeds that one rho lacks and another one has.
 
-    exploded: how many of the completed ones, see :func:`hybridsam.analysis.cube.exploded`.
+    worse: how many of the completed ones predict test data worse than their mean would, so that they failed too; see
+    :func:`hybridsam.analysis.cube.worse_than_mean`.
     """
     rows = {}
     for task, cube in cubes.items():
         started = (cube["status"] != "missing").any("seed")
         status = cube["status"].where(started).to_series().dropna()
-        rows[task] = {name: int((status == name).sum()) for name in ENDS} | {"exploded": int(exploded(cube).sum())}
+        worse = int(worse_than_mean(cube, "test").sum())
+        rows[task] = {name: int((status == name).sum()) for name in ENDS} | {"worse": worse}
     return pd.DataFrame(rows).T
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.compact import rounded
+from hybridsam.analysis.cube import runs_table
 from hybridsam.analysis.results import Results
 
 STEP = "step="  # before the number of a step, in the name of the column with its values
@@ -26,20 +27,21 @@ def losses(results: Results) -> pd.DataFrame:
 
 
 def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFrame:
-    """What was recorded at the selected rho: rows for each run and for the mean of the completed ones.
+    """What was recorded at the selected rho: rows for each run and for the mean of those that did not fail.
 
     A row for each label of ``axis``; statistic: ``run`` or ``mean``. Only the first runs have rows where all of them
     would be more than ``NUMBERS`` numbers; means are of all.
     """
     most = max(1, NUMBERS // (len(results.selected) * recorded.sizes[axis] * recorded.sizes["step"]))
-    frames = []
+    frames, runs = [], runs_table(results.cube)
     for method, rho in zip(results.selected["method"], results.selected["rho"], strict=True):
         histories = recorded.sel(training_method=method, rho=rho)
         status = results.cube["status"].sel(training_method=method, rho=rho).to_series()
         rows = _rows(histories.sel(seed=status.index[status != "missing"][:most]), axis)
         frames.append(rows.assign(method=method, statistic="run", status=rows["seed"].map(status)))
-        if (status == "completed").any():
-            mean = histories.sel(seed=status.index[status == "completed"]).mean("seed")
+        good = runs.loc[(runs["method"] == method) & (runs["rho"] == rho) & ~runs["failed"], "seed"]
+        if len(good):
+            mean = histories.sel(seed=good.to_numpy()).mean("seed")
             rows = _rows(mean.expand_dims(seed=[0]), axis)
             frames.append(rows.assign(method=method, statistic="mean", seed=pd.NA))
     table = results.selected.merge(pd.concat(frames, ignore_index=True), on="method")

@@ -1,7 +1,8 @@
 """What the models predict for test samples, as tables to draw: a kind of table for each kind of target.
 
-Every table has kind, method, rho, seed, n, diverged, exploded, rule, sample, series (data, truth, full model, science
-part) and unit. The seed is that of the method's first completed run; a method without one has rows without values.
+Every table has kind, method, rho, seed, n, failed, diverged, rule, sample, series (data, truth, full model, science
+part) and unit. The seed is that of the method's first run that did not fail, or that completed; a method without one
+has rows without values.
 Tables of images have a row for each row of pixels, the top one first, and a column ``x=...`` for each of its pixels,
 with four digits.
 """
@@ -37,7 +38,7 @@ def predictions(results: Results) -> pd.DataFrame:
     """What the models predict for test samples, of each method its first completed run, as its kind of target asks."""
     kind = kind_of(target_of(results.dataset))
     found = PREDICTIONS_OF[kind](results.dataset, results.selected, results.shown_runs)
-    found = found.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64", "exploded": "Int64"})
+    found = found.astype({"seed": "Int64", "n": "Int64", "failed": "Int64", "diverged": "Int64"})
     return found if "kind" in found else found.assign(kind=kind)
 
 

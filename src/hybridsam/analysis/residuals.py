@@ -1,9 +1,9 @@
 """What the models leave unexplained of the test data, as tables to draw: data − full model, of one run a method.
 
-Every table has kind, method, rho, seed, n, diverged, exploded, rule, component (a target without components is one
+Every table has kind, method, rho, seed, n, failed, diverged, rule, component (a target without components is one
 itself), unit, rms (root mean square), over (what it is the mean of, in words: the test samples that the run files keep,
 times, channels) and noise (standard deviation of the measurement noise; NaN where that is not known). The seed is that
-of the method's first completed run; a method without one has rows without values.
+of the method's first run that did not fail, or that completed; a method without one has rows without values.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def residuals(results: Results) -> pd.DataFrame:
     noise = dataset.attrs.get("noise", 0)
     found = found.assign(kind=kind, noise=noise if noise > 0 else np.nan, **_about(target))
     return found.assign(unit=found["component"].map(units)).astype(
-        {"seed": "Int64", "n": "Int64", "diverged": "Int64", "exploded": "Int64"}
+        {"seed": "Int64", "n": "Int64", "failed": "Int64", "diverged": "Int64"}
     )
 
 

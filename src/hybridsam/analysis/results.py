@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
+from hybridsam.analysis.cube import runs_table
 from hybridsam.analysis.selection import read_selection
 from hybridsam.analysis.targets import target_of
 from hybridsam.core import records
@@ -34,20 +35,30 @@ class Results:
 
     @cached_property
     def selected(self) -> pd.DataFrame:
-        """method, rho, n, diverged, exploded, rule: the rho that the rule selected for each method."""
+        """method, rho, n, failed, diverged, rule: the rho that the rule selected for each method by all its seeds.
+
+        n: how many runs at that rho did not fail.
+        """
         rows = self.selection[self.selection["rule"] == self.rule].set_index("method")
-        return rows.loc[in_order(rows.index), ["rho", "n", "diverged", "exploded", "rule"]].reset_index()
+        chosen = rows.loc[in_order(rows.index), ["rho", "rule"]].reset_index()
+        runs = runs_table(self.cube).astype({"method": str})
+        runs = runs.assign(n=~runs["failed"], diverged=runs["status"] == "diverged")
+        counts = runs.groupby(["method", "rho"])[["n", "failed", "diverged"]].sum().reset_index()
+        return chosen.merge(counts, on=["method", "rho"])
 
     @cached_property
     def shown_runs(self) -> dict[str, xr.Dataset]:
-        """method -> its first completed run at the selected rho, predictions (sample, ...); none if all diverged.
+        """method -> its first run at the selected rho, predictions (sample, ...); none if all diverged.
+
+        The first of those that did not fail, or of all that completed.
 
         Read from the run files; sample is numbered as in the dataset.
         """
-        found = {}
+        found, table = {}, runs_table(self.cube)
         for method, rho in zip(self.selected["method"], self.selected["rho"], strict=True):
             runs = self.cube.sel(training_method=method, rho=rho)
-            for seed in runs["seed"].values[runs["status"].values == "completed"][:1]:
+            completed = table[(table["method"] == method) & (table["rho"] == rho) & (table["status"] == "completed")]
+            for seed in completed.sort_values("failed", kind="stable")["seed"][:1]:
                 block = records.read(self.folder / runs["file"].sel(seed=seed).item(), "runs")
                 run = block.sel(training_method=method, rho=rho, seed=seed)
                 found[method] = run.set_coords("sample").swap_dims({"example": "sample"})

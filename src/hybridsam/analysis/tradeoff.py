@@ -4,38 +4,44 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import SHOWN
+from hybridsam.analysis.cube import SHOWN, runs_table
 from hybridsam.analysis.errors_rho import errors_rho
 from hybridsam.analysis.results import Results
 
 
 def tradeoff(results: Results) -> pd.DataFrame:
-    """The errors of :func:`errors_rho` beside each other, and whether the means of a rho lie on the Pareto front.
+    """The errors of :func:`errors_rho` beside each other, and whether the centres of a rho lie on the Pareto front.
 
     Where theta is not known there is no column theta_error, and no front, but a row for each parameter of each run and
-    mean, with the columns parameter, theta (of a mean: of the completed runs) and unit. A mean with a run that exploded
-    lies on no front.
+    centre, with the columns parameter, theta (of a centre: the median of the runs that did not fail) and unit. A centre
+    beside which a run failed lies on no front.
     """
     of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
-    columns = ["method", "rho", "seed", "status", "statistic", "n", "diverged", "exploded"]
+    columns = ["method", "rho", "data", "seed", "status", "statistic", "n", "diverged", "failed"]
     table = of_metric["y_error"][columns].assign(front=False)
     for name in [name for name in SHOWN if name in of_metric]:
         rows = of_metric[name]
-        table = table.assign(**{name: rows["value"], f"{name}_unit": rows["unit"], f"{name}_meaning": rows["meaning"]})
+        about = {f"{name}_{of}": rows[of] for of in ("unit", "meaning", "centre")}
+        table = table.assign(**{name: rows["value"]}, **about)
     if "theta_error" in table:
-        is_mean = (table["statistic"] == "mean") & (table["exploded"] == 0)
-        table.loc[is_mean, "front"] = on_front(*(table.loc[is_mean, name].to_numpy() for name in SHOWN))
+        is_centre = (table["statistic"] == "centre") & (table["failed"] == 0)
+        table.loc[is_centre, "front"] = on_front(*(table.loc[is_centre, name].to_numpy() for name in SHOWN))
         return table
-    return table.merge(_theta(results.cube), on=["method", "rho", "seed"], how="left")
+    return table.merge(_theta(results.cube), on=["method", "rho", "data", "seed"], how="left")
 
 
 def _theta(cube: xr.Dataset) -> pd.DataFrame:
-    """Theta of every run, and, seed being NA, the mean of the completed: method, rho, seed, parameter, theta, unit."""
-    completed = cube["theta"].where(cube["status"] == "completed").mean("seed")
-    frames = [cube["theta"].to_series().reset_index(), completed.rename("theta").to_series().reset_index()]
-    theta = pd.concat(frames, ignore_index=True).rename(columns={"training_method": "method"})
+    """Theta of every run, and, seed being NA, the median of those that did not fail: a row a parameter.
+
+    Columns: method, rho, data, seed, parameter, theta, unit.
+    """
+    theta = cube["theta"].to_series().reset_index().rename(columns={"training_method": "method"})
+    theta = theta.assign(data=theta.get("data", 0))
+    good = theta.merge(runs_table(cube).query("~failed")[["method", "rho", "data", "seed"]].astype({"method": str}))
+    centres = good.groupby(["method", "rho", "parameter"], as_index=False)["theta"].median()
+    both = pd.concat([theta, centres], ignore_index=True)
     units = cube["parameter_units"].to_series()
-    return theta.assign(unit=theta["parameter"].map(units)).astype({"seed": "Int64"})
+    return both.assign(unit=both["parameter"].map(units)).astype({"data": "Int64", "seed": "Int64"})
 
 
 def on_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from hybridsam.figures.style import (
     DASHED,
     THIN,
     Look,
+    both_sides,
     is_penalty,
     legend,
     limits,
@@ -27,8 +28,7 @@ from hybridsam.figures.style import (
     styled,
 )
 
-COUNTED = {"diverged": ("x", 4), "exploded": ("*", 15)}  # runs -> the marker of their number, points above the panel
-FEW = 3  # completed runs: of fewer the runs are drawn and no interval, which of two is 13 standard errors long
+FEW = 3  # runs: of fewer these are drawn and no interval, which of two is 13 standard errors long
 MANY_RHOS = 12  # of a method, between which there is no room for markers, numbers and ticks
 
 
@@ -36,9 +36,9 @@ MANY_RHOS = 12  # of a method, between which there is no room for markers, numbe
 def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
     """Errors against rho: a column a method that has one, a row a metric; erm is a horizontal band.
 
-    table: metric, label, unit, method, rho, seed, status, statistic (run, mean), value and, for means, interval (half
-    width or NaN, drawn of ``FEW`` runs or more), n, diverged, exploded. A cross with a number on the upper edge counts
-    the diverged runs at that rho, a star above it those that exploded.
+    table: metric, label, unit, centre (what it is, in words), method, rho, seed, failed, statistic (run, centre), value
+    and, for centres, low and high (ends of the interval or NaN, drawn of ``FEW`` runs or more), n, diverged. A cross
+    with a number on the upper edge counts the runs at that rho that failed.
     """
     table = with_intervals_drawn(table)
     metrics = list(table["metric"].unique())
@@ -51,7 +51,7 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
             _baseline(axis, rows[rows["method"] == BASELINE])
             _errors(axis, rows[rows["method"] == method]) if method != BASELINE else axis.set_xticks([])
             if metric == metrics[0]:
-                axis.set_title(method, pad=26 if table["exploded"].any() else 14)  # leaves room for crosses and stars
+                axis.set_title(method, pad=14)  # leaves room for crosses
         _error_scale(axes[metric, None], rows)
         axes[metric, None].set_ylabel(row_label(rows["label"].iloc[0], rows["unit"].iloc[0]))
     for method in methods:
@@ -62,7 +62,8 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
 
 def with_intervals_drawn(table: pd.DataFrame) -> pd.DataFrame:
     """The table without the intervals of few runs."""
-    return table.assign(interval=table["interval"].where(table["n"].astype(float) >= FEW))
+    enough = table["n"].astype(float) >= FEW
+    return table.assign(low=table["low"].where(enough), high=table["high"].where(enough))
 
 
 def intervals_cut_off(table: pd.DataFrame) -> bool:
@@ -70,48 +71,47 @@ def intervals_cut_off(table: pd.DataFrame) -> bool:
     for _, rows in with_intervals_drawn(table).groupby("metric"):
         _, ends = _limits(rows)
         low, high = ends or (-np.inf, np.inf)
-        means = rows[rows["statistic"] == "mean"]
-        if (means["value"] - means["interval"] < low).any() or (means["value"] + means["interval"] > high).any():
+        if (rows["low"] < low).any() or (rows["high"] > high).any():
             return True
     return False
 
 
 def _baseline(axis: Axes, erm: pd.DataFrame) -> None:
-    """The mean as a line; its interval as a band, or, of few runs, each run as a thin line."""
+    """The centre as a line; its interval as a band, or, where there is none, each run as a thin line."""
     colour = look(BASELINE)[0]
-    for row in erm[erm["statistic"] == "mean"].itertuples():
+    for row in erm[erm["statistic"] == "centre"].itertuples():
         axis.axhline(row.value, color=colour, linewidth=1.0, linestyle=DASHED)
-        if np.isfinite(row.interval):
-            axis.axhspan(row.value - row.interval, row.value + row.interval, color=colour, alpha=0.18, lw=0)
+        if np.isfinite(row.low):
+            axis.axhspan(row.low, row.high, color=colour, alpha=0.18, lw=0)
         elif row.n > 1:
-            for value in erm["value"][(erm["status"] == "completed") & np.isfinite(erm["value"])]:
+            for value in _good_runs(erm)["value"]:
                 axis.axhline(value, color=colour, linewidth=THIN)
 
 
+def _good_runs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of runs that did not fail."""
+    return rows[(rows["statistic"] == "run") & (rows["failed"] == 0)]
+
+
 def _errors(axis: Axes, panel: pd.DataFrame) -> None:
-    """Runs as points (a little to the left), means with their intervals, diverged runs counted on the upper edge."""
+    """Runs as points (a little to the left), centres with their intervals, failed runs counted on the upper edge."""
     colour, marker = look(panel["method"].iloc[0])
-    means = panel[panel["statistic"] == "mean"]
-    runs = panel[(panel["statistic"] == "run") & (panel["status"] == "completed")]
+    centres, runs = panel[panel["statistic"] == "centre"], _good_runs(panel)
     dots: Look = {"linestyle": "", "marker": ".", "markersize": 4, "color": "0.45", "rasterized": len(runs) > CROWD}
     (points,) = axis.plot(runs["rho"], runs["value"], **dots)
-    if crowded := len(means) > MANY_RHOS:
-        low, high = (means["value"] + sign * means["interval"] for sign in (-1, 1))
-        axis.fill_between(means["rho"], low, high, color=colour, alpha=0.4, linewidth=0)
-        axis.plot(means["rho"], means["value"], color=colour, linewidth=1.2)
+    if crowded := len(centres) > MANY_RHOS:
+        axis.fill_between(centres["rho"], centres["low"], centres["high"], color=colour, alpha=0.4, linewidth=0)
+        axis.plot(centres["rho"], centres["value"], color=colour, linewidth=1.2)
     else:
-        axis.errorbar(
-            means["rho"], means["value"], means["interval"], c=colour, marker=marker, capsize=2, linewidth=1.2
-        )
+        bars = both_sides(centres["value"], centres["low"], centres["high"])
+        axis.errorbar(centres["rho"], centres["value"], bars, c=colour, marker=marker, capsize=2, linewidth=1.2)
     points.set_transform(axis.transData + ScaledTranslation(-4 / 72, 0, axis.figure.dpi_scale_trans))
-    for name, (marker, points_above) in COUNTED.items():
-        upper_edge = axis.get_xaxis_transform() + ScaledTranslation(0, points_above / 72, axis.figure.dpi_scale_trans)
-        for row in means[means[name] > 0].itertuples():
-            axis.plot(row.rho, 1, f"k{marker}", transform=upper_edge, clip_on=False)
-            if not crowded:
-                number = f"{getattr(row, name)}"
-                axis.annotate(number, (row.rho, 1), (5, 0), upper_edge, "offset points", va="center")
-    _rho_ticks(axis, sorted(means["rho"]))
+    upper_edge = axis.get_xaxis_transform() + ScaledTranslation(0, 4 / 72, axis.figure.dpi_scale_trans)
+    for row in centres[centres["failed"] > 0].itertuples():
+        axis.plot(row.rho, 1, "kx", transform=upper_edge, clip_on=False)
+        if not crowded:
+            axis.annotate(f"{row.failed}", (row.rho, 1), (5, 0), upper_edge, "offset points", va="center")
+    _rho_ticks(axis, sorted(centres["rho"]))
 
 
 def _rho_ticks(axis: Axes, rhos: list[float]) -> None:
@@ -141,42 +141,39 @@ def _error_scale(axis: Axes, rows: pd.DataFrame) -> None:
         log_scale(axis, ratio)
     if ends:
         axis.set_ylim(*ends)
-    elif not np.isfinite(rows["value"][rows["status"] == "completed"]).any():
+    elif _good_runs(rows).empty:
         axis.set_yticks([])
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, tuple[float, float] | None]:
     """The ratio of the largest error of a metric to the smallest, and the ends of its axis, if there are any errors.
 
-    The axis fits runs and means; of a much longer interval (three runs have one of 4.3 standard errors) a part is seen.
+    The axis fits runs and centres; of a much longer interval (three runs have one of 4.3 standard errors) a part is
+    seen.
     """
-    means, completed = rows[rows["statistic"] == "mean"], rows[rows["status"] == "completed"]["value"]
-    completed = completed[np.isfinite(completed)]
-    if not len(completed):
+    runs = _good_runs(rows)["value"]
+    if not len(runs):
         return 1.0, None
-    ends = pd.concat([means["value"] - means["interval"], means["value"] + means["interval"]])
-    ratio = completed.max() / completed.min() if completed.min() > 0 else 1.0
+    ends = pd.concat([rows["low"], rows["high"]])
+    ratio = runs.max() / runs.min() if runs.min() > 0 else 1.0
     if ratio >= 10:
-        return ratio, limits(completed, ends, 0.3, log=True)
-    return ratio, (0.0, 1.06 * float(pd.concat([completed, ends.clip(upper=2 * completed.max())]).max()))
+        return ratio, limits(runs, ends, 0.3, log=True)
+    return ratio, (0.0, 1.06 * float(pd.concat([runs, ends.clip(upper=2 * runs.max())]).max()))
 
 
 def _error_handles(table: pd.DataFrame) -> list:
-    means = table[table["statistic"] == "mean"]
-    any_interval = means["interval"].notna().any()
+    centres = table[table["statistic"] == "centre"]
     handles: list[Any] = []
-    if (means["method"] != BASELINE).any():
-        kind = "mean, 95 % Student t interval" if any_interval else f"mean (no interval: fewer than {FEW} runs)"
+    if (centres["method"] != BASELINE).any():
+        kind = "centre" + ", 95 % interval" * bool(centres["low"].notna().any())
         handles.append(Line2D([], [], color="0.45", linestyle="", marker=".", label="one run"))
         handles.append(Line2D([], [], color="0.3", linewidth=1.2, marker="|", markersize=9, label=kind))
-    for erm in means[means["method"] == BASELINE].iloc[:1].itertuples():
-        gone = [f", {getattr(erm, name)} {name}" for name in COUNTED if getattr(erm, name)]
-        count = f"n = {erm.n}" + "".join(gone)
-        runs = ", thin: its runs" * bool(erm.n > 1 and not np.isfinite(erm.interval))
+    erms = centres[centres["method"] == BASELINE]
+    for erm in erms.iloc[:1].itertuples():
+        count = f"n = {erm.n}" + f", {erm.failed} failed" * bool(erm.failed)
+        runs = ", thin: its runs" * bool(erm.n > 1 and erms["low"].isna().any())
         line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count}){runs}")
-        handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if np.isfinite(erm.interval) else line)
-    for name, (marker, _) in COUNTED.items():
-        if (means[name] > 0).any():
-            label = f"{name} runs, their number"
-            handles.append(Line2D([], [], color="black", linestyle="", marker=marker, label=label))
+        handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if erms["low"].notna().any() else line)
+    if (centres["failed"] > 0).any():
+        handles.append(Line2D([], [], color="black", linestyle="", marker="x", label="failed runs, their number"))
     return handles

@@ -156,11 +156,15 @@ def is_penalty(method: str) -> bool:
 
 
 def heading(run: pd.Series, last: str) -> str:
-    """What stands above the panels of a method: its name, its rho, ``last``, how many runs diverged and exploded."""
+    """What stands above the panels of a method: its name, its rho, ``last``, how many runs failed."""
     kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
     rho = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
-    gone = [f"\n{run[name]} {name}" for name in ("diverged", "exploded") if run[name]]
-    return f"{run['method']}\n{rho}\n{last}" + "".join(gone)
+    return f"{run['method']}\n{rho}\n{last}" + f"\n{run['failed']} failed" * bool(run["failed"])
+
+
+def both_sides(values: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """The lengths of bars to both ends of an interval, (2, value), as Matplotlib takes them."""
+    return np.stack([values - low, high - values]).astype(float)
 
 
 def run_heading(panel: pd.DataFrame) -> str:

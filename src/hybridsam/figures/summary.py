@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from hybridsam.core.methods import in_order
-from hybridsam.figures.style import in_lines, legend, log_scale, look, panels, styled
+from hybridsam.figures.style import both_sides, in_lines, legend, log_scale, look, panels, styled
 
 
 @styled
 def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
     """Relative error of theta at the selected rho: a row a rule, a group a task, a marker a method.
 
-    table: rule, task, method, mean, interval (half width, NaN for a single run); dimensionless, on a logarithmic axis.
+    table: rule, task, method, centre, low, high (ends of its interval or NaN); dimensionless, on a logarithmic axis.
     """
     rules, tasks = list(table["rule"].unique()), list(table["task"].unique())
     methods = in_order(table["method"])
@@ -22,10 +22,9 @@ def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
         colour, marker = look(method)
         beside = 0.12 * (methods.index(method) - (len(methods) - 1) / 2)
         place = rows["task"].map(tasks.index) + beside
-        axes[rule, "error"].errorbar(
-            place, rows["mean"], rows["interval"], c=colour, marker=marker, ls="", elinewidth=1
-        )
-    ratio = table["mean"].max() / table["mean"].min()
+        bars = both_sides(rows["centre"], rows["low"], rows["high"])
+        axes[rule, "error"].errorbar(place, rows["centre"], bars, c=colour, marker=marker, ls="", elinewidth=1)
+    ratio = table["centre"].max() / table["centre"].min()
     for rule in rules:
         axis = axes[rule, "error"]
         axis.set_xticks(range(len(tasks)), [in_lines(task, 12) for task in tasks])

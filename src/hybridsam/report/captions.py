@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from hybridsam.analysis.cube import EXPLODED_MEANING
+from hybridsam.analysis.cube import WORSE_THAN_MEAN
+from hybridsam.analysis.intervals import FEWEST
 from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.errors_rho import FEW, intervals_cut_off
 from hybridsam.figures.style import MANY
 from hybridsam.figures.tradeoff import nothing_to_compare
-from hybridsam.report.numbers import span
+from hybridsam.report.numbers import gone, span
 
-EXPLODED_NOTE = f"Exploded: completed, but {EXPLODED_MEANING}; such a run is in every mean where it is finite."
+FAILED_NOTE = f"Failed: diverged, or {WORSE_THAN_MEAN}; such a run is counted and in no mean and no median."
 RESIDUALS = "Residuals, data − full model ({data})"
 CAPTIONS = {
     "time series": "One test sample ({data}): data ({dots}), {truth}full model (thick, with markers) and science part "
@@ -48,23 +49,24 @@ CAPTIONS = {
     "whose pointed end is for values beyond it. {one_run}",
     "residuals without runs": RESIDUALS + ": none. {one_run}",
     "theta_training": "θ against the training step at the ρ that {rule} chooses. Thin lines: {runs}; thick line: mean "
-    "of the completed runs ({n} for each method; {diverged}). No interval is drawn. {true}",
+    "of those that did not fail ({n} for each method; {failed}). No interval is drawn. {true}",
     "errors_rho": "Errors on the test data ({data}) at the final iterate against ρ, for every ρ that was run. "
     "{meanings}{points}{crosses}{cut}{baseline}",
-    "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: mean of the "
-    "completed runs ({n} for each method and ρ; {diverged}{hollow}). {absent}A thin line joins a method's means in the "
-    "order of ρ, whose smallest and largest value stand beside it where there is room. Dots: {runs}. Black steps: the "
-    "Pareto front, through the means that no other mean undercuts in one error without exceeding it in the other{none}"
-    ". {baseline}No interval is drawn. The front needs the true θ, so it is no rule to select ρ by.",
-    "tradeoff without runs": "No run completed with finite errors ({n} for each method and ρ; {diverged}; {data}), so "
-    "there is nothing to compare.",
+    "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: median θ-error "
+    "and geometric mean of the y-error over the runs that did not fail ({n} for each method and ρ; {failed}{hollow}). "
+    "{absent}A thin line joins those of a method in the order of ρ, whose smallest and largest value stand beside it "
+    "where there is room. Dots: {runs}. Black steps: the Pareto front, through the markers that no other undercuts in "
+    "one error without exceeding it in the other{none}. {baseline}No interval is drawn. The front needs the true θ, so "
+    "it is no rule to select ρ by.",
+    "tradeoff without runs": "Every run failed ({n} for each method and ρ; {failed}; {data}), so there is nothing to "
+    "compare.",
     "tradeoff without truth": "θ and y-error on the test data ({data}) at the final iterate: θ is not known for these "
     "data, so there is no θ-error, and θ itself takes its place, a panel a parameter. Methods that predict alike at "
-    "different θ show what the data leave open. Markers: mean of the completed runs ({n} for each method and ρ; "
-    "{diverged}{hollow}). {absent}A thin line joins a method's means in the order of ρ. Dots: {runs}. {baseline}No "
-    "interval is drawn.",
+    "different θ show what the data leave open. Markers: median θ and geometric mean of the y-error over the runs that "
+    "did not fail ({n} for each method and ρ; {failed}{hollow}). {absent}A thin line joins those of a method in the "
+    "order of ρ. Dots: {runs}. {baseline}No interval is drawn.",
     "losses": "Loss against the training step at the ρ that {rule} chooses: validation (solid) and training (dotted). "
-    "Thin lines: {runs}; thick lines: mean of the completed runs ({n} for each method; {diverged}). No interval is "
+    "Thin lines: {runs}; thick lines: mean of those that did not fail ({n} for each method; {failed}). No interval is "
     "drawn.",
 }
 
@@ -82,11 +84,11 @@ def caption(name: str, table: pd.DataFrame) -> str:
     text = CAPTIONS[kind].format(
         rule=_rule(table),
         n=span(int(counts["n"].min()), int(counts["n"].max())),
-        diverged=_diverged(counts),
+        failed=_failed(counts),
         data=table["data"].iloc[0].lower(),
         **_details(kind, table, counts),
     )
-    text = text.strip() + f" {EXPLODED_NOTE}" * bool(counts["exploded"].sum())
+    text = text.strip() + f" {FAILED_NOTE}" * _some_are_worse(counts)
     return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text
 
 
@@ -94,10 +96,14 @@ def _rule(table: pd.DataFrame) -> str:
     return f"the rule “{table['rule'].dropna().iloc[0]}”" if "rule" in table else ""
 
 
-def _diverged(counts: pd.DataFrame) -> str:
-    """How many runs diverged, and how many exploded if any did."""
-    diverged, exploded = (int(counts[name].sum()) for name in ("diverged", "exploded"))
-    return (f"{diverged} diverged" if diverged else "none diverged") + f", {exploded} exploded" * bool(exploded)
+def _failed(counts: pd.DataFrame) -> str:
+    """How many runs failed, and how many of them diverged."""
+    return gone(int(counts["failed"].sum()), int(counts["diverged"].sum()))
+
+
+def _some_are_worse(counts: pd.DataFrame) -> bool:
+    """Whether runs failed that did not diverge."""
+    return bool(counts["failed"].sum() > counts["diverged"].sum())
 
 
 def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
@@ -119,20 +125,20 @@ def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """Which run stands for a method, and which methods have none."""
     without = in_order(counts["method"][counts["n"] == 0])
     if len(without) == counts["method"].nunique():
-        return f"At the ρ that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
-    none = f" {', '.join(without)}: none completed." if without else ""
+        return f"At the ρ that {_rule(table)} chooses, every run failed (n = 0; {_failed(counts)})."
+    none = f" {', '.join(without)}: every run failed." if without else ""
     completed = counts["n"][counts["n"] > 0]
     return (
-        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of its completed runs "
-        f"({span(int(completed.min()), int(completed.max()))}; {_diverged(counts)}), so no interval is drawn.{none}"
+        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of the runs that did not "
+        f"fail ({span(int(completed.min()), int(completed.max()))}; {_failed(counts)}), so no interval is drawn.{none}"
     )
 
 
 def _runs(table: pd.DataFrame, counts: pd.DataFrame, each: str) -> str:
     """Which runs are drawn one by one: all, or the first ones of each method or ρ."""
-    drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "seed"])
+    drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "data", "seed"])
     number = drawn.groupby(["method", "rho"]).size()
-    all_of_them = counts.set_index(["method", "rho"])[["n", "diverged"]].sum(axis=1)
+    all_of_them = counts.set_index(["method", "rho"])[["n", "failed"]].sum(axis=1)
     if (number < all_of_them.loc[number.index]).any():
         return f"the first {number.max()} runs of each {each}" if number.max() > 1 else f"the first run of each {each}"
     return "every run" if each == "method" else "single runs"
@@ -157,36 +163,60 @@ def _meanings(table: pd.DataFrame) -> str:
 
 def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     low, high = int(counts["n"].min()), int(counts["n"].max())
-    interval = "its 95 % Student t interval over seeds" + f", of {FEW} completed runs or more" * (low < FEW)
-    if high < FEW:
-        interval = f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
-    shown = f"mean of the completed runs ({span(low, high)} for each ρ)"
     others, erm = (table["method"] != BASELINE).any(), counts[counts["method"] == BASELINE]
+    shown = f"{_centres(table)} of the runs that did not fail ({span(low, high)} for each ρ)"
+    interval = _intervals(table)
     points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"
     band = " and band" * bool(others)
     if erm["n"].between(2, FEW - 1).any():
-        band, baseline = "", f"{'mean' if others else shown}; thin lines: its runs"
-    diverged, exploded = (int(counts[name].sum()) for name in ("diverged", "exploded"))
-    crosses = f"Crosses on the upper edge: diverged runs ({diverged} diverged), which no mean contains. "
-    stars = f"Stars above it: runs that exploded ({exploded} exploded). " * bool(exploded)
+        band, baseline = "", f"{'centre' if others else shown}; thin lines: its runs"
+    failed = int(counts["failed"].sum())
     return {
         "meanings": _meanings(table),
         "points": points * bool(others),
-        "crosses": (crosses if diverged else "No run diverged. ") + stars,
+        "crosses": f"Crosses on the upper edge: runs that failed ({_failed(counts)}). "
+        if failed
+        else "No run failed. ",
         "baseline": f"Dashed line{band}: erm, {baseline}." * bool(len(erm)),
         "cut": "A bar or band that ends at the edge of its panel is longer. " * intervals_cut_off(table),
     }
 
 
+def _centres(table: pd.DataFrame) -> str:
+    """``median of each θ-error, geometric mean of each y-error``."""
+    kinds = table.drop_duplicates("metric").groupby("centre", sort=False)["label"].agg(list)
+    return ", ".join(f"{centre} ({'; '.join(labels)})" for centre, labels in kinds.items())
+
+
+def _intervals(table: pd.DataFrame) -> str:
+    """What the intervals are and over what, and of how many runs there are none."""
+    n = table["n"].max()
+    if n < FEW:
+        return f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
+    over = over_what(table)
+    kinds = {
+        "median": f"by the bootstrap, of {FEWEST} {over} or more",
+        "geometric mean": "Student's t of the logarithms",
+    }
+    found = [f"{centre}: {kinds[centre]}" for centre in table["centre"].drop_duplicates()]
+    return f"95 % interval over {over} ({'; '.join(found)})"
+
+
+def over_what(table: pd.DataFrame) -> str:
+    """``seeds``, or ``datasets and seeds`` where there are several of both."""
+    several = [words for name, words in {"data": "datasets", "seed": "seeds"}.items() if table[name].nunique() > 1]
+    return " and ".join(several) or "seeds"
+
+
 def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     shown, absent = counts[counts["n"] > 0], int((counts["n"] == 0).sum())
-    have = "value of ρ without a completed run has" if absent == 1 else "values of ρ without a completed run have"
+    have = "value of ρ of which every run failed has" if absent == 1 else "values of ρ of which every run failed have"
     return {
         "runs": _runs(table, counts, "ρ"),
         "meanings": _meanings(table),
-        "hollow": ": hollow markers" * bool((shown[["diverged", "exploded"]] > 0).any(axis=None)),
-        "none": ", but for means with a run that exploded" * bool(counts["exploded"].sum()),
+        "hollow": ": hollow markers" * bool((shown["failed"] > 0).any()),
+        "none": ", but for those beside which a run failed" * bool(counts["failed"].sum()),
         "absent": f"{absent} {have} no marker. " * bool(absent),
         "baseline": "erm is the baseline. " * bool((shown["method"] == BASELINE).any()),
     }
@@ -244,9 +274,11 @@ def theta_summary(drawn: pd.DataFrame, table: pd.DataFrame, absent: Mapping[str,
     chosen. absent: why tasks are not in the figure -> which.
     """
     counts = table[table["task"].isin(drawn["task"])].drop_duplicates(["task", "method", "rho"])
-    n = f"{span(int(drawn['n'].min()), int(drawn['n'].max()))}; {_diverged(counts)}"
-    bars = "± half width of its 95 % Student t interval over" if drawn["n"].max() > 1 else "of"
-    text = f"Relative error of θ on a logarithmic axis: mean {bars} the completed runs ({n})."
-    text += f" {EXPLODED_NOTE}" * bool(counts["exploded"].sum())
-    text += " A bar that is cut off below reaches zero." * bool((drawn["interval"] >= drawn["mean"]).any())
+    n = f"{span(int(drawn['n'].min()), int(drawn['n'].max()))}; {_failed(counts)}"
+    text = f"Relative error of θ on a logarithmic axis: median of the runs that did not fail ({n}), at the ρ that "
+    text += "other seeds choose."
+    if drawn["low"].notna().any():
+        text += " Bars: its 95 % interval over seeds, and datasets where there are several, by the bootstrap"
+        text += f" ({FEWEST} or more)."
+    text += f" {FAILED_NOTE}" * _some_are_worse(counts)
     return text + "".join(f" Not shown, as {why}: {', '.join(tasks)}." for why, tasks in absent.items())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import EXPLODED_MEANING, THETA_ERROR
+from hybridsam.analysis.cube import THETA_ERROR, WORSE_THAN_MEAN
 from hybridsam.analysis.experiment import (
     ENDS,
     changed_settings,
@@ -23,8 +23,8 @@ from hybridsam.analysis.experiment import (
 from hybridsam.analysis.results import task_title
 from hybridsam.analysis.verdict import (
     RELATIVE,
-    cost_in_prediction,
-    lowest,
+    best,
+    is_shown,
     relative_errors,
     theta_without_truth,
     with_standing,
@@ -32,44 +32,42 @@ from hybridsam.analysis.verdict import (
 )
 from hybridsam.core import records
 from hybridsam.core.blocks import canonical
-from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import TWIN
 from hybridsam.figures.style import save, written_unit
 from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import captions
 from hybridsam.report.fragments import embedded, identifiability, rule_of_figures
-from hybridsam.report.numbers import column, duration, plus_minus
+from hybridsam.report.numbers import column, duration, gone, number
 
-NONE_COMPLETED = "no run completed"
-ALL_EXPLODED = "runs of every method exploded"
+ALL_FAILED = "every run failed"
 UNBROKEN = "\N{NO-BREAK SPACE}"
 DIRECTIONS = (
     "<em>Directions of θ in the science</em>: those on which the science alone depends. Where some are missing, no "
     "method finds all of θ; where none is, a network may still supply what θ should."
 )
 KNOWN = (  # what the columns mean where the true theta is known
-    "<em>Lowest θ-error</em>: mean relative error of θ, or what the task measures instead, over the n completed runs "
-    "of the method that has the lowest (of those without a run that exploded on validation or test data), ± half width "
-    "of its 95 % Student t interval.",
-    "<em>Not distinguishable</em>: the methods that the test of Table 1 cannot tell from that one. With few seeds they "
-    "need not be equal. Methods of which a run exploded are named, not compared.",
+    "<em>Nearest to the true θ</em>: the method whose runs have the fewest failures and the lowest root mean square "
+    "error of θ, relative where the task does not measure it in its own way, over n runs. Bold where the runs show it: "
+    "every other method is worse, or equivalent and named.",
+    "<em>Worse</em>, <em>equivalent</em>, <em>cannot be told</em>: how the others compare with that one, as in Table "
+    "1; × is the ratio of their θ-errors. What cannot be told may be better, equal or worse.",
     DIRECTIONS,
-    "<em>y-error</em>: of the method with the lowest θ-error, against the lowest y-error of all. A low y-error says "
-    "nothing about θ.",
+    "<em>y-error</em>: of the method nearest to the true θ, against the lowest y-error. A low y-error says nothing "
+    "about θ.",
 )
 UNKNOWN = (  # and where it is not
-    "<em>θ</em>: nobody knows the true one, so there is no θ-error. The mean over the n completed runs of the method "
+    "<em>θ</em>: nobody knows the true one, so there is no θ-error. The median over the n runs of the method "
     "with the lowest validation error; every method's own is in Table 1.",
     "<em>Spread over seeds</em>: that method, and the least and the greatest θ of its runs. It says how much the "
     "initial network matters, and is no interval for the truth.",
-    "<em>Methods</em>: the least and the greatest mean of a method. Where they lie apart, the data leave θ open; "
+    "<em>Methods</em>: the least and the greatest median of a method. Where they lie apart, the data leave θ open; "
     "where they agree, it may still not have arrived, or all may share an error.",
     "<em>Science alone</em>: the θ that fits the training data best without a network.",
     "<em>Arrived</em>: in how many completed runs of all methods θ left its start, and as much training again would "
     "hardly move it on; the task's page says more.",
     DIRECTIONS,
-    "<em>y-error</em>: the method with the lowest, and those that the test of Table 1 cannot tell from it. A low "
-    "y-error says nothing about θ.",
+    "<em>y-error</em>: the method with the lowest, and how the others compare with it, as in Table 1. A low y-error "
+    "says nothing about θ.",
 )
 
 
@@ -136,16 +134,16 @@ def _rows_without_truth(
 ) -> list[dict]:
     """A row a parameter; what is of the whole task stands in the first. chosen: the rows of a rule, by method."""
     if not chosen["n"].any():
-        return [about | {"θ": NONE_COMPLETED} | last]
+        return [about | {"θ": ALL_FAILED} | last]
     table = theta_without_truth(cube, chosen)
     rows: list[dict] = []
     for name, row in table.iterrows():
-        mean, least, most, low, high, alone = column(
-            [*row[["mean", "least", "most", "lowest_mean", "highest_mean"]], _science_only(diagnosis, name)]
+        median, least, most, low, high, alone = column(
+            [*row[["median", "least", "most", "lowest_median", "highest_median"]], _science_only(diagnosis, name)]
         )
         methods = f"{low} ({row['lowest']}) to {high} ({row['highest']})" if len(chosen) > 1 else "–"
         texts = {
-            "θ": f"{html.escape(name)} = {mean} {html.escape(written_unit(row['unit']))}".rstrip(),
+            "θ": f"{html.escape(name)} = {median} {html.escape(written_unit(row['unit']))}".rstrip(),
             "spread over seeds": (f"{least} to {most} " if row["n"] > 1 else "") + f"({row['method']}, n = {row['n']})",
             "methods": methods,
             "science alone": alone + _at_bound(diagnosis, name),
@@ -173,65 +171,58 @@ def _arrived(row: pd.Series) -> str:
 
 
 def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
-    """The lowest theta error, the methods that have it, and the baseline's; chosen: the rows of a rule, by method."""
-    columns = ["lowest θ-error", "method", "not distinguishable", f"θ-error of {BASELINE}"]
-    best = lowest(chosen).get("theta_error")
-    if best is None:
-        return dict.fromkeys(columns, "") | {columns[0]: _why_none(chosen)}
+    """Which method is nearest to the true theta and how the others compare; chosen: the rows of a rule, by method."""
+    if (nearest := best(chosen, "theta_error")) is None:
+        alone = chosen.index[chosen["n"] > 0]
+        text = f"{alone[0]}: {_theta_error(chosen.loc[alone[0]], cube)}" if len(alone) else ALL_FAILED
+        return {"nearest to the true θ": text, "the others": "none to compare"}
     own = cube["theta_error"].attrs["long_name"]
     meaning = f" ({html.escape(own)})" * (own != THETA_ERROR)
     reference = " off the published values" * (records.origin(cube) == "measured")
-    words = [
-        _theta_error(chosen.loc[best], cube) + meaning + reference,
-        f"{best} (n = {chosen.loc[best, 'n']})".replace(" ", UNBROKEN),
-        _others(chosen, "theta_error"),
-        _theta_error(chosen.loc[BASELINE], cube) if BASELINE in chosen.index else "–",
-    ]
-    return dict(zip(columns, words, strict=True))
+    name = f"<strong>{nearest}</strong>" if is_shown(chosen, "theta_error") else nearest
+    n = f"n = {chosen.loc[nearest, 'n']}".replace(" ", UNBROKEN)
+    error = f"{_theta_error(chosen.loc[nearest], cube)}{meaning}{reference}"
+    return {"nearest to the true θ": f"{name}: {error}, {n}", "the others": _others(chosen, "theta_error")}
 
 
 def _y_verdict(chosen: pd.DataFrame) -> str:
-    """The y-error of the method with the lowest theta error over the lowest of all; without a truth, who has that."""
-    best = lowest(chosen)
-    if "y_error" not in best:
-        return _why_none(chosen)
-    if "theta_error" not in best:
-        others = _others(chosen, "y_error")
-        return (
-            f"lowest: {best['y_error']}; "
-            + "not distinguishable: " * (not others.startswith(("not tested", "exploded")))
-            + others
-        )
-    if best["theta_error"] == best["y_error"]:
-        return "the lowest"
-    ratio = cost_in_prediction(chosen)
-    number = "∞" if np.isinf(ratio) else f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
-    standing = {"tied": ", not distinguishable", "untested": ", not tested"}
-    own = standing.get(chosen.loc[best["theta_error"], "y_error_standing"], "")
-    return f"{number} times that of {best['y_error']}{own}"
-
-
-def _why_none(chosen: pd.DataFrame) -> str:
-    """Why no method of a task has the lowest error."""
-    return ALL_EXPLODED if chosen["n"].any() else NONE_COMPLETED
+    """The y-error of the method nearest to the true theta over the lowest; without a truth, how the methods compare."""
+    lowest, nearest = best(chosen, "y_error"), best(chosen, "theta_error")
+    if lowest is None:
+        return ALL_FAILED if not chosen["n"].any() else "–"
+    if nearest is None:
+        return f"lowest: {lowest}; {_others(chosen, 'y_error')}"
+    return "the lowest" if nearest == lowest else f"{_times(chosen.loc[nearest], 'y_error')} that of {lowest}"
 
 
 def _others(chosen: pd.DataFrame, metric: str) -> str:
-    """The methods that are not distinguishable from the best one, in words."""
-    tied, untested, exploded = (
-        ", ".join(with_standing(chosen, metric, name)) for name in ("tied", "untested", "exploded")
-    )
-    parts = {"": tied, "not tested: ": untested, "exploded: ": exploded}
-    return "; ".join(f"{what}{methods}" for what, methods in parts.items() if methods) or "none"
+    """How the methods compare with the best, in words: ``worse: erm × 18; cannot be told: sam × 1.2``."""
+    words = {"equivalent": "equivalent", "worse": "worse", "inconclusive": "cannot be told", "failed": ALL_FAILED}
+    parts = []
+    for standing, text in words.items():
+        if methods := with_standing(chosen, metric, standing):
+            rows = [chosen.loc[method] for method in methods]
+            known = [f" ×{UNBROKEN}{_ratio(row, metric)}" * bool(np.isfinite(row[f"{metric}_ratio"])) for row in rows]
+            parts.append(f"{text}: {', '.join(map(''.join, zip(methods, known, strict=True)))}")
+    return "; ".join(parts)
+
+
+def _times(row: pd.Series, metric: str) -> str:
+    """``1.8 times``, and what the comparison with the lowest says of it."""
+    standing = {"inconclusive": ", which cannot be told from it,", "equivalent": ", which is equivalent,"}
+    return f"{_ratio(row, metric)} times{standing.get(row[f'{metric}_standing'], '')}"
+
+
+def _ratio(row: pd.Series, metric: str) -> str:
+    ratio = row[f"{metric}_ratio"]
+    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def _theta_error(row: pd.Series, cube: xr.Dataset) -> str:
     """The relative theta error in percent; of a task that measures it in its own way, what that gives."""
     if cube["theta_error"].attrs["long_name"] != THETA_ERROR:
-        return plus_minus(row["theta_error_mean"], row["theta_error_interval"])
-    text = plus_minus(*(100 * row[f"{RELATIVE}_{name}"] for name in ("mean", "interval")))
-    number = f"({text})" if "±" in text and not text.startswith("(") else text
-    return text if text == "–" else f"{number} %".replace(" ", UNBROKEN)
+        return number(row["theta_error_rms"], 2)
+    return f"{number(100 * row[f'{RELATIVE}_rms'], 2)}{UNBROKEN}%"
 
 
 # What was run
@@ -256,9 +247,9 @@ def sizes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def _ends(ends: pd.Series) -> str:
-    """``16 completed (1 exploded), 5 diverged``."""
-    exploded = f" ({ends['exploded']} exploded)" * bool(ends["exploded"])
-    return ", ".join(f"{ends[how]} {how}" + exploded * (how == "completed") for how in ENDS if ends[how]) or "none"
+    """``16 completed (1 of them failed), 5 diverged``."""
+    worse = f" ({ends['worse']} of them failed)" * bool(ends["worse"])
+    return ", ".join(f"{ends[how]} {how}" + worse * (how == "completed") for how in ENDS if ends[how]) or "none"
 
 
 def in_all(cubes: Mapping[str, xr.Dataset]) -> str:
@@ -266,13 +257,12 @@ def in_all(cubes: Mapping[str, xr.Dataset]) -> str:
     ends, elapsed = ends_of_runs(cubes).sum(), elapsed_seconds(cubes.values())
     why = ", as some run files, of an older version, do not say it" * bool(np.isnan(elapsed))
     return (
-        f"<p>In all: {ends['completed']} runs completed, of which {ends['exploded']} exploded; {ends['diverged']} "
-        f"diverged, {ends['missing']} missing. "
+        f"<p>In all: {ends['completed']} runs completed and {ends['diverged']} diverged, {ends['missing']} are "
+        f"missing; {gone(ends['worse'] + ends['diverged'], ends['diverged'])}. "
         f"Training took {duration(training_seconds(cubes.values()))}, summed over all runs; from the start of the "
-        f"first training to the end of the last one: {duration(elapsed)}{why}. A diverged run is counted in every "
-        "table and figure and enters no mean. One that exploded completed, but "
-        f"{EXPLODED_MEANING}: it is counted beside n, means contain it, and its method is never called the best or not "
-        "distinguishable from it. Missing are the seeds that one ρ lacks and another one has.</p>"
+        f"first training to the end of the last one: {duration(elapsed)}{why}. A run failed if it diverged, or "
+        f"{WORSE_THAN_MEAN}: it is counted in every table and figure, and in no mean and no median. Missing are the "
+        "seeds that one ρ lacks and another one has.</p>"
     )
 
 

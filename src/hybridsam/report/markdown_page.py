@@ -12,7 +12,7 @@ import xarray as xr
 from hybridsam.analysis.experiment import elapsed_seconds, ends_of_runs, training_seconds
 from hybridsam.report.fragments import tidy
 from hybridsam.report.numbers import column, duration, in_columns
-from hybridsam.report.table_one import MARKS, as_markdown
+from hybridsam.report.table_one import as_markdown
 
 
 def as_page(
@@ -57,8 +57,8 @@ def _sizes(cube: xr.Dataset) -> str:
     settings = json.loads(cube.attrs["configuration"])
     ends = ends_of_runs({"runs": cube}).loc["runs"]
     return (
-        f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, of which {ends['exploded']} "
-        f"exploded, {ends['diverged']} diverged), "
+        f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, of which {ends['worse']} "
+        f"failed, {ends['diverged']} diverged), "
         f"{cube.sizes['seed']} seeds, {duration(training_seconds([cube]))} of training on {cube.attrs['runs_device']}, "
         f"from the first start to the last end: {duration(elapsed_seconds([cube]))}; "
         f"commit {cube.attrs['runs_git_commit']}."
@@ -67,14 +67,17 @@ def _sizes(cube: xr.Dataset) -> str:
 
 
 def _order(table: pd.DataFrame) -> str:
-    """The methods of one task by their mean θ-error, for each rule, as a list in Markdown."""
-    if "theta_error_mean" not in table or table["theta_error_meaning"].isna().all():
+    """The methods of one task by their root mean square θ-error, for each rule, as a list in Markdown."""
+    if "theta_error_rms" not in table or table["theta_error_meaning"].isna().all():
         return "The true θ is not known, so there is no θ-error."
-    lines = ["Methods from the largest mean θ-error to the smallest (†, ‡, §: as in Table 1):", ""]
+    lines = ["Methods from the largest root mean square θ-error to the smallest, and how they compare (Table 1):", ""]
     for rule, rows in table.groupby("rule", sort=False):
-        rows = rows.dropna(subset="theta_error_mean").sort_values("theta_error_mean", ascending=False)
-        marks = rows["theta_error_standing"].map(lambda standing: f" {MARKS[standing]}" if standing in MARKS else "")
-        means = zip(rows["method"], column(rows["theta_error_mean"]), marks, strict=True)
-        order = " > ".join(f"{method} {mean}{mark}" for method, mean, mark in means)
-        lines.append(f"- {rule}: {order or 'no run was completed'}")
+        rows = rows.dropna(subset="theta_error_rms").sort_values("theta_error_rms", ascending=False)
+        errors = zip(
+            rows["method"], column(rows["theta_error_rms"]), rows["theta_error_standing"].fillna(""), strict=True
+        )
+        order = " > ".join(
+            f"{method} {error}" + f" ({standing})" * bool(standing) for method, error, standing in errors
+        )
+        lines.append(f"- {rule}: {order or 'every run failed'}")
     return "\n".join(lines)

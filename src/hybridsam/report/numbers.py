@@ -56,6 +56,22 @@ def column(means: ArrayLike, spreads: ArrayLike = np.nan, sign: str = "", digits
     ]
 
 
+def between(values: ArrayLike, low: ArrayLike, high: ArrayLike, sign: str = "", digits: int = 3) -> list[str]:
+    """All numbers of a column with the ends of their intervals, ``0.504 [0.481, 0.533]``, where these are known.
+
+    All have so many digits, and an exponent where one of them needs it; sign: as above.
+    """
+    if not len(np.atleast_1d(values)):
+        return []
+    rows = np.array(np.broadcast_arrays(values, low, high), dtype=float)
+    texts = column(rows.ravel(), sign=sign, digits=digits)
+    parts = zip(*(texts[i : i + rows.shape[1]] for i in range(0, rows.size, rows.shape[1])), strict=True)
+    return [
+        f"{value} [{low}, {high}]" if np.isfinite(ends).all() else value
+        for (value, low, high), ends in zip(parts, rows[1:].T, strict=True)
+    ]
+
+
 def in_columns(table: pd.DataFrame, digits: int = 4) -> pd.DataFrame:
     """A table with its numbers as text, a column in one style, and truths as yes and no; the rest stays as it is."""
 
@@ -95,9 +111,14 @@ def span(low: int, high: int) -> str:
     return f"n = {low}" + f" to {high}" * (high > low)
 
 
-def ended(n: int, diverged: int, exploded: int) -> str:
-    """How the runs of a cell ended: ``3``, ``5 (1 exploded, 2 diverged)`` or ``none completed: 3 diverged``."""
-    gone = ", ".join([f"{exploded} exploded"] * bool(exploded) + [f"{diverged} diverged"] * bool(diverged))
-    if not n:
-        return "none completed" + f": {gone}" * bool(gone)
-    return f"{n}" + f" ({gone})" * bool(gone)
+def gone(failed: int, diverged: int) -> str:
+    """How many runs failed, and how: ``none failed``, ``2 diverged``, ``3 failed, 1 of them diverged``."""
+    if failed == diverged:
+        return f"{diverged} diverged" if diverged else "none failed"
+    return f"{failed} failed" + f", {diverged} of them diverged" * bool(diverged)
+
+
+def ended(n: int, failed: int, diverged: int) -> str:
+    """How the runs of a cell ended: ``3``, ``5 (3 failed, 1 of them diverged)`` or ``none: 3 diverged``."""
+    how = gone(failed, diverged) if failed else ""
+    return f"{n or 'none'}" + (f" ({how})" if n else f": {how}") * bool(how)

@@ -2,48 +2,53 @@
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import numpy as np
 import pandas as pd
 
-from hybridsam.analysis.cube import EXPLODED_MEANING, METRICS, SHOWN, THETA_ERROR
+from hybridsam.analysis.cube import THETA_ERROR, WORSE_THAN_MEAN
+from hybridsam.analysis.intervals import FEWEST
+from hybridsam.analysis.selection import centre_of
+from hybridsam.analysis.standings import EQUIVALENT
+from hybridsam.analysis.verdict import is_shown, with_standing
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import written_unit
-from hybridsam.report.numbers import column, ended
+from hybridsam.report.numbers import between, column, ended
 
 RULE_TITLES = {
     "validation": "ρ with the lowest validation error (the default rule)",
-    "one_standard_error": "Largest ρ within one standard error of the lowest validation error",
+    "one_standard_error": "Largest ρ up to which the validation error is within one standard error of the lowest",
     "oracle": "ρ with the lowest θ-error (oracle: uses the truth, as the paper's Table 1 does)",
 }
 TABLE_NOTE = (
     "Errors at the final iterate, on test data; y-error is the mean squared error over all states and times, or of "
-    "standardised targets. rho is the chosen ρ, radius of the perturbation or weight of the penalty, n the number of "
-    "completed runs; diverged runs enter no mean."
+    "standardised targets. rho is the chosen ρ, radius of the perturbation or weight of the penalty. n is the number "
+    f"of runs that did not fail, of which alone the errors are; a run failed if it diverged, or {WORSE_THAN_MEAN}."
 )
+SPREAD = (
+    "RMS is the root mean square of the θ-error over runs; bias is the mean of θ less the truth. In brackets stands a "
+    "95 % interval over seeds, and datasets where there are several: by the bootstrap for a median "
+    f"({FEWEST} or more), Student's t for a bias and, on the logarithmic scale, for a geometric mean. It says how much "
+    "other ones would change the number, and not how far θ is from the truth."
+)
+CROSS_FITTED = (
+    "The errors of a seed are those at the ρ that the runs of other seeds choose, so that none is the best of several "
+    "by chance; where other seeds choose another ρ, how many do stands in brackets."
+)
+ONE_SEED = "There is one seed, so there is no interval and no comparison: any difference may be chance."
+COMPARED = (
+    "Against the best: the best method has the fewest failed runs and, of those with as few, the lowest RMS or "
+    "geometric mean; × is the ratio to it, over the runs that failed for neither, with an interval that holds for all "
+    "methods of a table at once at 95 %. It is called worse where the interval lies above 1 or clearly more runs "
+    f"failed, equivalent where it lies between 1/{EQUIVALENT} and {EQUIVALENT}, and inconclusive otherwise."
+)
+BOLD = "Bold: the best and its equivalents, where the runs show that every other method is worse or failed."
 THETA_ITSELF = (
-    "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: mean over the "
-    "completed runs, ± half width of its 95 % Student t interval where there are two or more."
+    "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
+    f"runs, with its 95 % interval where there are {FEWEST} or more, else the least and the greatest."
 )
-SPREAD = "Mean ± half width of its 95 % Student t interval over the completed runs, one a seed."
-ONE_SEED = "No method has two completed runs, so there is no interval and no test: any difference may be chance."
-MARKS = {"tied": "†", "untested": "‡", "exploded": "§"}
-LOWEST = "Bold: the lowest mean of each task."
-TESTED = (
-    "Bold: the lowest mean of each task and, marked †, every other that is not distinguishable from it "
-    "(paired t-test over seeds, Holm-adjusted over methods, 5 %). Runs of equal seed are compared, so a difference may "
-    "be clear although the intervals overlap; with few seeds, what is not distinguishable need not be equal."
-)
-UNTESTED = "‡: not compared with it, for want of two seeds that both methods completed with finite errors."
-EXPLODED_MARK = (
-    "§: {number} completed runs in these tables exploded, which n counts in brackets: {meaning}. Means contain them, "
-    "and the median stands beside. One such run makes any mean large and any difference seem chance, so these methods "
-    "are not compared: they are neither bold nor †."
-)
-INFINITE = "∞: the prediction of test data was not finite in a completed run."
 
 
 def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -62,32 +67,55 @@ def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
-    """Table 1 of the paper for one rule: a row a task and method, errors as mean ± half width of the interval.
+    """Table 1 of the paper for one rule: a row a task and method, errors with their intervals.
 
-    bold: how what stands out is written, around ``{}``: the best, and what is not distinguishable from it.
+    bold: how what stands out is written, around ``{}``: the best and its equivalents, where they are shown to be.
     """
     rows = table[table["rule"] == rule]
     twin = rows["data"] == TWIN
     tasks = rows["task"].where(~twin, f"{TWIN}: " + rows["task"])
-    columns = {METRICS[name]: _cells(rows, name, bold) for name in SHOWN}
-    if (unknown := ~_is_known(rows)).any():
-        errors = columns.pop(METRICS["theta_error"]).mask(unknown, _theta_itself(rows[unknown]))
-        columns = {"θ-error" if not unknown.all() else "θ": errors} | columns
-    columns |= {"rho": rows["rho"].map(canonical)}
-    columns["n"] = pd.Series([ended(row.n, row.diverged, row.exploded) for row in rows.itertuples()], rows.index)
+    known = _is_known(rows)
+    columns = {}
+    if not known.all():
+        columns["θ"] = _lines(rows, ~known, _theta_itself)
+    if known.any():
+        columns["θ-error, RMS"] = pd.Series(column(rows["theta_error_rms"]), rows.index).where(known, "–")
+        columns["θ-error, median"] = _centres(rows, "theta_error").where(known, "–")
+        columns["bias of θ"] = _lines(rows, known, _bias)
+        columns["θ-error against the best"] = _standings(rows, "theta_error", bold)
+    columns[f"y-error, {centre_of('y_error')}"] = _centres(rows, "y_error")
+    columns["y-error against the best"] = _standings(rows, "y_error", bold)
+    columns["rho"] = pd.Series([_rho(row.rho, json.loads(row.rho_of_seeds)) for row in rows.itertuples()], rows.index)
+    columns["n"] = pd.Series([ended(row.n, row.failed, row.diverged) for row in rows.itertuples()], rows.index)
     return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
 
 
-def _cells(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
-    """The means of one metric with their intervals, marked by their standing; the median too where runs exploded."""
-    values = rows.reindex(columns=[f"{name}_{of}" for of in ("mean", "interval", "median", "standing")])
-    means, medians = column(values.iloc[:, 0], values.iloc[:, 1]), column(values.iloc[:, 2])
-    cells = []
-    for mean, median, standing, exploded in zip(means, medians, values.iloc[:, 3], rows["exploded"], strict=True):
-        text = f"{mean} (median {median})" if exploded else mean
-        text = bold.format(text) if standing in ("best", "tied") else text
-        cells.append(f"{text} {MARKS[standing]}" if standing in MARKS else text)
-    return pd.Series(cells, rows.index)
+def _centres(rows: pd.DataFrame, name: str) -> pd.Series:
+    """The centres of one metric with their intervals."""
+    centre, low, high = (rows[f"{name}_{of}"] for of in ("centre", "low", "high"))
+    return pd.Series(between(centre, low, high), rows.index)
+
+
+def _standings(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
+    """``best``, ``worse, × 1.8 [1.2, 2.7]``; the numbers of a task are written in one way."""
+    words = rows[f"{name}_standing"].fillna("").astype(str)
+    for _, of_task in rows.groupby("task", sort=False):
+        ratio, low, high = (of_task[f"{name}_ratio{end}"] for end in ("", "_low", "_high"))
+        ratios = between(ratio, low, high, digits=2)
+        has = of_task[f"{name}_ratio"].notna()
+        words[of_task.index] += pd.Series([f", × {ratio}" for ratio in ratios], of_task.index).where(has, "")
+        of_methods = of_task.set_index("method")
+        if is_shown(of_methods, name):
+            top = {method for kind in ("best", "equivalent") for method in with_standing(of_methods, name, kind)}
+            here = of_task.index[of_task["method"].isin(top)]
+            words[here] = words[here].map(bold.format)
+    return words.replace("", "–")
+
+
+def _rho(rho: float, seeds: Mapping[str, int]) -> str:
+    """``0.05``, or with the values that other seeds choose, ``0.05 (0.02 for 3 of 10 seeds)``."""
+    others = [f"{value} for {number}" for value, number in seeds.items() if value != canonical(rho)]
+    return canonical(rho) + (f" ({', '.join(others)} of {sum(seeds.values())} seeds)" if others else "")
 
 
 def _is_known(rows: pd.DataFrame) -> pd.Series:
@@ -95,32 +123,48 @@ def _is_known(rows: pd.DataFrame) -> pd.Series:
     return rows.reindex(columns=["theta_error_meaning"])["theta_error_meaning"].notna()
 
 
-def _theta_itself(rows: pd.DataFrame) -> pd.Series:
-    """``k = 1.80 ± 0.02 N m⁻¹``, a line a parameter; the numbers of a task's parameter are written in one way."""
-    found = [pd.DataFrame(json.loads(text)).assign(row=row) for row, text in rows["theta"].items()]
-    theta = (
-        pd.concat(found, ignore_index=True).merge(rows["task"], left_on="row", right_index=True).astype({"mean": float})
-    )
+def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame], list[str]]) -> pd.Series:
+    """What is written of each parameter, a line each; the numbers of a task's parameter are written in one way."""
+    found = [pd.DataFrame(json.loads(rows.loc[row, "theta"])).assign(row=row) for row in rows.index[which]]
+    theta = pd.concat(found, ignore_index=True).merge(rows["task"], left_on="row", right_index=True)
     theta["text"] = "–"
     for (name, _), values in theta.groupby(["parameter", "task"], sort=False):
-        written = column(values["mean"], values["interval"])
         unit = html.escape(written_unit(values["unit"].iloc[0]))
-        theta.loc[values.index, "text"] = [f"{html.escape(name)} = {text} {unit}".rstrip() for text in written]
-    return theta.groupby("row")["text"].agg("<br>".join).where(rows["n"] > 0, "–")
+        texts = write(values.astype(dict.fromkeys(values.columns.intersection(NUMBERS), float)))
+        theta.loc[values.index, "text"] = [f"{html.escape(name)} {text} {unit}".rstrip() for text in texts]
+    lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
+    return lines.where(which & (rows["n"] > 0), "–")
+
+
+NUMBERS = ("median", "low", "high", "least", "most", "bias", "bias_low", "bias_high")  # of a parameter
+
+
+def _theta_itself(values: pd.DataFrame) -> list[str]:
+    """``= 1.80 [1.78, 1.83]``, or of few runs ``= 1.80 (1.78 to 1.83)``."""
+    texts = between(values["median"], values["low"], values["high"])
+    least, most = column(values["least"]), column(values["most"])
+    spans = [f" ({a} to {b})" if a != b else "" for a, b in zip(least, most, strict=True)]
+    few = values["low"].isna()
+    return [f"= {text}" + span * bool(is_few) for text, span, is_few in zip(texts, spans, few, strict=True)]
+
+
+def _bias(values: pd.DataFrame) -> list[str]:
+    return between(values["bias"], values["bias_low"], values["bias_high"], sign="+", digits=2)
 
 
 def notes(table: pd.DataFrame) -> list[str]:
-    """What a reader of Table 1 has to know: interval and marks, errors of another kind, synthetic twins."""
-    means = table.reindex(columns=[f"{name}_mean" for name in SHOWN])
+    """What a reader of Table 1 has to know: intervals, comparisons, errors of another kind, synthetic twins."""
     standings = set(table.filter(regex="_standing$").to_numpy().ravel())
-    lines = [f"{TABLE_NOTE} {SPREAD if table['n'].max() > 1 else ONE_SEED}"]
+    lines = [TABLE_NOTE]
+    if table["rho_of_seeds"].map(lambda text: sum(json.loads(text).values())).max() > 1:
+        lines += [
+            SPREAD.format(over=" over seeds, and datasets where there are several", few=FEWEST, what="seed"),
+            CROSS_FITTED,
+        ]
+    else:
+        lines.append(ONE_SEED)
     if "best" in standings:
-        lines.append(TESTED if standings & {"tied", "worse"} else LOWEST)
-        lines[-1] += f" {UNTESTED}" * ("untested" in standings)
-    if exploded := table.drop_duplicates(["task", "method", "rho"])["exploded"].sum():
-        lines.append(EXPLODED_MARK.format(number=exploded, meaning=EXPLODED_MEANING))
-    if np.isinf(means.to_numpy()).any():
-        lines.append(INFINITE)
+        lines.append(f"{COMPARED} {BOLD}")
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]

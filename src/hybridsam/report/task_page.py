@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.arrival import remarks, ways
-from hybridsam.analysis.cube import EXPLODED_MEANING, METRICS, SHOWN, metrics_of, runs_table
-from hybridsam.analysis.estimates import differences, theta_errors, theta_estimates
+from hybridsam.analysis.cube import METRICS, SHOWN, WORSE_THAN_MEAN, metrics_of, runs_table
+from hybridsam.analysis.estimates import ratios_to_baseline, theta_errors, theta_estimates
 from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
 from hybridsam.analysis.results import task_title
 from hybridsam.core import records
@@ -24,7 +24,7 @@ from hybridsam.figures.style import with_unit, written_unit
 from hybridsam.report import captions
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
-from hybridsam.report.numbers import column
+from hybridsam.report.numbers import between, column, ended
 
 NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
 
@@ -196,13 +196,31 @@ def _at_bounds(table: pd.DataFrame) -> str:
     return f"<p><strong>Fitted by the science alone, {html.escape(said)}</strong> {advice}</p>" if said else ""
 
 
-def estimates(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """Theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
-    rows: dict[str, dict] = {}
-    for row in _written(theta_estimates(cube, selection, rule), "parameter").itertuples():
-        about = {"rho": canonical(row.rho), "n": row.n, "diverged": row.diverged, "exploded": row.exploded}
-        rows.setdefault(row.method, about)[with_unit(row.parameter, row.unit)] = row.text
-    return pd.DataFrame(rows).T
+def estimates(selection: pd.DataFrame, rule: str) -> pd.DataFrame:
+    """Theta at the rho that a rule selected, with its interval or its spread, bias and root mean square error.
+
+    A row a method and parameter.
+    """
+    table = theta_estimates(selection, rule)
+    parts = []
+    for _, rows in table.groupby("parameter", sort=False):
+        unit = rows["unit"].iloc[0]
+        texts = {
+            "runs": [ended(row.n, row.failed, row.diverged) for row in rows.itertuples()],
+            "median [95 % interval]": between(rows["median"], rows["low"], rows["high"]),
+            "least": column(rows["least"]),
+            "most": column(rows["most"]),
+        }
+        if "bias" in rows:
+            texts["bias [95 % interval]"] = between(rows["bias"], rows["bias_low"], rows["bias_high"], sign="+")
+            texts["RMS error"] = column(rows["rms"])
+        about = {
+            "method": rows["method"],
+            "rho": rows["rho"].map(canonical),
+            "θ": with_unit(rows["parameter"].iloc[0], unit),
+        }
+        parts.append(pd.DataFrame(about | texts, index=rows.index))
+    return pd.concat(parts).set_index(["θ", "method"])
 
 
 def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
@@ -216,48 +234,52 @@ def arrived(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> str:
 
 
 def theta_metrics(cube: xr.Dataset, selection: pd.DataFrame, rule: str) -> pd.DataFrame:
-    """All errors of theta at the rho that a rule selected, mean ± half width of the interval: a row a method."""
+    """All errors of theta at the rho that a rule selected: root mean square, and median with its interval.
+
+    A row a method.
+    """
     rows: dict[str, dict] = {}
-    for row in _written(theta_errors(cube, selection, rule), "metric").itertuples():
-        rows.setdefault(row.method, {})[with_unit(row.meaning, row.unit)] = row.text
+    table = theta_errors(cube, selection, rule)
+    for (meaning, unit), errors in table.groupby(["meaning", "unit"], sort=False):
+        texts = zip(column(errors["rms"]), between(errors["centre"], errors["low"], errors["high"]), strict=True)
+        for method, (rms, median) in zip(errors["method"], texts, strict=True):
+            of_method = rows.setdefault(method, {})
+            of_method[f"{with_unit(meaning, unit)}, RMS"] = rms
+            of_method[f"{with_unit(meaning, unit)}, median"] = median
     return pd.DataFrame(rows).T
-
-
-def _written(table: pd.DataFrame, by: str) -> pd.DataFrame:
-    """With a column text, mean ± interval; those of each ``by`` stand in one column of a page, written in one way."""
-    table = table.assign(text="")
-    for _, rows in table.groupby(by):
-        table.loc[rows.index, "text"] = column(rows["mean"], rows["interval"])
-    return table
 
 
 # Runs
 
 
-def paired(selection: pd.DataFrame) -> pd.DataFrame:
-    """Differences to erm over the seeds that both completed, mean ± standard deviation; negative is better than erm.
+def ratios(selection: pd.DataFrame) -> pd.DataFrame:
+    """Ratios to erm over the runs that failed for neither, with their intervals; below 1 is better than erm.
 
-    Empty where no method has such a seed.
+    Empty where no method has such a run.
     """
-    table = differences(selection)
-    written = table[["rho", "n_paired", "exploded"]].assign(rho=table["rho"].map(canonical))
+    table = ratios_to_baseline(selection)
+    written = table[["rho", "n_paired"]].assign(rho=table["rho"].map(canonical))
     for name in [name for name in SHOWN if name in table]:
-        written[f"{METRICS[name]} − {BASELINE}"] = column(table[name], table[f"{name}_sd"], sign="+")
+        texts = between(table[name], table[f"{name}_low"], table[f"{name}_high"])
+        written[f"{METRICS[name]} / that of {BASELINE}"] = texts
     return written
 
 
 def runs(cube: xr.Dataset) -> str:
-    """Every run: the ones that diverged and exploded at once, all of them to unfold, as HTML."""
+    """Every run: those that failed at once, all of them to unfold, as HTML."""
     table = runs_table(cube)
+    worse = table["failed"] & (table["status"] == "completed")
     parts = []
-    for name, which in {"diverged": table["status"] == "diverged", "exploded": table["exploded"]}.items():
-        meaning = f" ({EXPLODED_MEANING})" * (name == "exploded")
-        parts.append(f"<p>{which.sum()} of {len(table)} runs {name}{meaning}{':' if which.any() else '.'}</p>")
+    for what, which in {
+        "diverged": table["status"] == "diverged",
+        f"failed otherwise ({WORSE_THAN_MEAN})": worse,
+    }.items():
+        parts.append(f"<p>{which.sum()} of {len(table)} runs {what}{':' if which.any() else '.'}</p>")
         parts += [shown(_seeds(table[which], cube), index=False)] if which.any() else []
     table["rho"] = table["rho"].map(canonical)
     units = {name: cube[name].attrs.get("units", "1") for name in metrics_of(cube)}
     units["validation_error"] = cube["y_error"].attrs.get("units", "1")
-    table["exploded"] = table["exploded"].map({True: "yes", False: ""})
+    table = table.drop(columns="failed_validation").assign(failed=table["failed"].map({True: "yes", False: ""}))
     everything = shown(table.rename(columns={name: with_unit(name, units[name]) for name in units}), index=False)
     return "".join(parts) + f"<details><summary>All {len(table)} runs</summary>{everything}</details>"
 
