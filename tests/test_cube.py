@@ -83,6 +83,30 @@ def test_what_the_blocks_have_of_each_run_is_in_the_cube_too():
     np.testing.assert_array_equal(cube["more"][:, 0], [[1, 2, 3], [np.nan, 2, np.nan]])
 
 
+def with_validation_errors(made):
+    """The block with errors of three samples, those numbered 4, 7 and 8 in the dataset."""
+    errors = np.random.default_rng(1).exponential(size=(1, 1, made.sizes["seed"], 3)).astype(np.float32)
+    made = made.assign(validation_errors=((*RUN, "validation_sample"), errors, {"units": "m2"}))
+    return made.assign_coords(validation_sample=[4, 7, 8])
+
+
+def test_the_cube_has_the_errors_of_validation_samples_of_runs_that_completed():
+    erm = with_validation_errors(ERM)
+    sam = with_validation_errors(runs_with("sam", 0.1, [4.0], [0.1], "diverged"))
+    found = cube_of(erm, sam)["validation_errors"]
+    assert found["validation_sample"].values.tolist() == [4, 7, 8] and found.attrs["units"] == "m2"
+    np.testing.assert_array_equal(found.sel(training_method="erm", rho=0.0), erm["validation_errors"][0, 0])
+    assert found.sel(training_method="sam").isnull().all() and found.sel(rho=0.1).isnull().all()
+
+
+@pytest.mark.parametrize("older", [[0], [1], [0, 1]])
+def test_without_errors_of_validation_samples_in_every_block_the_cube_has_none(older):
+    """Older versions did not write them."""
+    blocks = [ERM, runs_with("sam", 0.1, [4.0], [0.1])]
+    blocks = [one if i in older else with_validation_errors(one) for i, one in enumerate(blocks)]
+    assert cube_of(*blocks).identical(cube_of(ERM, runs_with("sam", 0.1, [4.0], [0.1])))
+
+
 @pytest.mark.slow
 def test_blocks_need_not_be_in_memory_together():
     given = []

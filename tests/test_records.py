@@ -133,6 +133,17 @@ def test_of_a_truncated_run_file_no_numbers_are_read(run_file, share):
     assert str(run_file) in str(refused.value)
 
 
+def test_what_a_file_may_lack_has_its_dimensions_where_it_is_there(run_file):
+    runs = read(run_file, "runs")
+    runs["validation_errors"] = (*RUN, "validation_sample"), np.ones((2, 2, 2, 5))
+    write(runs, run_file, "runs", "With it")
+    assert "validation_errors" in read(run_file, "runs") and "validation_errors" in read_numbers(run_file).variables
+    write(runs.rename(validation_sample="sample"), run_file, "runs", "Changed")
+    for reading in (lambda: read(run_file, "runs"), lambda: read_numbers(run_file)):
+        with pytest.raises(UserError, match=r"validation_errors\(.*, validation_sample\) is .* other dimensions"):
+            reading()
+
+
 def test_of_other_files_no_numbers_are_read(run_file, written):
     with pytest.raises(UserError, match=r"dataset\.nc: expected a hybridsam runs file, found dataset"):
         read_numbers(written)

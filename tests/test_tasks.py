@@ -7,12 +7,13 @@ import xarray as xr
 from helpers import small
 from helpers.marks import slow_but_for
 
+from hybridsam.api import load_runs, predict
 from hybridsam.core import modules, records, settings
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.provenance import fingerprint
 from hybridsam.models.samples import Samples
-from hybridsam.training.block import train_task
+from hybridsam.training.block import train_task, write_runs
 from hybridsam.training.describe import squared_units
 
 METHODS = {"erm": 0.0, "freg": 0.1, "sam": 0.05}
@@ -93,6 +94,7 @@ def test_run_files_hold_everything_on_its_axes(task, method, blocks):
     expected = {
         "theta": {"parameter": parameters},
         "y_error": {"split": 3},
+        "validation_errors": {"validation_sample": small.SIZES["validation"]},
         "theta_history": {"step": 3, "parameter": parameters},
         "prediction": {"example": 3} | TARGETS[task],
         "prediction_science": {"example": 3} | TARGETS[task],
@@ -112,7 +114,7 @@ def test_run_files_say_in_which_unit_everything_is(task, blocks, datasets):
     of_target, of_error = UNITS[task]
     for name in ("prediction", "prediction_science"):
         assert block[name].attrs["units"] == datasets(task)[datasets(task).attrs["target"]].attrs["units"] == of_target
-    for name in ("y_error", "train_loss", "validation_loss"):
+    for name in ("y_error", "validation_errors", "train_loss", "validation_loss"):
         assert block[name].attrs["units"] == of_error
     for name in block.data_vars:
         assert block[name].attrs["long_name"], name
@@ -170,6 +172,26 @@ def test_errors_are_those_of_the_predictions(task, blocks, datasets):
         target = target.isel(time=slice(-block.sizes["time"], None))
     difference = (block["prediction"].values[0, 0, 0] - target.values) / np.asarray(data.scale)
     assert block["y_error"].sel(split="test").item() == pytest.approx(np.mean(difference**2), rel=1e-4)
+
+
+@every_task
+def test_errors_of_validation_samples_are_those_of_their_predictions_and_average_to_the_y_error(
+    task, blocks, datasets, tmp_path
+):
+    dataset, errors = datasets(task), blocks(task, "sam")[0]["validation_errors"]
+    whole = blocks(task, "sam")[0]["y_error"].sel(split="validation")
+    np.testing.assert_allclose(errors.mean("validation_sample"), whole, rtol=1e-6)
+    assert (dataset["split"].values[errors["validation_sample"]] == "validation").all()
+
+    write_runs(*blocks(task, "sam"), tmp_path / "runs.nc")
+    model, runs = load_runs(tmp_path / "runs.nc")
+    scale = np.asarray(model.data(dataset, "train", torch.float64, "cpu").scale)
+    predicted = predict(model, runs, dataset, "validation")["prediction"].isel(training_method=0, rho=0)
+    target = dataset[model.target].isel(sample=errors["validation_sample"].values)
+    if "time" in target.dims:
+        target = target.isel(time=slice(-predicted.sizes["time"], None))
+    squares = ((predicted.values - target.values) / scale) ** 2
+    np.testing.assert_allclose(errors[0, 0], squares.reshape(*errors.shape[2:], -1).mean(-1), rtol=1e-4)
 
 
 @every_task

@@ -82,10 +82,11 @@ def fit(
     -------
     xarray.Dataset
         On the axes (training_method, rho, seed): ``theta`` (..., parameter) in natural units, how far it moved
-        (``theta_moved``, ``theta_moved_late``, ``theta_drift``), ``y_error`` (..., split), ``theta_error`` where the
-        truth is known, ``status`` (completed, diverged, or missing where a method was not run at a rho), histories on
-        ``step``, and the trained network, ``phi`` (..., weight), for :func:`predict`. Write it with ``to_netcdf``. A
-        theta that has not arrived, or has hardly left its start, is named in the log.
+        (``theta_moved``, ``theta_moved_late``, ``theta_drift``), ``y_error`` (..., split), the same of each
+        validation sample (``validation_errors``), ``theta_error`` where the truth is known, ``status`` (completed,
+        diverged, or missing where a method was not run at a rho), histories on ``step``, and the trained network,
+        ``phi`` (..., weight), for :func:`predict`. Write it with ``to_netcdf``. A theta that has not arrived, or has
+        hardly left its start, is named in the log.
 
     Raises
     ------

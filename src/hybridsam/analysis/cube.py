@@ -33,7 +33,7 @@ WORSE_THAN_MEAN = (
     "predict them better"
 )
 
-FINAL = ("theta", "y_error")  # NaN of a run that diverged: where it stopped is no result
+FINAL = ("theta", "y_error", "validation_errors")  # NaN of a run that diverged: where it stopped is no result
 
 THETA_ERROR = "Euclidean distance of theta from the truth"
 
@@ -54,7 +54,7 @@ class _Part:
     @classmethod
     def of(cls, block: xr.Dataset | Numbers, names: Iterable[str]) -> "_Part":
         [method], [rho], seeds = (np.asarray(block.variables[name]).tolist() for name in RUN)
-        values = {name: np.asarray(block.variables[name])[0, 0] for name in names}
+        values = {name: np.asarray(block.variables[name])[0, 0] for name in names if name in block.variables}
         values["seconds"] = np.full(len(seeds), block.attrs["seconds"] / len(seeds))
         kept = {name: block.attrs[name] for name in (*MADE_BY, *PERIOD) if name in block.attrs}
         return cls(method, rho, seeds, values, kept)
@@ -73,12 +73,15 @@ def combine(
     """
     per_run = {str(name): variable for name, variable in like.data_vars.items() if is_of_runs(variable.dims)}
     parts = [_Part.of(block, per_run) for block in blocks]
+    per_run = {name: variable for name, variable in per_run.items() if all(name in part.values for part in parts)}
     axes: dict[str, list] = {
         "training_method": list(dict.fromkeys(part.method for part in parts)),
         "rho": sorted({part.rho for part in parts}),
         "seed": sorted({seed for part in parts for seed in part.seeds}),
     }
     shared = ["parameter", "parameter_units", "parameter_size", "parameter_lower", "parameter_upper", "split", "step"]
+    if "validation_errors" in per_run:
+        shared.append("validation_sample")
     if "target_scale" in like:
         shared += ["component", "component_units", *STANDARD]
     cube = xr.Dataset(
@@ -101,7 +104,7 @@ def combine(
         "units": cube["y_error"].attrs.get("units", "1"),
     }
     cube["data_variance"] = ("split", [_variance(dataset, split, cube) for split in cube["split"].values], about)
-    for name in FINAL:
+    for name in filter(cube.__contains__, FINAL):
         cube[name] = cube[name].where(cube["status"] == "completed")
     return add_errors(cube, dataset, theta_metrics)
 

@@ -33,6 +33,9 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "cube": {"theta": (*RUN, "parameter"), "y_error": (*RUN, "split"), "status": RUN},
 }
+OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {  # as REQUIRED, but files of older versions lack it
+    kind: {"validation_errors": (*RUN, "validation_sample")} for kind in ("runs", "cube")
+}
 TWIN = "SYNTHETIC TWIN"  # marks everything that is made of a simulated archive
 ORIGINS = {"yes": "simulated", "twin": TWIN, "no": "measured"}  # of the data, by the attribute synthetic
 REFERENCE = "Takeishi (2026), arXiv:2602.06837"
@@ -139,7 +142,8 @@ def _check(path: Path, kind: str, attributes: Mapping[str, Any], dims: Mapping[s
     found = attributes.get("hybridsam_kind")
     if found != kind:
         raise UserError(f"{path}: expected a hybridsam {kind} file, found {found or 'some other NetCDF file'}")
-    for name, required in REQUIRED[kind].items():
+    there = {name: wanted for name, wanted in OPTIONAL.get(kind, {}).items() if name in dims}
+    for name, required in (REQUIRED[kind] | there).items():
         if dims.get(name) != required:
             raise UserError(f"{path}: the variable {name}({', '.join(required)}) is missing or has other dimensions")
 

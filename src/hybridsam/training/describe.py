@@ -20,7 +20,7 @@ from hybridsam.models.samples import Samples
 from hybridsam.training.checkpoint import State
 from hybridsam.training.divergence import reason
 from hybridsam.training.loop import Training, constrained
-from hybridsam.training.loss import Loss, mean_squared_error
+from hybridsam.training.loss import Loss, errors_of_samples, mean_squared_error
 from hybridsam.training.movement import INFLUENCE, MOVEMENT, influence, movement
 from hybridsam.training.steps import SOLVER_ERROR, solver_error
 
@@ -28,6 +28,7 @@ LOSSES = {
     "train_loss": "mean squared error on the training data, or on the mini-batch of that step",
     "validation_loss": "mean squared error on the validation data",
 }
+VALIDATION_ERRORS = "mean squared error of each validation sample"
 ABOUT_PARAMETERS = {  # attributes of a Parameter -> what they are
     "size": "size of theta, seen from its start and bounds; unit in parameter_units",
     "lower": "bound that theta stays above; unit in parameter_units",
@@ -64,6 +65,9 @@ def describe(
     errors_in = squared_units(dataset, model.target, data["train"])
     runs = runs.assign(_scales(data["train"], dataset[model.target]))
     runs = runs.assign(_final(loss, state, training, data, errors_in))
+    numbers = _numbers(dataset, "validation", "validation_sample")
+    if len(numbers) == len(data["validation"]):  # a class of one's own may make other samples of them
+        runs = runs.assign_coords(validation_sample=numbers)
     runs = runs.assign(reason=_reasons(runs, model, state, training, data["train"], dataset, block))
     runs = runs.assign(_histories(state, training, errors_in))
     known = [name for name in model.variables if name in dataset.variables]  # a class of one's own may compute some
@@ -77,6 +81,12 @@ def _of_parameters(parameters: Parameters) -> dict[str, tuple]:
         f"parameter_{key}": ("parameter", [getattr(row, key) for row in parameters.rows], {"long_name": about})
         for key, about in ABOUT_PARAMETERS.items()
     }
+
+
+def _numbers(dataset: xr.Dataset, split: str, dim: str) -> xr.Variable:
+    """Which samples of a dataset are those of a split."""
+    numbers = np.flatnonzero(dataset["split"].values == split)
+    return xr.Variable(dim, numbers, {"long_name": "number of the sample in dataset.nc"})
 
 
 def _variable(values: Tensor | np.ndarray, dims: Sequence[str], long_name: str, units: str = "1") -> tuple:
@@ -94,6 +104,7 @@ def _final(
     errors = [mean_squared_error(loss, theta, phi, data[split], running, at_once) for split in SPLITS]
     lost = ~errors[0].isfinite()  # however short the training was
     diverged = ((state.skipped >= training.diverged_after) | lost).cpu().numpy()
+    of_samples = errors_of_samples(loss, theta, phi, data["validation"], running, at_once)
     few = next(data["train"].chunks(EXAMPLES))
     moved = movement(state, training, theta) | influence(loss.model, state, few)
     by_solver = solver_error(loss.model, state, few)
@@ -101,6 +112,7 @@ def _final(
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
         **{name: _variable(moved[name], ["parameter"], about, unit) for name, (about, unit) in OF_THETA.items()},
         "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
+        "validation_errors": _variable(of_samples, ["validation_sample"], VALIDATION_ERRORS, errors_in),
         "status": _variable(np.where(diverged, "diverged", "completed").astype(object), [], "how the run ended"),
         **({} if by_solver is None else {"solver_error": _variable(by_solver, [], SOLVER_ERROR)}),
         "skipped_updates": _variable(state.skipped, [], "updates skipped: loss or gradient not finite"),
@@ -154,8 +166,7 @@ def _with_examples(
     }
     for name, (meaning, values) in predictions.items():
         runs[name] = _variable(few.in_units(values), ["example", *dims], meaning, units)
-    numbers = np.flatnonzero(dataset["split"].values == "test")[:EXAMPLES]
-    runs["sample"] = ("example", numbers, {"long_name": "number of the sample in dataset.nc"})
+    runs["sample"] = _numbers(dataset, "test", "example")[:EXAMPLES]
     for label, coordinate in target.coords.items():
         if set(coordinate.dims) <= set(dims):  # a prediction of a time series leaves out the first time
             last = {dim: slice(-runs.sizes[dim], None) for dim in coordinate.dims}

@@ -41,6 +41,11 @@ class Loss:
         error = (prediction - data.targets).square().flatten(1).mean(1)
         return error, lambda: self.model.penalty(theta, phi, data, prediction)
 
+    def of_samples(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
+        """The mean squared error of each sample, (member, sample)."""
+        errors = (self.model.predict(theta, phi, data, running) - data.targets).square()
+        return errors.flatten(1).unflatten(1, (len(data), -1)).mean(2)
+
 
 def objective(
     loss: Loss, method: Method, rho: Tensor, data: Samples, running: RunningStatistics | None = None
@@ -69,3 +74,15 @@ def mean_squared_error(
     """
     parts = list(data.chunks(at_once or len(data)))
     return torch.stack([loss(theta, phi, part, running) * len(part) for part in parts]).sum(0) / len(data)
+
+
+def errors_of_samples(
+    loss: Loss,
+    theta: Tensor,
+    phi: Tensor,
+    data: Samples,
+    running: RunningStatistics | None = None,
+    at_once: int = 0,
+) -> Tensor:
+    """(member, sample) mean over times and components; their mean over samples is :func:`mean_squared_error`."""
+    return torch.cat([loss.of_samples(theta, phi, part, running) for part in data.chunks(at_once or len(data))], 1)
