@@ -120,7 +120,7 @@ if "archives" not in config:
     experiment["archives"] = shipped(experiment["archives"])
 ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")
 named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
-for section in ("overrides", "seeds_per_job"):
+for section in ("overrides", "seeds", "seeds_per_job"):
     named[section] = set(experiment[section]) - {"all"} if isinstance(experiment[section], dict) else ()
 for section, names in named.items():
     for name in names:
@@ -253,10 +253,30 @@ def rhos_of(method):
         sys.exit(f"experiment configuration: rho.{method}: {error}")
 
 
+def of_task(key, task):
+    """What the experiment says of a task under a key: for every task, or by task, with `all` for the others."""
+    value = experiment[key]
+    return value.get(task, value.get("all")) if isinstance(value, dict) else value
+
+
+def seeds_of(task):
+    """The seeds of a task's runs."""
+    if not (seeds := of_task("seeds", task)):
+        sys.exit(
+            f"experiment configuration: seeds: none for {task}; allowed is a list of them under {task}, or under all, "
+            "for the tasks that are not named"
+        )
+    return seeds
+
+
+def seed_ranges_of(task):
+    """The same as <first>-<last>, as few as can be."""
+    return seed_ranges(seeds_of(task), len(seeds_of(task)))
+
+
 def seeds_per_job(task):
     """How many seeds of a task one job trains together."""
-    sizes = experiment["seeds_per_job"]
-    return sizes.get(task, sizes.get("all", 1)) if isinstance(sizes, dict) else sizes
+    return of_task("seeds_per_job", task) or 1
 
 
 def runs_of(wildcards):
@@ -264,11 +284,11 @@ def runs_of(wildcards):
     folder = f"results/{wildcards.experiment}/{wildcards.task}/runs"
     methods = [wildcards.method] if "method" in wildcards.keys() else METHODS
     grid = {method: GRID[method] for method in methods}
-    return [f"{folder}/{block.path}" for block in blocks_of(grid, experiment["seeds"], seeds_per_job(wildcards.task))]
+    blocks = blocks_of(grid, seeds_of(wildcards.task), seeds_per_job(wildcards.task))
+    return [f"{folder}/{block.path}" for block in blocks]
 
 
 GRID = {method: rhos_of(method) for method in METHODS}
-SEEDS = seed_ranges(experiment["seeds"], len(experiment["seeds"]))  # <first>-<last>, as few as can be
 
 
 def results(*patterns, **wildcards):
@@ -296,7 +316,8 @@ def estimates(*tasks):
     """What the trainings of tasks take on this machine, and a line that says so; see `hybridsam estimate`."""
     study = ["--settings", *(written(task_settings(task)) for task in tasks)]
     study += ["--dataset", *results("{task}/dataset.nc", task=tasks)]
-    study += ["--grid", json.dumps(GRID), "--seeds", *SEEDS, "--cache", ".snakemake/estimates"]
+    study += ["--grid", json.dumps(GRID), "--cache", ".snakemake/estimates"]
+    study += ["--seeds", *(",".join(seed_ranges_of(task)) for task in tasks)]
     study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in tasks)]
     command = [sys.executable, "-m", "hybridsam", "estimate", *study]
     found = subprocess.run(command, capture_output=True, text=True)
@@ -335,6 +356,8 @@ TASKS = list(
 if LEFT_OUT and workflow.is_main_process:
     missing = ", ".join(f"{task} (needs {task_settings(task)['archive']})" for task in LEFT_OUT)
     print(f"Left out, as their measured data are not in {experiment['offline_dir']}: {missing}", file=sys.stderr)
+for task in TASKS:
+    seeds_of(task)
 # A mistake in a task file stops everything before anything runs.
 with_twin = [task for task in TASKS if "twin_module" in task_settings(task)]
 if with_twin and "data" not in experiment:

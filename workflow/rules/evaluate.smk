@@ -28,7 +28,7 @@ rule collect:
         folder=lambda wc, output: Path(output[0]).parent,
         settings=settings_and_changes("title", "model", "training"),
         grid=json.dumps(GRID),
-        seeds=SEEDS,  # not the blocks, thousands of which do not fit on a line
+        seeds=lambda wc: seed_ranges_of(wc.task),  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),
     shell:
         logged(

@@ -67,7 +67,7 @@ def train(
     option("--settings", "of each task, a YAML or JSON file", type=Path, nargs="+"),
     option("--dataset", "dataset.nc of each task, used if it is there", type=Path, nargs="+", default=None),
     option("--grid", "JSON, method -> values of rho"),
-    option("--seeds", "first-last, several where some are left out", nargs="+"),
+    option("--seeds", "of each task: first-last, several, joined by commas, where some are left out", nargs="+"),
     option("--seeds-per-job", "of each task: how many one job trains", type=int, nargs="+"),
     option("--cache", "folder where estimates of unchanged tasks are found again", type=Path, default=None),
 )
@@ -85,11 +85,13 @@ def estimate(
     from hybridsam.training.estimate import study
 
     datasets: Sequence[Path | None] = dataset or [None] * len(settings)
-    for name, what, given in (("dataset", "files", datasets), ("seeds-per-job", "numbers", seeds_per_job)):
-        if len(given) != len(settings):
-            raise UserError(f"{name}: {len(given)} {what} for {len(settings)} tasks")
-    every = [seed for part in seeds for seed in parse_seeds(part)]
-    sizes = [[len(parse_seeds(part)) for part in seed_ranges(every, size)] for size in seeds_per_job]
+    given = {"dataset": datasets, "seeds": seeds, "seeds-per-job": seeds_per_job}
+    for name, values in given.items():
+        if len(values) != len(settings):
+            raise UserError(f"{name}: {len(values)} for {len(settings)} tasks")
+    every = [[seed for part in text.split(",") for seed in parse_seeds(part)] for text in seeds]
+    ranges = [seed_ranges(own, size) for own, size in zip(every, seeds_per_job, strict=True)]
+    sizes = [[len(parse_seeds(part)) for part in parts] for parts in ranges]
     print(json.dumps(study([load(path) for path in settings], datasets, json.loads(grid), sizes, cache)))
 
 
