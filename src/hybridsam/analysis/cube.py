@@ -1,4 +1,4 @@
-"""The cube of a task: all its runs on the axes (training_method, rho, seed), and their errors against the truth."""
+"""The cube of a task: all its runs on the axes (training_method, rho, data, seed), and their errors."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.records import RUN, Numbers, is_of_runs
+from hybridsam.core.errors import UserError
+from hybridsam.core.records import CUBE, RUN, Numbers, is_of_runs, seed_of_data, with_data
 from hybridsam.core.scales import STANDARD
 
 METRICS = {  # errors of a run -> what tables and figures call them
@@ -66,7 +67,7 @@ def combine(
     dataset: xr.Dataset,
     theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
-    """All blocks of a task on the axes of runs; combinations that were not run have status ``missing``.
+    """All blocks of a task on one dataset, as a cube; combinations that were not run have status ``missing``.
 
     blocks: one after the other; of none is more kept than what goes into the cube, so predictions are not. like: one of
     the blocks, whole, for the units and what all have in common. theta_metrics: see :func:`add_errors`.
@@ -98,7 +99,32 @@ def combine(
     cube["samples"] = ("split", samples, {"long_name": "number of samples", "units": "1"})
     for name in FINAL:
         cube[name] = cube[name].where(cube["status"] == "completed")
-    return add_errors(cube, dataset, theta_metrics)
+    return with_data(add_errors(cube, dataset, theta_metrics), seed_of_data(dataset))
+
+
+def together(cubes: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The cubes of a task on several datasets as one, in the order of the seeds of their data.
+
+    What is not of runs or of each dataset is that of the first. Raises UserError for two datasets with the same seed.
+    """
+    cubes = sorted(cubes, key=lambda cube: cube["data"].item())
+    seeds = [cube["data"].item() for cube in cubes]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"datasets: their seeds, data.seed, are {', '.join(map(str, seeds))}; they must be different")
+    how: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "outer"}
+    whole = xr.concat(cubes, "data", fill_value=MISSING, combine_attrs="override", **how)
+    for name in (f"runs_{name}" for name in MADE_BY):
+        values = {text for cube in cubes for text in cube.attrs[name].split(" | ")}
+        whole.attrs[name] = " | ".join(sorted(values))
+    for name, choose in PERIOD.items():
+        if all(f"runs_{name}" in cube.attrs for cube in cubes):
+            whole.attrs[f"runs_{name}"] = choose(cube.attrs[f"runs_{name}"] for cube in cubes)
+    return whole
+
+
+def pairs(runs: xr.DataArray) -> xr.DataArray:
+    """Of a method and a rho, the axes data and seed as one, ``run``: a run is a dataset and a seed."""
+    return runs.stack(run=("data", "seed"))
 
 
 def _on_axes(
@@ -162,7 +188,7 @@ def _noise(dataset: xr.Dataset, cube: xr.Dataset) -> float:
 
 def metrics_of(cube: xr.Dataset) -> list[str]:
     """Names of the errors that a cube holds for each run, those of a task's own last."""
-    own = [str(name) for name in cube.data_vars if str(name).startswith("theta_") and cube[name].dims == RUN]
+    own = [str(name) for name in cube.data_vars if str(name).startswith("theta_") and cube[name].dims == CUBE]
     return [*[name for name in METRICS if name in cube], *[name for name in own if name not in METRICS]]
 
 
@@ -179,10 +205,10 @@ def exploded(cube: xr.Dataset) -> xr.DataArray:
 
 
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
-    """One row a run that was configured: method, rho, seed, status, exploded and the metrics on the test data.
+    """One row a run that was configured: method, rho, data, seed, status, exploded and metrics on the test data.
 
-    exploded: see :func:`exploded`. A completed run whose prediction of other data than those of training is not finite
-    has an infinite error there.
+    data: the seed of the dataset. exploded: see :func:`exploded`. A completed run whose prediction of other data than
+    those of training is not finite has an infinite error there.
     """
     columns = {"status": cube["status"], "exploded": exploded(cube)}
     columns["validation_error"] = cube["y_error"].sel(split="validation", drop=True)
@@ -193,7 +219,7 @@ def runs_table(cube: xr.Dataset) -> pd.DataFrame:
     for name in table.columns.intersection(["validation_error", "y_error", "y_error_over_noise"]):
         table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
     table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
-    return table[table["status"] != "missing"].sort_values(["method", "rho", "seed"], ignore_index=True)
+    return table[table["status"] != "missing"].sort_values(["method", "rho", "data", "seed"], ignore_index=True)
 
 
 def diverged_in_words(cube: xr.Dataset) -> str:
@@ -204,6 +230,7 @@ def diverged_in_words(cube: xr.Dataset) -> str:
         return ""
     first = diverged.iloc[0]
     which = f"{first['method']}, rho = {canonical(first['rho'])}, seed {first['seed']}"
-    run = {"training_method": first["method"], "rho": first["rho"], "seed": first["seed"]}
+    which += f", data seed {first['data']}" * (cube.sizes["data"] > 1)
+    run = {"training_method": first["method"]} | first[["rho", "data", "seed"]].to_dict()
     why = cube["reason"].sel(run).item() if "reason" in cube else ""
     return f"{len(diverged)} of {len(runs)} runs diverged; {which}{why and f': {why}'}"

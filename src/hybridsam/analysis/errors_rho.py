@@ -14,10 +14,10 @@ def errors_rho(results: Results) -> pd.DataFrame:
 
     Only the first runs of each rho have rows where all of them would be more than ``ROWS``; means are of all.
     """
-    runs = runs_table(results.cube).astype({"method": str, "exploded": int})
+    runs = runs_table(results.cube).rename(columns={"data": "data_seed"}).astype({"method": str, "exploded": int})
     metrics = [name for name in metrics_of(results.cube) if name in SHOWN or name not in METRICS]
     metrics.sort(key="y_error".__eq__)  # last
-    runs = runs.melt(["method", "rho", "seed", "status", "exploded"], metrics, "metric", "value")
+    runs = runs.melt(["method", "rho", "data_seed", "seed", "status", "exploded"], metrics, "metric", "value")
     groups = runs.groupby(["metric", "method", "rho"])
     rows = []
     for (metric, method, rho), group in groups:
@@ -33,7 +33,7 @@ def errors_rho(results: Results) -> pd.DataFrame:
     meanings = {name: about.get("long_name", _label(name)) for name, about in own.items()}
     columns = {"label": _label, "unit": units, "meaning": meanings}
     table = table.assign(**{column: table["metric"].map(of_metric) for column, of_metric in columns.items()})
-    return table.astype({"seed": "Int64", "n": "Int64", "diverged": "Int64", "exploded": "Int64"})
+    return table.astype(dict.fromkeys(["data_seed", "seed", "n", "diverged", "exploded"], "Int64"))
 
 
 def _label(metric: str) -> str:

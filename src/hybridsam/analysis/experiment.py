@@ -21,7 +21,7 @@ def ends_of_runs(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """
     rows = {}
     for task, cube in cubes.items():
-        started = (cube["status"] != "missing").any("seed")
+        started = (cube["status"] != "missing").any(["data", "seed"])
         status = cube["status"].where(started).to_series().dropna()
         rows[task] = {name: int((status == name).sum()) for name in ENDS} | {"exploded": int(exploded(cube).sum())}
     return pd.DataFrame(rows).T

@@ -22,8 +22,9 @@ STANDARD = "standard units"  # of errors of a model whose targets are standardis
 class Results:
     """What the figures of a task are made from.
 
-    selection: as ``selection.csv``. rule: of the selection, by which one rho of a method is shown. folder: where the
-    cube lies; its variable ``file`` leads from there to the run files.
+    dataset: where there are several, that of the lowest seed. selection: as ``selection.csv``. rule: of the selection,
+    by which one rho of a method is shown. folder: where the cube lies; its variable ``file`` leads from there to the
+    run files.
     """
 
     dataset: xr.Dataset
@@ -42,11 +43,12 @@ class Results:
     def shown_runs(self) -> dict[str, xr.Dataset]:
         """method -> its first completed run at the selected rho, predictions (sample, ...); none if all diverged.
 
-        Read from the run files; sample is numbered as in the dataset.
+        On the first of the datasets, which is the one that is here. Read from the run files; sample is numbered as in
+        the dataset.
         """
         found = {}
         for method, rho in zip(self.selected["method"], self.selected["rho"], strict=True):
-            runs = self.cube.sel(training_method=method, rho=rho)
+            runs = self.cube.sel(training_method=method, rho=rho).isel(data=0)
             for seed in runs["seed"].values[runs["status"].values == "completed"][:1]:
                 block = records.read(self.folder / runs["file"].sel(seed=seed).item(), "runs")
                 run = block.sel(training_method=method, rho=rho, seed=seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import METRICS, SHOWN, runs_table
+from hybridsam.analysis.cube import METRICS, SHOWN, pairs, runs_table
 from hybridsam.analysis.significance import interval, standings
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
@@ -60,12 +60,12 @@ RULES: dict[str, Callable[[pd.DataFrame], float]] = {
 def select(cube: xr.Dataset) -> pd.DataFrame:
     """The rho that each rule chooses for each method, always on the final iterate, and the errors there.
 
-    One row a method and rule: rho, completed runs n, origin of the data, diverged, exploded (how many of the n: see
-    :func:`hybridsam.analysis.cube.exploded`; means include them), and for every metric its mean, median, standard
-    deviation and half width of the 95 % Student t interval over seeds, and the mean difference to erm over the seeds
-    that both completed, with its standard deviation and number. For the metrics in ``SHOWN`` also p and standing among
-    the methods of that rule: see :func:`hybridsam.analysis.significance.standings`. theta: :func:`theta_means` as JSON,
-    a list of rows.
+    One row a method and rule: rho, completed runs n, origin of the data, how many datasets, diverged, exploded (how
+    many of the n: see :func:`hybridsam.analysis.cube.exploded`; means include them), and for every metric its mean,
+    median, standard deviation and half width of the 95 % Student t interval over runs, each a dataset and a seed, and
+    the mean difference to erm over those that both completed, with its standard deviation and number. For the metrics
+    in ``SHOWN`` also p and standing among the methods of that rule: see
+    :func:`hybridsam.analysis.significance.standings`. theta: :func:`theta_means` as JSON, a list of rows.
     """
     runs = runs_table(cube)
     rules = [rule for rule in RULES if rule != "oracle" or "theta_error" in runs]
@@ -78,14 +78,14 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             rho = RULES[rule](by_rho)
             chosen = _completed(runs, method, rho)
             row = {"method": method, "rule": rule, "rho": rho, "n": len(chosen)}
-            row["data"] = origin(cube)
+            row |= {"data": origin(cube), "datasets": cube.sizes["data"]}
             if "theta_error" in cube:
                 row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
             row |= {"diverged": by_rho.loc[rho, "diverged"], "exploded": chosen["exploded"].sum()}
             row["theta"] = theta_means(cube, method, rho).to_json(orient="records", force_ascii=False)
             row["n_paired"] = len(chosen.index.intersection(baseline.index))
             for name in metrics:
-                difference = chosen[name] - baseline[name]  # aligned by seed, NaN where one of the two is missing
+                difference = chosen[name] - baseline[name]  # by data and seed, NaN where one of the two is missing
                 row |= {f"{name}_mean": chosen[name].mean(), f"{name}_median": chosen[name].median()}
                 row |= {f"{name}_sd": chosen[name].std(), f"{name}_interval": interval(chosen[name])}
                 row |= {f"{name}_minus_{BASELINE}": difference.mean(), f"{name}_minus_{BASELINE}_sd": difference.std()}
@@ -100,7 +100,8 @@ def theta_means(cube: xr.Dataset, method: str, rho: float) -> pd.DataFrame:
     Columns: parameter, unit, mean, interval (half width of the 95 % Student t interval); NaN for too few runs.
     """
     runs = cube.sel(training_method=method, rho=rho)
-    values = runs["theta"].where(runs["status"] == "completed").dropna("seed").transpose("parameter", "seed").values
+    completed = pairs(runs["theta"].where(runs["status"] == "completed")).dropna("run")
+    values = completed.transpose("parameter", "run").values
     about = {"parameter": cube["parameter"].values, "unit": cube["parameter_units"].values}
     means = [of_runs.mean() if len(of_runs) else np.nan for of_runs in values]
     return pd.DataFrame(about | {"mean": means, "interval": [interval(of_runs) for of_runs in values]})
@@ -131,4 +132,4 @@ def _completed(runs: pd.DataFrame, method: str, rho: float | None) -> pd.DataFra
     chosen = (runs["method"] == method) & (runs["status"] == "completed")
     if rho is not None:
         chosen &= runs["rho"] == rho
-    return runs[chosen].set_index("seed")
+    return runs[chosen].set_index(["data", "seed"])

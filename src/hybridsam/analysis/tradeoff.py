@@ -17,7 +17,7 @@ def tradeoff(results: Results) -> pd.DataFrame:
     lies on no front.
     """
     of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
-    columns = ["method", "rho", "seed", "status", "statistic", "n", "diverged", "exploded"]
+    columns = ["method", "rho", "data_seed", "seed", "status", "statistic", "n", "diverged", "exploded"]
     table = of_metric["y_error"][columns].assign(front=False)
     for name in [name for name in SHOWN if name in of_metric]:
         rows = of_metric[name]
@@ -26,16 +26,19 @@ def tradeoff(results: Results) -> pd.DataFrame:
         is_mean = (table["statistic"] == "mean") & (table["exploded"] == 0)
         table.loc[is_mean, "front"] = on_front(*(table.loc[is_mean, name].to_numpy() for name in SHOWN))
         return table
-    return table.merge(_theta(results.cube), on=["method", "rho", "seed"], how="left")
+    return table.merge(_theta(results.cube), on=["method", "rho", "data_seed", "seed"], how="left")
 
 
 def _theta(cube: xr.Dataset) -> pd.DataFrame:
-    """Theta of every run, and, seed being NA, the mean of the completed: method, rho, seed, parameter, theta, unit."""
-    completed = cube["theta"].where(cube["status"] == "completed").mean("seed")
+    """Theta of every run, and, seeds being NA, the mean of the completed.
+
+    Columns: method, rho, data_seed, seed, parameter, theta, unit.
+    """
+    completed = cube["theta"].where(cube["status"] == "completed").mean(["data", "seed"])
     frames = [cube["theta"].to_series().reset_index(), completed.rename("theta").to_series().reset_index()]
-    theta = pd.concat(frames, ignore_index=True).rename(columns={"training_method": "method"})
+    theta = pd.concat(frames, ignore_index=True).rename(columns={"training_method": "method", "data": "data_seed"})
     units = cube["parameter_units"].to_series()
-    return theta.assign(unit=theta["parameter"].map(units)).astype({"seed": "Int64"})
+    return theta.assign(unit=theta["parameter"].map(units)).astype({"data_seed": "Int64", "seed": "Int64"})
 
 
 def on_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:

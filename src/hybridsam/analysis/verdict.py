@@ -59,7 +59,7 @@ def theta_without_truth(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
     """What the runs say of theta where nobody knows it, at the rho chosen for each method: a row a parameter.
 
     chosen: the rows of Table 1 of a task and rule, by method, of which one has a completed run. Columns: unit; method,
-    that with the lowest validation error, its n, and over its seeds mean, least and most of theta; lowest, lowest_mean,
+    that with the lowest validation error, its n, and over its runs mean, least and most of theta; lowest, lowest_mean,
     highest, highest_mean: the methods with the extreme means; runs, arrived, hardly_left: how many completed runs of
     all methods say how theta moved, in how many it arrived, and in how many it hardly left its start.
     """
@@ -67,10 +67,12 @@ def theta_without_truth(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
     best = completed["validation_error_mean"].idxmin()
     theta = cube["theta"].where(cube["status"] == "completed")
     of = {method: theta.sel(training_method=method, rho=row["rho"]) for method, row in completed.iterrows()}
-    means = pd.DataFrame({method: values.mean("seed").to_series() for method, values in of.items()})
+    means = pd.DataFrame({method: values.mean(["data", "seed"]).to_series() for method, values in of.items()})
     table = pd.DataFrame({"unit": cube["parameter_units"].to_series(), "method": best, "n": completed.loc[best, "n"]})
     table = table.assign(
-        mean=means[best], least=of[best].min("seed").to_series(), most=of[best].max("seed").to_series()
+        mean=means[best],
+        least=of[best].min(["data", "seed"]).to_series(),
+        most=of[best].max(["data", "seed"]).to_series(),
     )
     table = table.assign(lowest=means.idxmin(axis=1), lowest_mean=means.min(axis=1))
     table = table.assign(highest=means.idxmax(axis=1), highest_mean=means.max(axis=1))

@@ -81,13 +81,24 @@ def caption(name: str, table: pd.DataFrame) -> str:
         kind = "residuals without runs"
     text = CAPTIONS[kind].format(
         rule=_rule(table),
-        n=span(int(counts["n"].min()), int(counts["n"].max())),
+        n=_n(table, counts["n"]),
         diverged=_diverged(counts),
         data=table["data"].iloc[0].lower(),
         **_details(kind, table, counts),
     )
     text = text.strip() + f" {EXPLODED_NOTE}" * bool(counts["exploded"].sum())
     return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text
+
+
+def _datasets(table: pd.DataFrame) -> int:
+    """On how many datasets the runs are."""
+    return int(table["datasets"].iloc[0]) if "datasets" in table else 1
+
+
+def _n(table: pd.DataFrame, counts: pd.Series) -> str:
+    """Numbers of runs, and of datasets where there are several: ``n = 4 on 2 datasets``."""
+    number = _datasets(table)
+    return span(int(counts.min()), int(counts.max())) + f" on {number} datasets" * (number > 1)
 
 
 def _rule(table: pd.DataFrame) -> str:
@@ -117,20 +128,23 @@ def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, 
 
 def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """Which run stands for a method, and which methods have none."""
-    without = in_order(counts["method"][counts["n"] == 0])
+    without = in_order(set(counts["method"]) - set(table.dropna(subset="seed")["method"]))
+    where = " on the first dataset" * (_datasets(table) > 1)
     if len(without) == counts["method"].nunique():
-        return f"At the ρ that {_rule(table)} chooses, no run completed (n = 0; {_diverged(counts)})."
-    none = f" {', '.join(without)}: none completed." if without else ""
+        number = _n(table, counts["n"])
+        return f"At the ρ that {_rule(table)} chooses, no run completed{where} ({number}; {_diverged(counts)})."
+    none = f" {', '.join(without)}: none completed{where}." if without else ""
     completed = counts["n"][counts["n"] > 0]
     return (
-        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of its completed runs "
-        f"({span(int(completed.min()), int(completed.max()))}; {_diverged(counts)}), so no interval is drawn.{none}"
+        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of its completed runs{where} "
+        f"({_n(table, completed)}; {_diverged(counts)}), so no interval is drawn.{none}"
     )
 
 
 def _runs(table: pd.DataFrame, counts: pd.DataFrame, each: str) -> str:
     """Which runs are drawn one by one: all, or the first ones of each method or ρ."""
-    drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "seed"])
+    run = table.columns.intersection(["method", "rho", "data_seed", "seed"])
+    drawn = table[table["statistic"] == "run"].drop_duplicates(run)
     number = drawn.groupby(["method", "rho"]).size()
     all_of_them = counts.set_index(["method", "rho"])[["n", "diverged"]].sum(axis=1)
     if (number < all_of_them.loc[number.index]).any():
@@ -157,10 +171,11 @@ def _meanings(table: pd.DataFrame) -> str:
 
 def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     low, high = int(counts["n"].min()), int(counts["n"].max())
-    interval = "its 95 % Student t interval over seeds" + f", of {FEW} completed runs or more" * (low < FEW)
+    over = "seeds" if _datasets(table) == 1 else "datasets and seeds"
+    interval = f"its 95 % Student t interval over {over}" + f", of {FEW} completed runs or more" * (low < FEW)
     if high < FEW:
         interval = f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
-    shown = f"mean of the completed runs ({span(low, high)} for each ρ)"
+    shown = f"mean of the completed runs ({_n(table, counts['n'])} for each ρ)"
     others, erm = (table["method"] != BASELINE).any(), counts[counts["method"] == BASELINE]
     points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"

@@ -43,6 +43,9 @@ EXPLODED_MARK = (
     "and the median stands beside. One such run makes any mean large and any difference seem chance, so these methods "
     "are not compared: they are neither bold nor †."
 )
+DATASETS = (
+    "Runs of {task} are on {number} simulated datasets, from each seed: one a dataset and seed, compared as such."
+)
 INFINITE = "∞: the prediction of test data was not finite in a completed run."
 
 
@@ -124,6 +127,9 @@ def notes(table: pd.DataFrame) -> list[str]:
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
+    if "datasets" in table:
+        numbers = table.drop_duplicates("task").set_index("task")["datasets"]
+        lines += [DATASETS.format(task=task, number=number) for task, number in numbers.items() if number > 1]
     if unknown := table["task"][~_is_known(table)].unique().tolist():
         lines.append(THETA_ITSELF.format(tasks=", ".join(unknown)))
     twins = table.loc[table["data"] == TWIN, "task"].unique()
