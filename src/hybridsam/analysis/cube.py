@@ -11,7 +11,7 @@ import xarray as xr
 
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
-from hybridsam.core.records import CUBE, RUN, Numbers, is_of_runs, seed_of_data, with_data
+from hybridsam.core.records import CUBE, OF_TRUTH, RUN, Numbers, is_of_runs, seed_of_data, with_data
 from hybridsam.core.scales import STANDARD
 
 METRICS = {  # errors of a run -> what tables and figures call them
@@ -19,6 +19,7 @@ METRICS = {  # errors of a run -> what tables and figures call them
     "theta_relative_error": "relative θ-error",
     "y_error": "y-error",
     "y_error_over_noise": "y-error over noise",
+    "y_error_above_truth": "y-error above that of the true model",
     "validation_error": "validation error",
 }
 SHOWN = ("theta_error", "y_error")  # the metrics that tables and figures show, and by which methods are compared
@@ -152,10 +153,12 @@ def _made_by(parts: Sequence[_Part]) -> dict[str, str]:
 
 
 def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetrics | None = None) -> xr.Dataset:
-    """Add theta_error, theta_relative_error and y_error_over_noise where the dataset says what is true.
+    """Add theta_error, theta_relative_error and those of y against what is true, where the dataset says it.
 
     theta_error: Euclidean norm of the difference, in natural units. theta_relative_error: mean of |difference / truth|.
-    y_error_over_noise: root of y_error over the standard deviation of the measurement noise. theta_metrics: of a task
+    y_error_over_noise: root of y_error over the standard deviation of the measurement noise. y_error_of_truth (split):
+    y_error of the true model from the same noisy initial states, which no model avoids; y_error_above_truth: y_error
+    less that, which chance may make negative. theta_metrics: of a task
     that measures errors of theta in a way of its own, (name -> values, name -> truth) to name -> (values, meaning);
     what it calls ``theta_error`` replaces the distance.
     """
@@ -177,7 +180,22 @@ def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetric
     if dataset.attrs.get("noise", 0) > 0:
         scaled = cube["y_error"] ** 0.5 / _noise(dataset, cube)
         cube["y_error_over_noise"] = scaled.assign_attrs(long_name="RMSE over noise standard deviation", units="1")
+    if OF_TRUTH in dataset and dataset.attrs["target"] == "state":
+        units = cube["y_error"].attrs.get("units", "1")
+        of_truth = _error_of_truth(dataset, cube)
+        above = cube["y_error"] - of_truth
+        cube["y_error_of_truth"] = of_truth.assign_attrs(long_name="mean squared error of the true model", units=units)
+        cube["y_error_above_truth"] = above.assign_attrs(long_name="y_error less that of the true model", units=units)
     return cube
+
+
+def _error_of_truth(dataset: xr.Dataset, cube: xr.Dataset) -> xr.DataArray:
+    """Mean squared error (split,) of the true model from the observed initial states, in the units of the errors."""
+    difference = (dataset[OF_TRUTH] - dataset["state"]).isel(time=slice(1, None))  # the first is where models start
+    squares = (difference / cube["target_scale"].reset_coords(drop=True) if "target_scale" in cube else difference) ** 2
+    of_samples = squares.mean([name for name in squares.dims if name != "sample"])
+    errors = [float(of_samples[(dataset["split"] == split).values].mean()) for split in cube["split"].values]
+    return xr.DataArray(errors, coords={"split": cube["split"]})
 
 
 def _noise(dataset: xr.Dataset, cube: xr.Dataset) -> float:
@@ -216,7 +234,7 @@ def runs_table(cube: xr.Dataset) -> pd.DataFrame:
         columns[name] = cube[name].sel(split="test", drop=True) if "split" in cube[name].dims else cube[name]
     frames = {name: array.to_series() for name, array in columns.items()}
     table = pd.DataFrame(frames).reset_index().rename(columns={"training_method": "method"})
-    for name in table.columns.intersection(["validation_error", "y_error", "y_error_over_noise"]):
+    for name in [name for name in table if name == "validation_error" or name.startswith("y_error")]:
         table[name] = table[name].mask((table["status"] == "completed") & table[name].isna(), np.inf)
     table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
     return table[table["status"] != "missing"].sort_values(["method", "rho", "data", "seed"], ignore_index=True)

@@ -25,6 +25,7 @@ from hybridsam.core.scales import STANDARD
 RUN = ("training_method", "rho", "seed")  # not method, which is an argument of xarray's sel
 CUBE = ("training_method", "rho", "data", "seed")  # data: the seed of the dataset, of which a run file has one
 OF_DATA = (*STANDARD, "y_error_of_truth")  # what a cube says of each dataset, not of each run
+OF_TRUTH = "state_of_truth"  # in a dataset: what the true model predicts from the observed initial states
 RENAMED = {"method": "training_method"}  # in files of older versions
 REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "dataset": {"split": ("sample",)},  # and the attribute target: the variable that models predict

@@ -100,7 +100,7 @@ def samples(cube: xr.Dataset) -> str:
     """How many samples each split has, and in which units errors are, as HTML."""
     numbers = zip(cube["split"].values, cube["samples"].values, strict=True)
     text = f"Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.{_scales(cube)}"
-    return f"<p>{text}{_datasets(cube)}</p>"
+    return f"<p>{text}{_of_truth(cube)}{_datasets(cube)}</p>"
 
 
 def _scales(cube: xr.Dataset) -> str:
@@ -109,6 +109,22 @@ def _scales(cube: xr.Dataset) -> str:
         return ""
     words = html.escape(in_words(cube.isel(data=0))) + " in the first dataset" * (cube.sizes["data"] > 1)
     return f" Errors are in units of the standard deviation of the target in the training samples: {words}."
+
+
+def _of_truth(cube: xr.Dataset) -> str:
+    """A sentence on the y-error of the true model, where it is known."""
+    if "y_error_of_truth" not in cube:
+        return ""
+    errors = cube["y_error_of_truth"].sel(split="test").values
+    written = column(errors)
+    range_of = (
+        written[0] if len(written) == 1 else f"{written[int(errors.argmin())]} to {written[int(errors.argmax())]}"
+    )
+    unit = written_unit(cube["y_error"].attrs.get("units", "1"))
+    return (
+        f" From the same noisy initial states the true model itself has a y-error of {f'{range_of} {unit}'.strip()} on "
+        "the test data, below which a model comes by chance only."
+    )
 
 
 def _datasets(cube: xr.Dataset) -> str:
