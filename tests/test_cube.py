@@ -33,7 +33,7 @@ def test_cube_holds_every_run_at_its_place_and_marks_the_missing():
     assert cube["status"].sel(training_method="sam", rho=0.05, seed=1).item() == "missing"
     assert cube["status"].sel(training_method="erm", rho=0.1, seed=0).item() == "missing"
     assert np.isnan(cube["theta"].sel(training_method="erm", rho=0.1)).all()
-    assert cube["seconds"].sel(training_method="erm", rho=0.0).values.tolist() == [2.0, 2.0, 2.0]
+    assert cube["seconds"].sel(training_method="erm", rho=0.0).values.tolist() == [[2.0, 2.0, 2.0]]
     assert "prediction" not in cube and "file" not in cube
     assert cube["samples"].to_series().to_dict() == {"train": 2, "validation": 1, "test": 1}
     assert len(runs_table(cube)) == 5
@@ -67,8 +67,8 @@ def test_a_task_measures_errors_of_theta_in_its_own_way():
         return {"theta_error": (theta["a"] - truth["a"], "signed"), "theta_ratio": (theta["b"] / truth["b"], "ratio")}
 
     cube = cube_of(ERM, theta_metrics=theta_metrics)
-    theta = cube["theta"].sel(training_method="erm", rho=0.0)
-    np.testing.assert_allclose(cube["theta_error"].values[0, 0], theta.sel(parameter="a") - 1.0)
+    theta = cube["theta"].sel(training_method="erm", rho=0.0).isel(data=0)
+    np.testing.assert_allclose(cube["theta_error"].values[0, 0, 0], theta.sel(parameter="a") - 1.0)
     runs, row = runs_table(cube), select(cube).iloc[0]
     np.testing.assert_allclose(runs["theta_ratio"], theta.sel(parameter="b") / 2.0)
     assert row["theta_ratio_mean"] == pytest.approx(runs["theta_ratio"].mean())
@@ -79,8 +79,8 @@ def test_what_the_blocks_have_of_each_run_is_in_the_cube_too():
     """Such as the files that they were read from, and what a task or a later version adds."""
     names = ERM.assign(file=(RUN, np.array([[["a.nc", "a.nc", "b.nc"]]], dtype=object)), more=(RUN, [[[1, 2, 3]]]))
     cube = cube_of(names, names.assign_coords(training_method=["sam"]).isel(seed=[1]))
-    assert cube["file"].values[:, 0].tolist() == [["a.nc", "a.nc", "b.nc"], ["", "a.nc", ""]]
-    np.testing.assert_array_equal(cube["more"][:, 0], [[1, 2, 3], [np.nan, 2, np.nan]])
+    assert cube["file"].values[:, 0, 0].tolist() == [["a.nc", "a.nc", "b.nc"], ["", "a.nc", ""]]
+    np.testing.assert_array_equal(cube["more"][:, 0, 0], [[1, 2, 3], [np.nan, 2, np.nan]])
 
 
 def with_validation_errors(made):
@@ -203,7 +203,7 @@ def collected(runs, tmp_path):
 def test_the_cube_holds_the_numbers_of_the_files_to_the_bit(runs, collected, tmp_path, arguments):
     assert collected(*arguments) == 0
     cube = records.read(tmp_path / "cube.nc", "cube")
-    assert cube.sizes == {"training_method": 2, "rho": 3, "seed": 5, "parameter": 2, "split": 3, "step": 1}
+    assert cube.sizes == {"training_method": 2, "rho": 3, "data": 1, "seed": 5, "parameter": 2, "split": 3, "step": 1}
     assert int((cube["status"] != "missing").sum()) == 3 * 5
     assert cube.attrs["runs_device"] == "GPU | cpu"
     for path in runs:

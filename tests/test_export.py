@@ -160,7 +160,7 @@ def test_the_best_of_the_selected_runs_is_chosen():
     cube = xr.Dataset(
         {"y_error": (("rho", "seed", "split"), error), "status": (("rho", "seed"), [["completed"] * 2 + ["diverged"]])},
         coords={"training_method": "sam", "rho": [0.1], "seed": [3, 4, 5], "split": ["test", "validation"]},
-    ).expand_dims("training_method")
+    ).expand_dims(["training_method", "data"])
     selection = pd.DataFrame({"method": ["sam"], "rule": ["validation"], "rho": [0.1]})
     runs = export.selected(cube, selection, "sam", "validation")
     assert export.best_run(runs)["seed"] == 4  # seed 5 has a lower error, but diverged

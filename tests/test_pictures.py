@@ -122,7 +122,7 @@ def pixels_of(axis) -> np.ndarray:
 def predicted(results: Results, method: str, name: str = "prediction") -> xr.DataArray:
     """Predictions of a method's first completed run at its selected rho, from the run file."""
     row = results.selected.set_index("method").loc[method]
-    runs = results.cube.sel(training_method=method, rho=row["rho"])
+    runs = results.cube.sel(training_method=method, rho=row["rho"]).isel(data=0)
     seed = runs["seed"].values[runs["status"].values == "completed"][0]
     block = records.read(results.folder / runs["file"].sel(seed=seed).item(), "runs")
     return block[name].sel(training_method=method, rho=row["rho"], seed=seed)

@@ -6,13 +6,13 @@ import pytest
 from helpers.geometry import faults
 from helpers.marks import slow_but_for
 from helpers.oscillator import CASES, GRID, STEPS, TRUTH, drawn
+from hybridsam.analysis.significance import interval
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
 from hybridsam.analysis import errors_rho, histories
 from hybridsam.analysis.cube import runs_table
-from hybridsam.analysis.significance import interval
 from hybridsam.cli.main import main
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
@@ -48,7 +48,7 @@ def test_theta_training_shows_the_recorded_theta(case, results):
     table, figure = drawn("theta_training", results(case))
     cube, selected = results(case).cube, results(case).selected.set_index("method")
     for axis, method in zip(figure.axes, in_order(GRID), strict=False):  # the first row: k
-        runs = cube.sel(training_method=method, rho=selected.loc[method, "rho"], parameter="k")
+        runs = cube.sel(training_method=method, rho=selected.loc[method, "rho"], parameter="k").isel(data=0)
         completed = runs.sel(seed=runs["status"].values == "completed")
         lines = [line.get_ydata() for line in axis.get_lines() if len(line.get_ydata()) == len(STEPS)]
         np.testing.assert_allclose(lines[:-1], runs["theta_history"].transpose("seed", "step"), rtol=1e-5)
@@ -56,7 +56,9 @@ def test_theta_training_shows_the_recorded_theta(case, results):
         assert any(np.allclose(line.get_ydata(), TRUTH["k"]) for line in axis.get_lines())
     assert figure.legends[0].get_texts()[0].get_text() == "true value"
     values = table[(table["statistic"] == "run") & (table["method"] == "sam") & (table["parameter"] == "mass")]
-    runs = cube["theta_history"].sel(training_method="sam", rho=selected.loc["sam", "rho"], parameter="mass")
+    runs = (
+        cube["theta_history"].sel(training_method="sam", rho=selected.loc["sam", "rho"], parameter="mass").isel(data=0)
+    )
     assert list(values.filter(like="step=")) == [f"step={step}" for step in STEPS]
     np.testing.assert_allclose(values.filter(like="step="), runs.transpose("seed", "step"), rtol=1e-5)
 
@@ -95,7 +97,7 @@ def test_the_losses_are_those_of_the_cube(results):
     rho = results("normal").selected.set_index("method").loc["fsam", "rho"]
     for split, name in (("training", "train_loss"), ("validation", "validation_loss")):
         rows = table[(table["method"] == "fsam") & (table["split"] == split) & (table["statistic"] == "run")]
-        expected = results("normal").cube[name].sel(training_method="fsam", rho=rho)
+        expected = results("normal").cube[name].sel(training_method="fsam", rho=rho).isel(data=0)
         np.testing.assert_allclose(rows.filter(like="step="), expected.transpose("seed", "step"), rtol=1e-5)
 
 

@@ -110,7 +110,7 @@ def fit(
             runs, weights = train_block(model, how, dataset, block, device, each_step=advance)
             trained.append(_with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
-    runs = combine(trained, trained[0], dataset)
+    runs = combine(trained, trained[0], dataset).isel(data=0, drop=True)
     for remark in remarks(ways(runs)):
         logger.warning(remark)
     return runs

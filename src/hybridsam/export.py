@@ -269,14 +269,18 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
 
 
 def selected(cube: xr.Dataset, selection: pd.DataFrame, method: str, rule: str) -> xr.Dataset:
-    """The runs of a cube at the rho that a rule chose for a method; raises UserError if there is none."""
+    """The runs of a cube, on its first dataset, at the rho that a rule chose for a method.
+
+    Runs on others are left out, as validation errors are comparable on the same data only. Raises UserError where
+    nothing was chosen.
+    """
     chosen = selection[(selection["method"] == method) & (selection["rule"] == rule)]
     if chosen.empty:
         known = {name: ", ".join(dict.fromkeys(selection[name])) for name in ("method", "rule")}
         raise UserError(
             f"method {method}, rule {rule}: not selected; there are methods {known['method']}, rules {known['rule']}"
         )
-    return cube.sel(training_method=method, rho=chosen["rho"].item())
+    return cube.sel(training_method=method, rho=chosen["rho"].item()).isel(data=0)
 
 
 def best_run(runs: xr.Dataset) -> xr.Dataset:

@@ -48,7 +48,7 @@ class Job:
     command: str
 
     def __str__(self):
-        return " ".join([self.rule, *self.wildcards.values()])
+        return " ".join([self.rule, *filter(None, self.wildcards.values())])
 
     @property
     def task(self):

@@ -120,7 +120,7 @@ if "archives" not in config:
     experiment["archives"] = shipped(experiment["archives"])
 ARCHIVES = read_yaml(experiment["archives"], "experiment configuration: archives: ")
 named = {name: experiment[name] for name in ("tasks", "optional_tasks")}
-for section in ("overrides", "seeds_per_job"):
+for section in ("overrides", "seeds", "data_seeds", "seeds_per_job"):
     named[section] = set(experiment[section]) - {"all"} if isinstance(experiment[section], dict) else ()
 for section, names in named.items():
     for name in names:
@@ -171,9 +171,25 @@ def written(content):
     return str(path)
 
 
+@cache
+def settings_of_data(task, seed):
+    """The task's settings with this seed of the data, and of their twin."""
+    sections = [name for name in ("data", "twin") if "seed" in task_settings(task).get(name, {})]
+    if "data" not in sections:
+        sys.exit(f"experiment configuration: data_seeds: {TASK_FILES[task]} has no data.seed, so {task} has one dataset")
+    return merge(task_settings(task), {name: {"seed": {"value": seed}} for name in sections})
+
+
+def settings_for(wildcards):
+    """The task's settings; where there is a wildcard for the dataset, those of that one."""
+    if folder := dict(wildcards.items()).get("data"):
+        return settings_of_data(wildcards.task, int(folder.removeprefix("data=").rstrip("/")))
+    return task_settings(wildcards.task)
+
+
 def settings(*sections):
     """A params function: a file with these sections of the task's settings."""
-    return lambda wildcards: written({key: task_settings(wildcards.task)[key] for key in ("module", *sections)})
+    return lambda wildcards: written({key: settings_for(wildcards)[key] for key in ("module", *sections)})
 
 
 def settings_and_changes(*sections):
@@ -224,7 +240,7 @@ def archive_of(wildcards):
     """The archive that a task's data are in: a twin, one that is at hand, or one to be downloaded."""
     archive = task_settings(wildcards.task)["archive"]
     if data_of(wildcards.task) == "twin":
-        return f"results/{wildcards.experiment}/{wildcards.task}/twin/{archive}"
+        return f"results/{wildcards.experiment}/{wildcards.task}/{wildcards.data}twin/{archive}"
     return archive_at_hand(archive) or f"resources/{archive}.zip"
 
 
@@ -253,22 +269,83 @@ def rhos_of(method):
         sys.exit(f"experiment configuration: rho.{method}: {error}")
 
 
+def of_task(key, task):
+    """What the experiment says of a task under a key: for every task, or by task, with `all` for the others."""
+    value = experiment[key]
+    return value.get(task, value.get("all")) if isinstance(value, dict) else value
+
+
+def seeds_of(task):
+    """The seeds of a task's runs."""
+    if not (seeds := of_task("seeds", task)):
+        sys.exit(
+            f"experiment configuration: seeds: none for {task}; allowed is a list of them under {task}, or under all, "
+            "for the tasks that are not named"
+        )
+    return seeds
+
+
+def seed_ranges_of(task):
+    """The same as <first>-<last>, as few as can be."""
+    return seed_ranges(seeds_of(task), len(seeds_of(task)))
+
+
 def seeds_per_job(task):
     """How many seeds of a task one job trains together."""
-    sizes = experiment["seeds_per_job"]
-    return sizes.get(task, sizes.get("all", 1)) if isinstance(sizes, dict) else sizes
+    return of_task("seeds_per_job", task) or 1
 
 
-def runs_of(wildcards):
-    """All run files of a task; where there is a wildcard for the method, those of that method."""
-    folder = f"results/{wildcards.experiment}/{wildcards.task}/runs"
+@cache
+def datasets_of(task):
+    """The folders of a task's datasets in its own, by seed; that of the task file's own seed is the task's: ""."""
+    seeds, by_task = of_task("data_seeds", task), isinstance(experiment["data_seeds"], dict)
+    if data_of(task) in ("simulated", "twin"):
+        own = task_settings(task)
+        seeds = sorted(seeds or [])
+        return [f"data={seed}/" if settings_of_data(task, seed) != own else "" for seed in seeds] or [""]
+    if by_task and task in experiment["data_seeds"]:
+        sys.exit(
+            f"experiment configuration: data_seeds.{task}: its data are measured, so there is one dataset; leave out "
+            f"{task}, which `all` does not change"
+        )
+    return [""]
+
+
+def folders_of(wildcards):
+    """The folders of a task's datasets."""
+    folder = f"results/{wildcards.experiment}/{wildcards.task}"
+    return [f"{folder}/{data}" for data in datasets_of(wildcards.task)]
+
+
+def all_data(wildcards):
+    """All datasets of a task, by seed."""
+    return [f"{folder}dataset.nc" for folder in folders_of(wildcards)]
+
+
+def first_data(wildcards):
+    """The dataset of a task whose samples are shown: of the lowest seed, if there are several."""
+    return all_data(wildcards)[0]
+
+
+def runs_in(folders, wildcards):
+    """All run files in these folders of datasets; where there is a wildcard for the method, those of that method."""
     methods = [wildcards.method] if "method" in wildcards.keys() else METHODS
     grid = {method: GRID[method] for method in methods}
-    return [f"{folder}/{block.path}" for block in blocks_of(grid, experiment["seeds"], seeds_per_job(wildcards.task))]
+    blocks = blocks_of(grid, seeds_of(wildcards.task), seeds_per_job(wildcards.task))
+    return [f"{folder}runs/{block.path}" for folder in folders for block in blocks]
+
+
+def all_runs(wildcards):
+    """All run files of a task."""
+    return runs_in(folders_of(wildcards), wildcards)
+
+
+def first_runs(wildcards):
+    """Those on the dataset whose samples are shown."""
+    return runs_in(folders_of(wildcards)[:1], wildcards)
 
 
 GRID = {method: rhos_of(method) for method in METHODS}
-SEEDS = seed_ranges(experiment["seeds"], len(experiment["seeds"]))  # <first>-<last>, as few as can be
 
 
 def results(*patterns, **wildcards):
@@ -296,7 +373,9 @@ def estimates(*tasks):
     """What the trainings of tasks take on this machine, and a line that says so; see `hybridsam estimate`."""
     study = ["--settings", *(written(task_settings(task)) for task in tasks)]
     study += ["--dataset", *results("{task}/dataset.nc", task=tasks)]
-    study += ["--grid", json.dumps(GRID), "--seeds", *SEEDS, "--cache", ".snakemake/estimates"]
+    study += ["--datasets", *(str(len(datasets_of(task))) for task in tasks)]
+    study += ["--grid", json.dumps(GRID), "--cache", ".snakemake/estimates"]
+    study += ["--seeds", *(",".join(seed_ranges_of(task)) for task in tasks)]
     study += ["--seeds-per-job", *(str(seeds_per_job(task)) for task in tasks)]
     command = [sys.executable, "-m", "hybridsam", "estimate", *study]
     found = subprocess.run(command, capture_output=True, text=True)
@@ -335,6 +414,9 @@ TASKS = list(
 if LEFT_OUT and workflow.is_main_process:
     missing = ", ".join(f"{task} (needs {task_settings(task)['archive']})" for task in LEFT_OUT)
     print(f"Left out, as their measured data are not in {experiment['offline_dir']}: {missing}", file=sys.stderr)
+for task in TASKS:
+    seeds_of(task)
+    datasets_of(task)
 # A mistake in a task file stops everything before anything runs.
 with_twin = [task for task in TASKS if "twin_module" in task_settings(task)]
 if with_twin and "data" not in experiment:
@@ -365,6 +447,7 @@ wildcard_constraints:
     task="|".join(map(re.escape, TASK_FILES)),
     table="|".join({re.escape(table_of(task)) for task in TASK_FILES} | set(TABLES)),
     method="|".join(METHODS),
+    data=r"(data=\d+/)?",
     rho="[^/]+",
     seeds=r"\d+-\d+",
 

@@ -1,6 +1,7 @@
 """Needs the task file. Makes results/<experiment>/<task>/dataset.nc: simulated, or measured, or from a twin.
 
-Measured data are those of an archive, or a table of the user's own.
+Measured data are those of an archive, or a table of the user's own. With `data_seeds`, simulated data and twins of other
+seeds than the task's own are made as well, in results/<experiment>/<task>/data=<seed>.
 
 A task with data of another origin brings a rule of its own in rules/tasks/<task>.smk and says so with ruleorder.
 """
@@ -15,9 +16,9 @@ rule simulate:
     input:
         code=lambda wc: library("hybridsam.data.simulate", "hybridsam.core.records", task_settings(wc.task)["module"]),
     output:
-        "results/{experiment}/{task}/dataset.nc",
+        "results/{experiment}/{task}/{data}dataset.nc",
     log:
-        "logs/{experiment}/{task}/simulate.log",
+        "logs/{experiment}/{task}/{data}simulate.log",
     wildcard_constraints:
         task=tasks_with("simulated"),
     conda:
@@ -48,9 +49,9 @@ rule twin:
     input:
         code=lambda wc: library("hybridsam.twins.archive", task_settings(wc.task)["twin_module"]),
     output:
-        directory("results/{experiment}/{task}/twin/{archive}"),
+        directory("results/{experiment}/{task}/{data}twin/{archive}"),
     log:
-        "logs/{experiment}/{task}/twin_{archive}.log",
+        "logs/{experiment}/{task}/{data}twin_{archive}.log",
     wildcard_constraints:
         task=tasks_with("twin"),
     conda:
@@ -67,9 +68,9 @@ rule convert:
         archive=archive_of,
         code=lambda wc: library("hybridsam.data.chambers", "hybridsam.core.records", task_settings(wc.task)["module"]),
     output:
-        "results/{experiment}/{task}/dataset.nc",
+        "results/{experiment}/{task}/{data}dataset.nc",
     log:
-        "logs/{experiment}/{task}/convert.log",
+        "logs/{experiment}/{task}/{data}convert.log",
     wildcard_constraints:
         task=tasks_with("measured", "twin"),
     conda:

@@ -4,7 +4,7 @@
 rule diagnose:
     """Rank of the science-only Jacobian, science-only and least-norm theta."""
     input:
-        dataset="results/{experiment}/{task}/dataset.nc",
+        dataset=first_data,
         code=lambda wc: library(
             "hybridsam.analysis.identifiability",
             "hybridsam.core.records",

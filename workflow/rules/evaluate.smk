@@ -12,8 +12,8 @@ localrules:
 rule collect:
     """Put all runs of a task on labelled axes."""
     input:
-        dataset="results/{experiment}/{task}/dataset.nc",
-        runs=runs_of,
+        datasets=all_data,
+        runs=all_runs,
         code=lambda wc: library(
             "hybridsam.analysis.collect", "hybridsam.analysis.arrival", task_settings(wc.task)["module"]
         ),
@@ -25,17 +25,18 @@ rule collect:
         "../../envs/environment.yaml"
     threads: lambda wc, input: min(4, 1 + len(input.runs) // 1000)
     params:
-        folder=lambda wc, output: Path(output[0]).parent,
+        runs=lambda wc, input: [str(Path(dataset).parent / "runs") for dataset in input.datasets],
+        checkpoints=lambda wc, input: [str(Path(dataset).parent / "checkpoints") for dataset in input.datasets],
         settings=settings_and_changes("title", "model", "training"),
         grid=json.dumps(GRID),
-        seeds=SEEDS,  # not the blocks, thousands of which do not fit on a line
+        seeds=lambda wc: seed_ranges_of(wc.task),  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),
     shell:
         logged(
-            "(python -m hybridsam collect {params.folder:q}/runs --dataset {input.dataset:q} "
+            "(python -m hybridsam collect {params.runs:q} --dataset {input.datasets:q} "
             "--settings {params.settings:q} --grid {params.grid:q} --seeds {params.seeds} "
             "--seeds-per-job {params.seeds_per_job} --threads {threads} --output {output:q} "
-            "&& rm -rf {params.folder:q}/checkpoints)"
+            "&& rm -rf {params.checkpoints:q})"
         )
 
 

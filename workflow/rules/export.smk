@@ -8,11 +8,11 @@ localrules:
 rule export_model:
     """Export a method's selected model: a PyTorch module without members, and theta as a PEtab parameter table."""
     input:
-        dataset="results/{experiment}/{task}/dataset.nc",
+        dataset=first_data,
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
-        runs=runs_of,
-        weights=lambda wc: [str(Path(run).with_suffix(".safetensors")) for run in runs_of(wc)],
+        runs=first_runs,
+        weights=lambda wc: [str(Path(run).with_suffix(".safetensors")) for run in first_runs(wc)],
         code=lambda wc: library("hybridsam.export", "hybridsam.analysis.selection", task_settings(wc.task)["module"]),
     output:
         model="results/{experiment}/{task}/models/{method}/model.safetensors",

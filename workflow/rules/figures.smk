@@ -18,10 +18,10 @@ localrules:
 rule figure:
     """Draw one figure of a task."""
     input:
-        dataset="results/{experiment}/{task}/dataset.nc",
+        dataset=first_data,
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
-        runs=lambda wc: runs_of(wc) if wc.figure in OF_RUNS else [],
+        runs=lambda wc: first_runs(wc) if wc.figure in OF_RUNS else [],
         code=library("hybridsam.figures.registry"),
     output:
         "results/{experiment}/{task}/figures/{figure}.pdf",

@@ -1,20 +1,20 @@
 """Needs dataset.nc. Makes runs/<method>/rho=<rho>/seeds=<first>-<last>.nc and the trained weights beside it.
 
-Checkpoints lie in results/<experiment>/<task>/checkpoints, which no rule declares: Snakemake would delete them before a
+Checkpoints lie beside the folder runs, in checkpoints, which no rule declares: Snakemake would delete them before a
 retry. The rule collect removes them.
 """
 
 
 rule train:
-    """Train one block of seeds of a task, a method and a rho."""
+    """Train one block of seeds of a task, on one of its datasets, by a method at a rho."""
     input:
-        dataset="results/{experiment}/{task}/dataset.nc",
+        dataset="results/{experiment}/{task}/{data}dataset.nc",
         code=lambda wc: library("hybridsam.training.block", task_settings(wc.task)["module"]),
     output:
-        runs="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.nc",
-        weights="results/{experiment}/{task}/runs/{method}/rho={rho}/seeds={seeds}.safetensors",
+        runs="results/{experiment}/{task}/{data}runs/{method}/rho={rho}/seeds={seeds}.nc",
+        weights="results/{experiment}/{task}/{data}runs/{method}/rho={rho}/seeds={seeds}.safetensors",
     log:
-        "logs/{experiment}/{task}/{method}/rho={rho}/seeds={seeds}.log",
+        "logs/{experiment}/{task}/{data}{method}/rho={rho}/seeds={seeds}.log",
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -29,10 +29,10 @@ OF_THETA = {  # columns of :func:`ways` -> variables of run files
 def ways(runs: xr.Dataset) -> pd.DataFrame:
     """One row for each completed run and parameter: its way from the start, and what is to be said of it.
 
-    runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, seed, parameter, unit, size, those of
-    ``OF_THETA``, start, the bound that is nearer, solver_error, and whether theta has hardly_left its start, is
-    not_arrived, is feeble: takes steps that change nothing, or at_bound, and whether the solver is coarse. No rows for
-    files of older versions, which do not say how far theta moved.
+    runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, data (of a cube), seed, parameter, unit,
+    size, those of ``OF_THETA``, start, the bound that is nearer, solver_error, and whether theta has hardly_left its
+    start, is not_arrived, is feeble: takes steps that change nothing, or at_bound, and whether the solver is coarse. No
+    rows for files of older versions, which do not say how far theta moved.
     """
     if not {*OF_THETA.values(), "parameter_lower"} <= set(runs.variables):
         return pd.DataFrame(columns=["method", "rho", "parameter"])

@@ -1,4 +1,4 @@
-"""The cube of a task: all its runs on the axes (training_method, rho, seed), and their errors against the truth."""
+"""The cube of a task: all its runs on the axes (training_method, rho, data, seed), and their errors."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +10,8 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.records import RUN, Numbers, is_of_runs
+from hybridsam.core.errors import UserError
+from hybridsam.core.records import CUBE, OF_TRUTH, RUN, Numbers, is_of_runs, seed_of_data, with_data
 from hybridsam.core.scales import STANDARD
 
 METRICS = {  # errors of a run -> what tables and figures call them
@@ -18,6 +19,7 @@ METRICS = {  # errors of a run -> what tables and figures call them
     "theta_relative_error": "relative θ-error",
     "y_error": "y-error",
     "y_error_over_noise": "y-error over noise",
+    "y_error_above_truth": "y-error above that of the true model",
     "validation_error": "validation error",
 }
 SHOWN = ("theta_error", "y_error")  # the metrics that tables and figures show, and by which methods are compared
@@ -66,7 +68,7 @@ def combine(
     dataset: xr.Dataset,
     theta_metrics: ThetaMetrics | None = None,
 ) -> xr.Dataset:
-    """All blocks of a task on the axes of runs; combinations that were not run have status ``missing``.
+    """All blocks of a task on one dataset, as a cube; combinations that were not run have status ``missing``.
 
     blocks: one after the other; of none is more kept than what goes into the cube, so predictions are not. like: one of
     the blocks, whole, for the units and what all have in common. theta_metrics: see :func:`add_errors`.
@@ -106,7 +108,32 @@ def combine(
     cube["data_variance"] = ("split", [_variance(dataset, split, cube) for split in cube["split"].values], about)
     for name in filter(cube.__contains__, FINAL):
         cube[name] = cube[name].where(cube["status"] == "completed")
-    return add_errors(cube, dataset, theta_metrics)
+    return with_data(add_errors(cube, dataset, theta_metrics), seed_of_data(dataset))
+
+
+def together(cubes: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The cubes of a task on several datasets as one, in the order of the seeds of their data.
+
+    What is not of runs or of each dataset is that of the first. Raises UserError for two datasets with the same seed.
+    """
+    cubes = sorted(cubes, key=lambda cube: cube["data"].item())
+    seeds = [cube["data"].item() for cube in cubes]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"datasets: their seeds, data.seed, are {', '.join(map(str, seeds))}; they must be different")
+    how: dict[str, Any] = {"data_vars": "minimal", "coords": "minimal", "compat": "override", "join": "outer"}
+    whole = xr.concat(cubes, "data", fill_value=MISSING, combine_attrs="override", **how)
+    for name in (f"runs_{name}" for name in MADE_BY):
+        values = {text for cube in cubes for text in cube.attrs[name].split(" | ")}
+        whole.attrs[name] = " | ".join(sorted(values))
+    for name, choose in PERIOD.items():
+        if all(f"runs_{name}" in cube.attrs for cube in cubes):
+            whole.attrs[f"runs_{name}"] = choose(cube.attrs[f"runs_{name}"] for cube in cubes)
+    return whole
+
+
+def pairs(runs: xr.DataArray) -> xr.DataArray:
+    """Of a method and a rho, the axes data and seed as one, ``run``: a run is a dataset and a seed."""
+    return runs.stack(run=("data", "seed"))
 
 
 def _variance(dataset: xr.Dataset, split: str, cube: xr.Dataset) -> float:
@@ -141,10 +168,12 @@ def _made_by(parts: Sequence[_Part]) -> dict[str, str]:
 
 
 def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetrics | None = None) -> xr.Dataset:
-    """Add theta_error, theta_relative_error and y_error_over_noise where the dataset says what is true.
+    """Add theta_error, theta_relative_error and those of y against what is true, where the dataset says it.
 
     theta_error: Euclidean norm of the difference, in natural units. theta_relative_error: mean of |difference / truth|.
-    y_error_over_noise: root of y_error over the standard deviation of the measurement noise. theta_metrics: of a task
+    y_error_over_noise: root of y_error over the standard deviation of the measurement noise. y_error_of_truth (split):
+    y_error of the true model from the same noisy initial states, which no model avoids; y_error_above_truth: y_error
+    less that, which chance may make negative. theta_metrics: of a task
     that measures errors of theta in a way of its own, (name -> values, name -> truth) to name -> (values, meaning);
     what it calls ``theta_error`` replaces the distance.
     """
@@ -166,7 +195,22 @@ def add_errors(cube: xr.Dataset, dataset: xr.Dataset, theta_metrics: ThetaMetric
     if dataset.attrs.get("noise", 0) > 0:
         scaled = cube["y_error"] ** 0.5 / _noise(dataset, cube)
         cube["y_error_over_noise"] = scaled.assign_attrs(long_name="RMSE over noise standard deviation", units="1")
+    if OF_TRUTH in dataset and dataset.attrs["target"] == "state":
+        units = cube["y_error"].attrs.get("units", "1")
+        of_truth = _error_of_truth(dataset, cube)
+        above = cube["y_error"] - of_truth
+        cube["y_error_of_truth"] = of_truth.assign_attrs(long_name="mean squared error of the true model", units=units)
+        cube["y_error_above_truth"] = above.assign_attrs(long_name="y_error less that of the true model", units=units)
     return cube
+
+
+def _error_of_truth(dataset: xr.Dataset, cube: xr.Dataset) -> xr.DataArray:
+    """Mean squared error (split,) of the true model from the observed initial states, in the units of the errors."""
+    difference = (dataset[OF_TRUTH] - dataset["state"]).isel(time=slice(1, None))  # the first is where models start
+    squares = (difference / cube["target_scale"].reset_coords(drop=True) if "target_scale" in cube else difference) ** 2
+    of_samples = squares.mean([name for name in squares.dims if name != "sample"])
+    errors = [float(of_samples[(dataset["split"] == split).values].mean()) for split in cube["split"].values]
+    return xr.DataArray(errors, coords={"split": cube["split"]})
 
 
 def _noise(dataset: xr.Dataset, cube: xr.Dataset) -> float:
@@ -177,7 +221,7 @@ def _noise(dataset: xr.Dataset, cube: xr.Dataset) -> float:
 
 def metrics_of(cube: xr.Dataset) -> list[str]:
     """Names of the errors that a cube holds for each run, those of a task's own last."""
-    own = [str(name) for name in cube.data_vars if str(name).startswith("theta_") and cube[name].dims == RUN]
+    own = [str(name) for name in cube.data_vars if str(name).startswith("theta_") and cube[name].dims == CUBE]
     return [*[name for name in METRICS if name in cube], *[name for name in own if name not in METRICS]]
 
 
@@ -194,8 +238,9 @@ def worse_than_mean(cube: xr.Dataset, split: str) -> xr.DataArray:
 def runs_table(cube: xr.Dataset) -> pd.DataFrame:
     """One row a run that was configured: method, rho, data, seed, status, whether it failed, metrics on the test data.
 
-    failed: it diverged, or predicts test data worse than their mean would; failed_validation: the same of validation
-    data, which is all that a rule of selection may see. See :func:`worse_than_mean`.
+    data: the seed of the dataset. failed: it diverged, or predicts test data worse than their mean would;
+    failed_validation: the same of validation data, which is all that a rule of selection may see. See
+    :func:`worse_than_mean`.
     """
     diverged = cube["status"] == "diverged"
     columns = {"status": cube["status"]}
@@ -207,8 +252,6 @@ def runs_table(cube: xr.Dataset) -> pd.DataFrame:
     frames = {name: array.to_series() for name, array in columns.items()}
     table = pd.DataFrame(frames).reset_index().rename(columns={"training_method": "method"})
     table["method"] = pd.Categorical(table["method"], cube["training_method"].values.tolist(), ordered=True)
-    if "data" not in table:
-        table.insert(2, "data", 0)
     return table[table["status"] != "missing"].sort_values(["method", "rho", "data", "seed"], ignore_index=True)
 
 
@@ -220,6 +263,7 @@ def diverged_in_words(cube: xr.Dataset) -> str:
         return ""
     first = diverged.iloc[0]
     which = f"{first['method']}, rho = {canonical(first['rho'])}, seed {first['seed']}"
-    run = {"training_method": first["method"], "rho": first["rho"], "seed": first["seed"]}
+    which += f", data seed {first['data']}" * (cube.sizes["data"] > 1)
+    run = {"training_method": first["method"]} | first[["rho", "data", "seed"]].to_dict()
     why = cube["reason"].sel(run).item() if "reason" in cube else ""
     return f"{len(diverged)} of {len(runs)} runs diverged; {which}{why and f': {why}'}"

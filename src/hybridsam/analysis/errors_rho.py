@@ -3,6 +3,7 @@
 import pandas as pd
 
 from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
+from hybridsam.analysis.intervals import AXES
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.selection import centre_and_interval, centre_of
 
@@ -16,14 +17,14 @@ def errors_rho(results: Results) -> pd.DataFrame:
     column statistic tells a ``run`` from a ``centre``, whose n is the number of runs that did not fail; see
     :func:`hybridsam.analysis.selection.centre_and_interval`.
     """
-    runs = runs_table(results.cube).astype({"method": str})
+    runs = runs_table(results.cube).rename(columns={"data": "data_seed"}).astype({"method": str})
     metrics = [name for name in metrics_of(results.cube) if name in SHOWN or name not in METRICS]
     metrics.sort(key="y_error".__eq__)  # last
-    runs = runs.melt(["method", "rho", "data", "seed", "status", "failed"], metrics, "metric", "value")
+    runs = runs.melt(["method", "rho", "data_seed", "seed", "status", "failed"], metrics, "metric", "value")
     groups = runs.groupby(["metric", "method", "rho"])
     rows = []
     for (metric, method, rho), group in groups:
-        good = group[~group["failed"]].set_index(["data", "seed"])["value"]
+        good = group[~group["failed"]].set_index(["data_seed", "seed"])["value"].rename_axis([*AXES])
         row = {"metric": metric, "method": method, "rho": rho, "n": len(good)}
         row |= {"failed": int(group["failed"].sum()), "diverged": int((group["status"] == "diverged").sum())}
         found = centre_and_interval(metric, good)
@@ -35,7 +36,7 @@ def errors_rho(results: Results) -> pd.DataFrame:
     meanings = {name: about.get("long_name", _label(name)) for name, about in own.items()}
     columns = {"label": _label, "unit": units, "meaning": meanings, "centre": centre_of}
     table = table.assign(**{column: table["metric"].map(of_metric) for column, of_metric in columns.items()})
-    return table.astype({"data": "Int64", "seed": "Int64", "n": "Int64", "diverged": "Int64", "failed": "Int64"})
+    return table.astype(dict.fromkeys(["data_seed", "seed", "n", "diverged", "failed"], "Int64"))
 
 
 def _label(metric: str) -> str:

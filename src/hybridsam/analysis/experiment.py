@@ -22,7 +22,7 @@ def ends_of_runs(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """
     rows = {}
     for task, cube in cubes.items():
-        started = (cube["status"] != "missing").any("seed")
+        started = (cube["status"] != "missing").any(["data", "seed"])
         status = cube["status"].where(started).to_series().dropna()
         worse = int(worse_than_mean(cube, "test").sum())
         rows[task] = {name: int((status == name).sum()) for name in ENDS} | {"worse": worse}

@@ -1,10 +1,11 @@
 """Theta and losses at every recorded step of the runs at the selected rho, as tables to draw."""
 
+import numpy as np
 import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.compact import rounded
-from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis.cube import pairs, runs_table
 from hybridsam.analysis.results import Results
 
 STEP = "step="  # before the number of a step, in the name of the column with its values
@@ -35,22 +36,23 @@ def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFr
     most = max(1, NUMBERS // (len(results.selected) * recorded.sizes[axis] * recorded.sizes["step"]))
     frames, runs = [], runs_table(results.cube)
     for method, rho in zip(results.selected["method"], results.selected["rho"], strict=True):
-        histories = recorded.sel(training_method=method, rho=rho)
-        status = results.cube["status"].sel(training_method=method, rho=rho).to_series()
-        rows = _rows(histories.sel(seed=status.index[status != "missing"][:most]), axis)
-        frames.append(rows.assign(method=method, statistic="run", status=rows["seed"].map(status)))
-        good = runs.loc[(runs["method"] == method) & (runs["rho"] == rho) & ~runs["failed"], "seed"]
+        histories = pairs(recorded.sel(training_method=method, rho=rho))
+        status = pairs(results.cube["status"].sel(training_method=method, rho=rho)).values
+        shown = np.flatnonzero(status != "missing")[:most]
+        for number in shown:
+            run = histories.isel(run=number)
+            own = {"data_seed": run["data"].item(), "seed": run["seed"].item(), "status": status[number]}
+            frames.append(_rows(run, axis).assign(method=method, statistic="run", **own))
+        good = runs[(runs["method"] == method) & (runs["rho"] == rho) & ~runs["failed"]]
         if len(good):
-            mean = histories.sel(seed=good.to_numpy()).mean("seed")
-            rows = _rows(mean.expand_dims(seed=[0]), axis)
-            frames.append(rows.assign(method=method, statistic="mean", seed=pd.NA))
+            mean = histories.sel(run=pd.MultiIndex.from_frame(good[["data", "seed"]])).mean("run")
+            frames.append(_rows(mean, axis).assign(method=method, statistic="mean", data_seed=pd.NA, seed=pd.NA))
     table = results.selected.merge(pd.concat(frames, ignore_index=True), on="method")
-    return table.assign(seed=table["seed"].astype("Int64"))
+    return table.astype({"data_seed": "Int64", "seed": "Int64"})
 
 
-def _rows(histories: xr.DataArray, axis: str) -> pd.DataFrame:
-    """A row for each seed and label of ``axis``, with a column ``step=...``, of six digits, for each step."""
-    values = histories.transpose(axis, "seed", "step")
-    index = pd.MultiIndex.from_product([values[axis].values, values["seed"].values], names=[axis, "seed"])
+def _rows(history: xr.DataArray, axis: str) -> pd.DataFrame:
+    """A row for each label of ``axis``, with a column ``step=...``, of six digits, for each step."""
+    values = history.transpose(axis, "step")
     columns = [f"{STEP}{step}" for step in values["step"].values]
-    return pd.DataFrame(rounded(values.values, 6).reshape(len(index), -1), index, columns).reset_index()
+    return pd.DataFrame(rounded(values.values, 6), pd.Index(values[axis].values, name=axis), columns).reset_index()

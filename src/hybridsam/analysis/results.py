@@ -23,8 +23,9 @@ STANDARD = "standard units"  # of errors of a model whose targets are standardis
 class Results:
     """What the figures of a task are made from.
 
-    selection: as ``selection.csv``. rule: of the selection, by which one rho of a method is shown. folder: where the
-    cube lies; its variable ``file`` leads from there to the run files.
+    dataset: where there are several, that of the lowest seed. selection: as ``selection.csv``. rule: of the selection,
+    by which one rho of a method is shown. folder: where the cube lies; its variable ``file`` leads from there to the
+    run files.
     """
 
     dataset: xr.Dataset
@@ -52,12 +53,14 @@ class Results:
 
         The first of those that did not fail, or of all that completed.
 
-        Read from the run files; sample is numbered as in the dataset.
+        On the first of the datasets, which is the one that is here. Read from the run files; sample is numbered as in
+        the dataset.
         """
         found, table = {}, runs_table(self.cube)
         for method, rho in zip(self.selected["method"], self.selected["rho"], strict=True):
-            runs = self.cube.sel(training_method=method, rho=rho)
-            completed = table[(table["method"] == method) & (table["rho"] == rho) & (table["status"] == "completed")]
+            runs = self.cube.sel(training_method=method, rho=rho).isel(data=0)
+            own = (table["method"] == method) & (table["rho"] == rho) & (table["data"] == runs["data"].item())
+            completed = table[own & (table["status"] == "completed")]
             for seed in completed.sort_values("failed", kind="stable")["seed"][:1]:
                 block = records.read(self.folder / runs["file"].sel(seed=seed).item(), "runs")
                 run = block.sel(training_method=method, rho=rho, seed=seed)

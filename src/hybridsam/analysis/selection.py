@@ -121,13 +121,13 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
     One row a method and rule. rho: chosen by all runs, as figures show. Everything else is of the runs at the rho that
     was chosen for their seed by other seeds (:func:`cross_fitted`). rho_of_seeds: how many seeds have which, as JSON.
     n: the number of runs that did not fail, of which alone are the errors; failed: of those that did, diverged: of
-    those that diverged; data: the origin.
+    those that diverged; data: the origin; datasets: how many.
 
     For every metric a centre and the 95 % interval of it, ``_low`` and ``_high``: of errors of theta the median and, as
-    ``_rms``, the root mean square; of errors of prediction the geometric mean. ``_over_erm``: the ratio to that of erm
-    (of root mean squares, or geometric means) over the n_paired runs that failed for neither. For the metrics in
-    ``SHOWN`` also how the methods of a rule compare: see :func:`hybridsam.analysis.standings.standings`.
-    theta: :func:`theta_statistics` as JSON, a list of rows.
+    ``_rms``, the root mean square; of errors of prediction the geometric mean, and of their difference to that of the
+    true model the mean. ``_over_erm``: the ratio to that of erm (of root mean squares, or geometric means) over the
+    n_paired runs that failed for neither. For the metrics in ``SHOWN`` also how the methods of a rule compare: see
+    :func:`hybridsam.analysis.standings.standings`. theta: :func:`theta_statistics` as JSON, a list of rows.
     """
     runs, samples = runs_table(cube), _validation_samples(cube)
     metrics = [name for name in runs if name in METRICS or name.startswith("theta_")]
@@ -143,13 +143,15 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
             row["rho_of_seeds"] = json.dumps({canonical(rho): int(number) for rho, number in numbers.items()})
             rows.append(row | _of_runs(cube, chosen[method], metrics))
         selection = pd.DataFrame(rows)
-        found.append(selection.join([_compared(chosen, name) for name in metrics]))
+        found.append(selection.join([_compared(chosen, name) for name in metrics if centre_of(name) != "mean"]))
     return pd.concat(found, ignore_index=True)
 
 
 def centre_of(metric: str) -> str:
-    """What the centre of the errors of runs is, in words."""
-    return "median" if metric.startswith("theta") else "geometric mean"
+    """What the centre of the errors of runs is, in words: of differences, which may be negative, the mean."""
+    if metric.startswith("theta"):
+        return "median"
+    return "mean" if metric.endswith("_above_truth") else "geometric mean"
 
 
 def log_statistic(metric: str) -> Statistic:
@@ -161,6 +163,8 @@ def centre_and_interval(metric: str, errors: pd.Series) -> dict[str, float]:
     """centre, low, high: of the errors of runs, by ``data`` and ``seed``; NaN for those that failed."""
     if centre_of(metric) == "median":
         found = [of_all(median, errors), *bootstrap_interval(median, errors)]
+    elif centre_of(metric) == "mean":
+        found = [of_all(mean, errors), *t_interval(mean, errors)]
     else:
         found = np.exp([of_all(log_mean, errors), *t_interval(log_mean, errors)]).tolist()
     return dict(zip(("centre", "low", "high"), found, strict=True))
@@ -171,7 +175,7 @@ def _of_runs(cube: xr.Dataset, chosen: pd.DataFrame, metrics: list[str]) -> dict
     good = chosen[~chosen["failed"]].set_index([*AXES])
     diverged = int((chosen["status"] == "diverged").sum())
     row: dict[str, Any] = {"n": len(good), "failed": int(chosen["failed"].sum()), "diverged": diverged}
-    row["data"] = origin(cube)
+    row |= {"data": origin(cube), "datasets": cube.sizes["data"]}
     if "theta_error" in cube:
         row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
     for name in metrics:
@@ -189,9 +193,7 @@ def theta_statistics(cube: xr.Dataset, runs: pd.DataFrame) -> pd.DataFrame:
     is known true, bias, the mean less the truth, with bias_low and bias_high, and rms, the root mean square error.
     """
     rows = []
-    at = {"training_method": "method", "rho": "rho", "data": "data", "seed": "seed"}
-    labels = {axis: xr.DataArray(runs[name].to_numpy(), dims="run") for axis, name in at.items() if axis in cube.dims}
-    theta = cube["theta"].sel(labels).transpose("parameter", "run").values
+    theta = _of_each(cube["theta"], runs).values.T
     for i, (name, unit) in enumerate(zip(cube["parameter"].values, cube["parameter_units"].values, strict=True)):
         values = pd.Series(theta[i], pd.MultiIndex.from_frame(runs[[*AXES]]), dtype=float)
         row = {"parameter": name, "unit": unit, "median": of_all(median, values)}
@@ -231,10 +233,14 @@ def _validation_samples(cube: xr.Dataset) -> pd.DataFrame:
     runs = runs_table(cube)
     if "validation_errors" not in cube:
         return pd.DataFrame(index=runs.index)
-    of = {"training_method": "method", "rho": "rho", "data": "data", "seed": "seed"}
-    labels = {axis: xr.DataArray(runs[name].to_numpy(), dims="run") for axis, name in of.items() if axis in cube.dims}
-    values = cube["validation_errors"].sel(labels).transpose("run", ...).values
-    return pd.DataFrame(values, runs.index)
+    return pd.DataFrame(_of_each(cube["validation_errors"], runs).values, runs.index)
+
+
+def _of_each(variable: xr.DataArray, runs: pd.DataFrame) -> xr.DataArray:
+    """The values (run, ...) of a variable of the cube, of rows of its table of runs."""
+    names = {"training_method": "method", "rho": "rho", "data": "data", "seed": "seed"}
+    labels = {axis: xr.DataArray(runs[name].to_numpy(), dims="run") for axis, name in names.items()}
+    return variable.sel(labels).transpose("run", ...)
 
 
 def read_selection(path: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ def tradeoff(results: Results) -> pd.DataFrame:
     beside which a run failed lies on no front.
     """
     of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
-    columns = ["method", "rho", "data", "seed", "status", "statistic", "n", "diverged", "failed"]
+    columns = ["method", "rho", "data_seed", "seed", "status", "statistic", "n", "diverged", "failed"]
     table = of_metric["y_error"][columns].assign(front=False)
     for name in [name for name in SHOWN if name in of_metric]:
         rows = of_metric[name]
@@ -27,21 +27,20 @@ def tradeoff(results: Results) -> pd.DataFrame:
         is_centre = (table["statistic"] == "centre") & (table["failed"] == 0)
         table.loc[is_centre, "front"] = on_front(*(table.loc[is_centre, name].to_numpy() for name in SHOWN))
         return table
-    return table.merge(_theta(results.cube), on=["method", "rho", "data", "seed"], how="left")
+    return table.merge(_theta(results.cube), on=["method", "rho", "data_seed", "seed"], how="left")
 
 
 def _theta(cube: xr.Dataset) -> pd.DataFrame:
-    """Theta of every run, and, seed being NA, the median of those that did not fail: a row a parameter.
+    """Theta of every run, and, seeds being NA, the median of those that did not fail: a row a parameter.
 
-    Columns: method, rho, data, seed, parameter, theta, unit.
+    Columns: method, rho, data_seed, seed, parameter, theta, unit.
     """
     theta = cube["theta"].to_series().reset_index().rename(columns={"training_method": "method"})
-    theta = theta.assign(data=theta.get("data", 0))
     good = theta.merge(runs_table(cube).query("~failed")[["method", "rho", "data", "seed"]].astype({"method": str}))
     centres = good.groupby(["method", "rho", "parameter"], as_index=False)["theta"].median()
-    both = pd.concat([theta, centres], ignore_index=True)
+    both = pd.concat([theta, centres], ignore_index=True).rename(columns={"data": "data_seed"})
     units = cube["parameter_units"].to_series()
-    return both.assign(unit=both["parameter"].map(units)).astype({"data": "Int64", "seed": "Int64"})
+    return both.assign(unit=both["parameter"].map(units)).astype({"data_seed": "Int64", "seed": "Int64"})
 
 
 def on_front(first: np.ndarray, second: np.ndarray) -> np.ndarray:

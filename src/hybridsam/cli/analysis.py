@@ -15,8 +15,8 @@ SELECTION = option("--selection", "selection.csv", type=Path)
 
 @command(
     "put all runs of a task on labelled axes",
-    option("runs", "folder of the run files, <method>/rho=<rho>/seeds=<first>-<last>.nc", type=Path),
-    DATASET_OF_RUNS,
+    option("runs", "folder of the run files, <method>/rho=<rho>/seeds=<first>-<last>.nc", type=Path, nargs="+"),
+    option("--dataset", "dataset.nc; of several folders one each", type=Path, nargs="+"),
     SETTINGS,
     option("--grid", "JSON, method -> values of rho; without it every file found", default=""),
     option("--seeds", "with --grid: first-last, several where some are left out", nargs="+", default=[]),
@@ -25,8 +25,8 @@ SELECTION = option("--selection", "selection.csv", type=Path)
     output("cube.nc to write"),
 )
 def collect(
-    runs: Path,
-    dataset: Path,
+    runs: Sequence[Path],
+    dataset: Sequence[Path],
     settings: Path,
     grid: str,
     seeds: Sequence[str],
@@ -36,17 +36,21 @@ def collect(
 ) -> None:
     from hybridsam.analysis import collect as from_files
     from hybridsam.analysis.arrival import remarks, ways
-    from hybridsam.analysis.cube import diverged_in_words
+    from hybridsam.analysis.cube import diverged_in_words, together
     from hybridsam.core import records
     from hybridsam.core.blocks import blocks_of, parse_seeds
+    from hybridsam.core.errors import UserError
     from hybridsam.core.settings import load
 
-    if grid:
-        every = [seed for part in seeds for seed in parse_seeds(part)]
-        paths = [runs / block.path for block in blocks_of(json.loads(grid), every, seeds_per_job)]
-    else:
-        paths = sorted(runs.glob("*/rho=*/seeds=*.nc"))
-    cube = from_files.collect(load(settings), records.read(dataset, "dataset"), paths, output.parent, threads)
+    if len(dataset) != len(runs):
+        raise UserError(f"dataset: {len(dataset)} files for {len(runs)} folders of runs")
+    every = [seed for part in seeds for seed in parse_seeds(part)]
+    blocks = [block.path for block in blocks_of(json.loads(grid), every, seeds_per_job)] if grid else []
+    cubes = []
+    for folder, data in zip(runs, dataset, strict=True):
+        paths = [folder / path for path in blocks] if grid else sorted(folder.glob("*/rho=*/seeds=*.nc"))
+        cubes.append(from_files.collect(load(settings), records.read(data, "dataset"), paths, output.parent, threads))
+    cube = together(cubes)
     records.write(cube, output, "cube", f"{cube.attrs['task_title']}: all runs")
     for remark in remarks(ways(cube)):
         logger.warning(remark)

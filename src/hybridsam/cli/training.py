@@ -66,14 +66,16 @@ def train(
     "how long all trainings of some tasks take on this machine, as JSON",
     option("--settings", "of each task, a YAML or JSON file", type=Path, nargs="+"),
     option("--dataset", "dataset.nc of each task, used if it is there", type=Path, nargs="+", default=None),
+    option("--datasets", "of each task: on how many such datasets it is trained", type=int, nargs="+", default=None),
     option("--grid", "JSON, method -> values of rho"),
-    option("--seeds", "first-last, several where some are left out", nargs="+"),
+    option("--seeds", "of each task: first-last, several, joined by commas, where some are left out", nargs="+"),
     option("--seeds-per-job", "of each task: how many one job trains", type=int, nargs="+"),
     option("--cache", "folder where estimates of unchanged tasks are found again", type=Path, default=None),
 )
 def estimate(
     settings: Sequence[Path],
     dataset: Sequence[Path] | None,
+    datasets: Sequence[int] | None,
     grid: str,
     seeds: Sequence[str],
     seeds_per_job: Sequence[int],
@@ -84,13 +86,16 @@ def estimate(
     from hybridsam.core.settings import load
     from hybridsam.training.estimate import study
 
-    datasets: Sequence[Path | None] = dataset or [None] * len(settings)
-    for name, what, given in (("dataset", "files", datasets), ("seeds-per-job", "numbers", seeds_per_job)):
-        if len(given) != len(settings):
-            raise UserError(f"{name}: {len(given)} {what} for {len(settings)} tasks")
-    every = [seed for part in seeds for seed in parse_seeds(part)]
-    sizes = [[len(parse_seeds(part)) for part in seed_ranges(every, size)] for size in seeds_per_job]
-    print(json.dumps(study([load(path) for path in settings], datasets, json.loads(grid), sizes, cache)))
+    files: Sequence[Path | None] = dataset or [None] * len(settings)
+    numbers = datasets or [1] * len(settings)
+    given = {"dataset": files, "datasets": numbers, "seeds": seeds, "seeds-per-job": seeds_per_job}
+    for name, values in given.items():
+        if len(values) != len(settings):
+            raise UserError(f"{name}: {len(values)} for {len(settings)} tasks")
+    every = [[seed for part in text.split(",") for seed in parse_seeds(part)] for text in seeds]
+    ranges = [seed_ranges(own, size) for own, size in zip(every, seeds_per_job, strict=True)]
+    sizes = [[len(parse_seeds(part)) for part in own] * n for own, n in zip(ranges, numbers, strict=True)]
+    print(json.dumps(study([load(path) for path in settings], files, json.loads(grid), sizes, cache)))
 
 
 @command("what can be known about theta before training", DATASET, SETTINGS, output("identifiability.csv to write"))

@@ -20,8 +20,12 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.files import write_whole
 from hybridsam.core.modules import source
 from hybridsam.core.provenance import git_commit, versions
+from hybridsam.core.scales import STANDARD
 
 RUN = ("training_method", "rho", "seed")  # not method, which is an argument of xarray's sel
+CUBE = ("training_method", "rho", "data", "seed")  # data: the seed of the dataset, of which a run file has one
+OF_DATA = (*STANDARD, "data_variance", "y_error_of_truth")  # what a cube says of each dataset, not of each run
+OF_TRUTH = "state_of_truth"  # in a dataset: what the true model predicts from the observed initial states
 RENAMED = {"method": "training_method"}  # in files of older versions
 REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "dataset": {"split": ("sample",)},  # and the attribute target: the variable that models predict
@@ -31,7 +35,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
         "status": RUN,
         "theta_history": (*RUN, "step", "parameter"),
     },
-    "cube": {"theta": (*RUN, "parameter"), "y_error": (*RUN, "split"), "status": RUN},
+    "cube": {"theta": (*CUBE, "parameter"), "y_error": (*CUBE, "split"), "status": CUBE},
 }
 OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {  # as REQUIRED, but files of older versions lack it
     kind: {"validation_errors": (*RUN, "validation_sample")} for kind in ("runs", "cube")
@@ -83,12 +87,34 @@ def _encoding(variable: xr.Variable) -> dict:
 
 
 def read(path: Path, kind: str) -> xr.Dataset:
-    """Read a file of that kind into memory; raises UserError naming the file if it is anything else."""
+    """Read a file of that kind into memory; raises UserError naming the file if it is anything else.
+
+    Cubes of older versions, which are of one dataset, get the axis ``data``.
+    """
     with _naming(path):
         dataset = xr.load_dataset(path, engine="netcdf4")
         dataset = dataset.rename({old: new for old, new in RENAMED.items() if old in dataset.variables})
+    if kind == "cube" and dataset.attrs.get("hybridsam_kind") == kind and "data" not in dataset.dims:
+        dataset = with_data(dataset, seed_of_data(dataset))
     _check(path, kind, dataset.attrs, {str(name): variable.dims for name, variable in dataset.variables.items()})
     return dataset
+
+
+def seed_of_data(file: xr.Dataset) -> int:
+    """The seed of the data of a dataset or of a cube of one; 0 where none is known, as of measured data."""
+    seed = json.loads(file.attrs.get("constants", "{}")).get("seed", {}).get("value", 0)
+    return seed if isinstance(seed, int) else 0
+
+
+def with_data(runs: xr.Dataset, seed: int) -> xr.Dataset:
+    """Runs on one dataset, on the axes ``RUN``, as a cube, on the axes ``CUBE``; seed: that of the data."""
+    cube = runs.assign_coords(data=("data", [seed], {"long_name": "seed of the dataset", "units": "1"}))
+    for name, variable in runs.variables.items():
+        if is_of_runs(variable.dims):
+            cube[name] = (*CUBE, *variable.dims[3:]), variable.values[:, :, None], variable.attrs
+        elif name in OF_DATA:
+            cube[name] = ("data", *variable.dims), variable.values[None], variable.attrs
+    return cube
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Synthetic time series: an ODE solved accurately, subsampled, with measurement noise."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -8,9 +9,12 @@ import xarray as xr
 
 from hybridsam.core import modules
 from hybridsam.core.errors import UserError
+from hybridsam.core.records import OF_TRUTH
 from hybridsam.core.scales import standard_units
 from hybridsam.core.settings import values_of
 from hybridsam.data import splits
+
+logger = logging.getLogger(__name__)
 
 VectorField = Callable[[float, np.ndarray], np.ndarray]
 
@@ -68,8 +72,9 @@ def simulate_ode(
     -------
     xarray.Dataset
         ``state``, with noise, ``state_true``, without, and ``rate_true``, dx/dt at ``state_true``, on the axes sample,
-        time, those of the grid, component; ``time`` in s; ``split`` of each sample; ``target_mean``, ``target_scale``
-        and ``target_rate`` of each component in the training samples, where that is asked for.
+        time, those of the grid, component; with noise also ``state_of_truth``, what the true model predicts from the
+        observed initial states, from which models start too; ``time`` in s; ``split`` of each sample; ``target_mean``,
+        ``target_scale`` and ``target_rate`` of each component in the training samples, where that is asked for.
 
     Raises
     ------
@@ -108,6 +113,7 @@ def simulate_ode(
     dims = ("sample", "time", *grid, "component")
     units = "; ".join(components.values())
     rate_units = "; ".join(f"({unit}) s-1" for unit in components.values())
+    predicted = _of_truth(field, np.concatenate(noisy), fine, keep, smallness) if constants["noise"] else None
     dataset = xr.Dataset(
         {
             "state": (dims, np.concatenate(noisy), {"long_name": "observed state", "units": units}),
@@ -129,7 +135,25 @@ def simulate_ode(
             "noise": float(constants["noise"]),
         },
     )
+    if predicted is not None:
+        about = {"long_name": "state by the true model from the observed initial state", "units": units}
+        dataset[OF_TRUTH] = dims, predicted, about
     return dataset.assign(standard_units(dataset, "state")) if standardise else dataset
+
+
+def _of_truth(
+    field: VectorField, observed: np.ndarray, times: np.ndarray, keep: slice, smallness: np.ndarray
+) -> np.ndarray | None:
+    """What the true model predicts from the observed initial states, shaped as what was observed.
+
+    None, and a word in the log, where it cannot be solved from there: noise may make a state that nature has not.
+    """
+    try:
+        states = [_solve(field, x[0], times, smallness, f"sample {i}")[keep] for i, x in enumerate(observed)]
+    except UserError as error:
+        logger.warning(f"{error}; from noisy states, so it is not known how well the true model predicts from them")
+        return None
+    return np.stack(states)
 
 
 def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray, smallness: np.ndarray, which: str) -> np.ndarray:

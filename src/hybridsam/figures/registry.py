@@ -55,10 +55,13 @@ FIGURES: dict[str, tuple[Callable[[Results], pd.DataFrame], Draw]] = {
 
 
 def tabulate(name: str, results: Results) -> pd.DataFrame:
-    """The table that a figure is drawn from, columns like ``step=20`` last; data says where the data come from."""
+    """The table that a figure is drawn from, columns like ``step=20`` last; data says where the data come from.
+
+    A run in it is a dataset, by data_seed, and a seed; datasets says how many datasets there are.
+    """
     if name not in FIGURES:
         raise UserError(f"figure: {name!r} is not one of {', '.join(FIGURES)}")
-    table = FIGURES[name][0](results).assign(data=results.data)
+    table = FIGURES[name][0](results).assign(data=results.data, datasets=results.cube.sizes["data"])
     return table[sorted(table, key=lambda column: "=" in column)]
 
 

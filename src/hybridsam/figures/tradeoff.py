@@ -50,9 +50,9 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     """The plane of θ-error and y-error: a marker for each method and rho, dots for runs, the Pareto front.
 
     table: method, rho, seed, statistic (run, centre), n, failed, diverged, front (whether a centre lies on it),
-    y_error, y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several centres, a
-    line joins them in the order of rho, and its ends have labels as far as there is room. Where theta is not known, theta
-    itself takes the place of its error, a panel a parameter: parameter, theta, unit.
+    y_error, y_error_unit and, where theta is known, theta_error, theta_error_unit. Where a method has several centres,
+    a line joins them in the order of rho, and its ends have labels as far as there is room. Where theta is not known,
+    theta itself takes the place of its error, a panel a parameter: parameter, theta, unit.
     """
     if nothing_to_compare(table):
         return _sentence("Every run failed: there is nothing to compare.", title)

@@ -83,13 +83,24 @@ def caption(name: str, table: pd.DataFrame) -> str:
         kind = "residuals without runs"
     text = CAPTIONS[kind].format(
         rule=_rule(table),
-        n=span(int(counts["n"].min()), int(counts["n"].max())),
+        n=_n(table, counts["n"]),
         failed=_failed(counts),
         data=table["data"].iloc[0].lower(),
         **_details(kind, table, counts),
     )
     text = text.strip() + f" {FAILED_NOTE}" * _some_are_worse(counts)
     return f"{TWIN}: " * (table["data"].iloc[0] == TWIN) + text
+
+
+def _datasets(table: pd.DataFrame) -> int:
+    """On how many datasets the runs are."""
+    return int(table["datasets"].iloc[0]) if "datasets" in table else 1
+
+
+def _n(table: pd.DataFrame, counts: pd.Series) -> str:
+    """Numbers of runs, and of datasets where there are several: ``n = 4 on 2 datasets``."""
+    number = _datasets(table)
+    return span(int(counts.min()), int(counts.max())) + f" on {number} datasets" * (number > 1)
 
 
 def _rule(table: pd.DataFrame) -> str:
@@ -123,20 +134,25 @@ def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, 
 
 def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
     """Which run stands for a method, and which methods have none."""
-    without = in_order(counts["method"][counts["n"] == 0])
+    without = in_order(set(counts["method"]) - set(table.dropna(subset="seed")["method"]))
+    where = " on the first dataset" * (_datasets(table) > 1)
     if len(without) == counts["method"].nunique():
-        return f"At the ρ that {_rule(table)} chooses, every run failed (n = 0; {_failed(counts)})."
-    none = f" {', '.join(without)}: every run failed." if without else ""
+        number = _n(table, counts["n"])
+        return f"At the ρ that {_rule(table)} chooses, no run completed{where} ({number}; {_failed(counts)})."
+    none = f" {', '.join(without)}: none completed{where}." if without else ""
     completed = counts["n"][counts["n"] > 0]
+    which = "the first of the runs that did not fail" if len(completed) else "the first run that completed"
+    number = _n(table, completed if len(completed) else counts["n"])
     return (
-        f"Each method is shown at the ρ that {_rule(table)} chooses, by the first of the runs that did not "
-        f"fail ({span(int(completed.min()), int(completed.max()))}; {_failed(counts)}), so no interval is drawn.{none}"
+        f"Each method is shown at the ρ that {_rule(table)} chooses, by {which}{where} "
+        f"({number}; {_failed(counts)}), so no interval is drawn.{none}"
     )
 
 
 def _runs(table: pd.DataFrame, counts: pd.DataFrame, each: str) -> str:
     """Which runs are drawn one by one: all, or the first ones of each method or ρ."""
-    drawn = table[table["statistic"] == "run"].drop_duplicates(["method", "rho", "data", "seed"])
+    run = table.columns.intersection(["method", "rho", "data_seed", "seed"])
+    drawn = table[table["statistic"] == "run"].drop_duplicates(run)
     number = drawn.groupby(["method", "rho"]).size()
     all_of_them = counts.set_index(["method", "rho"])[["n", "failed"]].sum(axis=1)
     if (number < all_of_them.loc[number.index]).any():
@@ -162,9 +178,8 @@ def _meanings(table: pd.DataFrame) -> str:
 
 
 def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
-    low, high = int(counts["n"].min()), int(counts["n"].max())
     others, erm = (table["method"] != BASELINE).any(), counts[counts["method"] == BASELINE]
-    shown = f"{_centres(table)} of the runs that did not fail ({span(low, high)} for each ρ)"
+    shown = f"{_centres(table)} of the runs that did not fail ({_n(table, counts['n'])} for each ρ)"
     interval = _intervals(table)
     points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
     baseline = "in the same way" if others else f"{shown}; band: {interval}"
@@ -205,8 +220,8 @@ def _intervals(table: pd.DataFrame) -> str:
 
 def over_what(table: pd.DataFrame) -> str:
     """``seeds``, or ``datasets and seeds`` where there are several of both."""
-    several = [words for name, words in {"data": "datasets", "seed": "seeds"}.items() if table[name].nunique() > 1]
-    return " and ".join(several) or "seeds"
+    several = table[["data_seed", "seed"]].nunique() > 1
+    return " and ".join(pd.Series(["datasets", "seeds"], several.index)[several]) or "seeds"
 
 
 def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:

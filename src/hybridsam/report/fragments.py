@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import xarray as xr
 
 from hybridsam.core.errors import UserError
 from hybridsam.figures.style import written_unit
@@ -49,6 +50,11 @@ def tidy(diagnosis: pd.DataFrame) -> pd.DataFrame:
 def rule_of_figures(folder: Path) -> str:
     """The selection rule by which the figures of a task show one ρ of each method; folder: of the task."""
     return str(pd.read_csv(folder / "figures/theta_training.csv", usecols=["rule"], nrows=1)["rule"].item())
+
+
+def several_datasets(cube: xr.Dataset) -> str:
+    """What is said behind a number of seeds, where there are several datasets: `` on each of 3 datasets``."""
+    return f" on each of {cube.sizes['data']} datasets" * (cube.sizes["data"] > 1)
 
 
 def shown(table: pd.DataFrame, otherwise: str = "", index: bool = True) -> str:

@@ -36,7 +36,7 @@ from hybridsam.core.records import TWIN
 from hybridsam.figures.style import save, written_unit
 from hybridsam.figures.summary import draw_theta_summary
 from hybridsam.report import captions
-from hybridsam.report.fragments import embedded, identifiability, rule_of_figures
+from hybridsam.report.fragments import embedded, identifiability, rule_of_figures, several_datasets
 from hybridsam.report.numbers import column, duration, gone, number
 
 ALL_FAILED = "every run failed"
@@ -239,7 +239,7 @@ def sizes(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             "data": records.origin(cube),
             "samples: train, validation, test": ", ".join(map(str, cube["samples"].values)),
             "iterations": json.loads(cube.attrs["configuration"])["training"]["iterations"],
-            "seeds": cube.sizes["seed"],
+            "seeds": f"{cube.sizes['seed']}" + several_datasets(cube),
             "runs": _ends(ended),
             "training time (first start to last end)": f"{training} ({elapsed})",
         }

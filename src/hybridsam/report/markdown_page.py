@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.experiment import elapsed_seconds, ends_of_runs, training_seconds
-from hybridsam.report.fragments import tidy
+from hybridsam.report.fragments import several_datasets, tidy
 from hybridsam.report.numbers import column, duration, in_columns
 from hybridsam.report.table_one import as_markdown
 
@@ -59,7 +59,8 @@ def _sizes(cube: xr.Dataset) -> str:
     return (
         f"{ends['completed'] + ends['diverged']} runs ({ends['completed']} completed, of which {ends['worse']} "
         f"failed, {ends['diverged']} diverged), "
-        f"{cube.sizes['seed']} seeds, {duration(training_seconds([cube]))} of training on {cube.attrs['runs_device']}, "
+        f"{cube.sizes['seed']} seeds{several_datasets(cube)}, "
+        f"{duration(training_seconds([cube]))} of training on {cube.attrs['runs_device']}, "
         f"from the first start to the last end: {duration(elapsed_seconds([cube]))}; "
         f"commit {cube.attrs['runs_git_commit']}."
         f"\n\nmodel: `{json.dumps(settings['model'])}`\n\ntraining: `{json.dumps(settings['training'])}`"

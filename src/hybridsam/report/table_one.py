@@ -49,6 +49,9 @@ THETA_ITSELF = (
     "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
     f"runs, with its 95 % interval where there are {FEWEST} or more, else the least and the greatest."
 )
+DATASETS = (
+    "Runs of {task} are on {number} simulated datasets, from each seed: one a dataset and seed, compared as such."
+)
 
 
 def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -168,6 +171,9 @@ def notes(table: pd.DataFrame) -> list[str]:
     if "theta_error_meaning" in table:
         meanings = table.drop_duplicates("task").set_index("task")["theta_error_meaning"]
         lines += [f"θ-error of {task}: {text}." for task, text in meanings.dropna().items() if text != THETA_ERROR]
+    if "datasets" in table:
+        numbers = table.drop_duplicates("task").set_index("task")["datasets"]
+        lines += [DATASETS.format(task=task, number=number) for task, number in numbers.items() if number > 1]
     if unknown := table["task"][~_is_known(table)].unique().tolist():
         lines.append(THETA_ITSELF.format(tasks=", ".join(unknown)))
     twins = table.loc[table["data"] == TWIN, "task"].unique()

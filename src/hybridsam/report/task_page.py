@@ -76,7 +76,7 @@ def reservations(cube: xr.Dataset) -> str:
         lines.append(f"No run completed: all {ends['diverged']} diverged. There are no estimates and no errors.")
     elif without:
         lines.append(f"No run completed of {', '.join(without)}: there is no estimate and no error.")
-    if cube.sizes["seed"] == 1:
+    if cube.sizes["seed"] == cube.sizes["data"] == 1:
         lines.append("There is one seed, so nothing says how much the results vary.")
     if "theta_error" not in cube:
         lines.append("The true θ is not known, so there is no θ-error.")
@@ -99,15 +99,44 @@ def states(folder: Path) -> list[str]:
 def samples(cube: xr.Dataset) -> str:
     """How many samples each split has, and in which units errors are, as HTML."""
     numbers = zip(cube["split"].values, cube["samples"].values, strict=True)
-    return f"<p>Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.{_scales(cube)}</p>"
+    text = f"Samples: {', '.join(f'{number} {split}' for split, number in numbers)}.{_scales(cube)}"
+    return f"<p>{text}{_of_truth(cube)}{_datasets(cube)}</p>"
 
 
 def _scales(cube: xr.Dataset) -> str:
     """A sentence on the standard units of the target; empty where there are none."""
     if "target_scale" not in cube:
         return ""
-    words = html.escape(in_words(cube))
+    words = html.escape(in_words(cube.isel(data=0))) + " in the first dataset" * (cube.sizes["data"] > 1)
     return f" Errors are in units of the standard deviation of the target in the training samples: {words}."
+
+
+def _of_truth(cube: xr.Dataset) -> str:
+    """A sentence on the y-error of the true model, where it is known."""
+    if "y_error_of_truth" not in cube:
+        return ""
+    errors = cube["y_error_of_truth"].sel(split="test").values
+    written = column(errors)
+    range_of = (
+        written[0] if len(written) == 1 else f"{written[int(errors.argmin())]} to {written[int(errors.argmax())]}"
+    )
+    unit = written_unit(cube["y_error"].attrs.get("units", "1"))
+    return (
+        f" From the same noisy initial states the true model itself has a y-error of {f'{range_of} {unit}'.strip()} on "
+        "the test data, below which a model comes by chance only."
+    )
+
+
+def _datasets(cube: xr.Dataset) -> str:
+    """A sentence on the datasets, where there are several."""
+    if cube.sizes["data"] == 1:
+        return ""
+    seeds = ", ".join(map(str, cube["data"].values))
+    return (
+        f" There are {cube.sizes['data']} datasets of so many samples, which differ in their seed ({seeds}), and a run "
+        "for each dataset and seed. The constants, what was known before training, and figures that show samples are "
+        "of the first."
+    )
 
 
 def constants(cube: xr.Dataset) -> pd.DataFrame:
@@ -267,7 +296,7 @@ def ratios(selection: pd.DataFrame) -> pd.DataFrame:
 
 def runs(cube: xr.Dataset) -> str:
     """Every run: those that failed at once, all of them to unfold, as HTML."""
-    table = runs_table(cube)
+    table = runs_table(cube).drop(columns=["data"] if cube.sizes["data"] == 1 else [])
     worse = table["failed"] & (table["status"] == "completed")
     parts = []
     for what, which in {
@@ -285,12 +314,16 @@ def runs(cube: xr.Dataset) -> str:
 
 
 def _seeds(runs: pd.DataFrame, cube: xr.Dataset) -> pd.DataFrame:
-    """Which seeds of each method and rho these runs are, and why the first of them diverged, if that is known."""
-    of_rho = runs.groupby(["method", "rho"], observed=True, sort=False)["seed"]
+    """Which seeds of each method and rho, and dataset if there are several, these runs are.
+
+    And why the first of them diverged, if that is known.
+    """
+    alike = ["method", "rho", "data"] if "data" in runs else ["method", "rho"]
+    of_rho = runs.groupby(alike, observed=True, sort=False)["seed"]
     table = of_rho.agg(seeds=lambda seed: ", ".join(map(str, seed))).reset_index()
     if "reason" in cube:
-        firsts = zip(table["method"], table["rho"], of_rho.first(), strict=True)
-        reasons = [cube["reason"].sel(training_method=m, rho=rho, seed=seed).item() for m, rho, seed in firsts]
+        firsts = of_rho.first().reset_index().rename(columns={"method": "training_method"}).to_dict("records")
+        reasons = [cube["reason"].sel(first).squeeze().item() for first in firsts]
         table = table.assign(**{"the first of them": reasons} if any(reasons) else {})
     return table.assign(rho=table["rho"].map(canonical))
 

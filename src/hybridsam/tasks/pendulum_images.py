@@ -34,7 +34,7 @@ from hybridsam.tasks import pendulum
 
 def simulate(constants: Mapping) -> xr.Dataset:
     """Frames of the damped pendulum, and the states that they show."""
-    dataset = pendulum.simulate(constants)
+    dataset = pendulum.simulate(constants).drop_vars("state_of_truth", errors="ignore")  # models start from no state
     pixels = constants["pixels"]
     centres = (2 * np.arange(pixels) + 1) / pixels - 1
     angle = dataset["state_true"].values[..., 0]
