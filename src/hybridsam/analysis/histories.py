@@ -39,20 +39,22 @@ def _histories(results: Results, recorded: xr.DataArray, axis: str) -> pd.DataFr
         histories = pairs(recorded.sel(training_method=method, rho=rho))
         status = pairs(results.cube["status"].sel(training_method=method, rho=rho)).values
         shown = np.flatnonzero(status != "missing")[:most]
-        for number in shown:
-            run = histories.isel(run=number)
-            own = {"data_seed": run["data"].item(), "seed": run["seed"].item(), "status": status[number]}
-            frames.append(_rows(run, axis).assign(method=method, statistic="run", **own))
+        rows = _rows(histories.isel(run=shown), axis)
+        run = shown[rows["run"]]
+        own = {"data_seed": histories["data"].values[run], "seed": histories["seed"].values[run], "status": status[run]}
+        frames.append(rows.assign(method=method, statistic="run", **own))
         good = runs[(runs["method"] == method) & (runs["rho"] == rho) & ~runs["failed"]]
         if len(good):
             mean = histories.sel(run=pd.MultiIndex.from_frame(good[["data", "seed"]])).mean("run")
-            frames.append(_rows(mean, axis).assign(method=method, statistic="mean", data_seed=pd.NA, seed=pd.NA))
-    table = results.selected.merge(pd.concat(frames, ignore_index=True), on="method")
+            rows = _rows(mean.expand_dims("run"), axis)
+            frames.append(rows.assign(method=method, statistic="mean", data_seed=pd.NA, seed=pd.NA))
+    table = results.selected.merge(pd.concat(frames, ignore_index=True).drop(columns="run"), on="method")
     return table.astype({"data_seed": "Int64", "seed": "Int64"})
 
 
-def _rows(history: xr.DataArray, axis: str) -> pd.DataFrame:
-    """A row for each label of ``axis``, with a column ``step=...``, of six digits, for each step."""
-    values = history.transpose(axis, "step")
+def _rows(histories: xr.DataArray, axis: str) -> pd.DataFrame:
+    """A row for each label of ``axis`` and run, by number, with a column ``step=...``, of six digits, for each step."""
+    values = histories.transpose(axis, "run", "step")
+    index = pd.MultiIndex.from_product([values[axis].values, range(values.sizes["run"])], names=[axis, "run"])
     columns = [f"{STEP}{step}" for step in values["step"].values]
-    return pd.DataFrame(rounded(values.values, 6), pd.Index(values[axis].values, name=axis), columns).reset_index()
+    return pd.DataFrame(rounded(values.values, 6).reshape(len(index), -1), index, columns).reset_index()
