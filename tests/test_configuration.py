@@ -235,6 +235,23 @@ def test_every_constant_has_a_unit_and_a_source(path):
             assert entry["source"] in SCHEMAS["task"]["$defs"]["source"]["enum"], name
 
 
+def comments(path, section):
+    """Key -> the comment behind it, of the keys of a section that stand on a line of their own."""
+    lines = re.search(rf"(?ms)^{section}:.*?\n(.*?)(^\S|\Z)", path.read_text())[1]
+    return dict(re.findall(r"(?m)^  (\w+):(?:[^#\n]*# )?(.*)$", lines))
+
+
+@every_task
+def test_every_plain_setting_has_the_tag_of_its_source_last_in_its_comment(path):
+    """Beside theta and constants, whose entries have a key for it."""
+    tags = SCHEMAS["task"]["$defs"]["source"]["enum"]
+    for section, tabled in (("training", set()), ("model", {"theta", "constants"})):
+        behind = comments(path, section)
+        assert set(behind) == set(read(path)[section])
+        untagged = [key for key in set(behind) - tabled if behind[key].split("; ")[-1] not in tags]
+        assert untagged == []
+
+
 @every_task
 def test_the_library_accepts_the_training_and_solver_of_shipped_tasks(path):
     task = without_sources(read(path))

@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 from torch import nn
 
 from hybridsam.analysis.identifiability import identify
+from hybridsam.core.errors import UserError
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.tasks import pendulum
@@ -15,6 +16,11 @@ from hybridsam.tasks.pendulum_images import render
 
 PIXELS, ARM, OMEGA = 12, 0.7, [0.6, 1.3]
 double = {"dtype": torch.float64}
+PAPER = {"field_sees_latent": False, "decoder_sees_velocity": False}
+LATENT, VELOCITY = {"field_sees_latent": True}, {"decoder_sees_velocity": True}
+FORMS = [PAPER, PAPER | LATENT, PAPER | VELOCITY, LATENT | VELOCITY]
+every_form = pytest.mark.parametrize("form", FORMS, ids=["paper", "latent", "velocity", "latent and velocity"])
+two_forms = pytest.mark.parametrize("form", [FORMS[0], FORMS[-1]], ids=["paper", "latent and velocity"])
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +30,11 @@ def dataset():
 
 @pytest.fixture
 def model():
-    return small.build("pendulum_images", {"solver": {"method": "rk4", "step": 0.01}})
+    return model_of(PAPER)
+
+
+def model_of(form):
+    return small.build("pendulum_images", {"solver": {"method": "rk4", "step": 0.01}} | form)
 
 
 @pytest.fixture
@@ -39,6 +49,10 @@ def theta():
 
 @pytest.fixture
 def phi(model):
+    return phi_of(model)
+
+
+def phi_of(model):
     drawn = [model.network.initial(torch.Generator().manual_seed(seed)) for seed in (3, 4)]
     return torch.stack(drawn).double()
 
@@ -131,8 +145,8 @@ def test_learning_sees_the_first_frames_and_is_compared_with_all(model, dataset,
 # Model
 
 
-def by_hand(model, omega, phi, member, data, with_field):
-    """States (sample, time, 2), latent (sample, n) and frames (sample, time, y, x) in NumPy, SciPy and torch.nn."""
+def by_hand(model, form, omega, phi, member, data, with_field):
+    """States (sample, time, 2) and frames (sample, time, y, x) in NumPy, SciPy and torch.nn."""
     frames = data.inputs["frames"][0].flatten(1).numpy()
     motion, latent, field = (plain_mlp(model, phi, name, member) for name in ("motion", "latent", "field"))
     initial, code = motion(frames), latent(frames)
@@ -140,22 +154,26 @@ def by_hand(model, omega, phi, member, data, with_field):
     def rate(t, flat):
         x = flat.reshape(initial.shape)
         known = np.stack([x[:, 1], -(omega**2) * np.sin(x[:, 0])], -1)
-        return (known + with_field * field(np.concatenate([x, code], -1))).ravel()
+        seen = np.concatenate([x, code], -1) if form["field_sees_latent"] else x
+        return (known + with_field * field(seen)).ravel()
 
     solution = solve_ivp(rate, (0, data.times[-1]), initial.ravel(), t_eval=data.times, rtol=1e-10, atol=1e-10)
     states = solution.y.T.reshape(-1, *initial.shape).swapaxes(0, 1)
-    seen = np.concatenate([states, code[:, None].repeat(states.shape[1], 1)], -1)
+    shown = states if form["decoder_sees_velocity"] else states[..., :1]
+    seen = np.concatenate([shown, code[:, None].repeat(states.shape[1], 1)], -1)
     images = plain_decoder(model, phi, member)(seen.reshape(-1, seen.shape[-1]))
     return states, images.reshape(*states.shape[:2], PIXELS, PIXELS)
 
 
+@every_form
 @pytest.mark.parametrize("with_field", [True, False], ids=["whole model", "science"])
-def test_prediction_is_encoded_moved_and_decoded(model, data, theta, phi, with_field):
-    predict = model.predict if with_field else model.predict_science
+def test_prediction_is_encoded_moved_and_decoded(data, theta, form, with_field):
+    model = model_of(form)
+    phi, predict = phi_of(model), model.predict if with_field else model.predict_science
     prediction = predict(theta, phi, data)
     assert prediction.shape == (2, 6, 5, PIXELS, PIXELS, 1)
     for member, omega in enumerate(OMEGA):
-        _, images = by_hand(model, omega, phi, member, data, with_field)
+        _, images = by_hand(model, form, omega, phi, member, data, with_field)
         np.testing.assert_allclose(prediction[member, ..., 0], images, rtol=0, atol=1e-5)
     assert prediction.std() > 0.05
 
@@ -198,7 +216,7 @@ def test_penalty_is_the_distance_from_the_affine_image_of_the_science(model, dat
     prediction = model.predict(theta, phi, data)
     penalty = model.penalty(theta, phi, data, prediction)
     for member, omega in enumerate(OMEGA):
-        states, _ = by_hand(model, omega, phi, member, data, with_field=False)
+        states, _ = by_hand(model, PAPER, omega, phi, member, data, with_field=False)
         reduction = part(model, phi, "reduction")
         weight, bias = (reduction[f"0.{name}"][member].numpy() for name in ("weight", "bias"))
         assert weight.shape == (PIXELS**2, 1) and bias.shape == (PIXELS**2,)
@@ -216,9 +234,11 @@ def test_penalty_teaches_the_affine_map_and_all_other_parts(model, data, theta, 
     assert all(values.eq(0).all() for values in part(model, g_error, "reduction").values())
 
 
+@two_forms
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
-def test_members_share_nothing(data, theta, phi, method):
-    model = small.build("pendulum_images", {"solver": {"method": method}})
+def test_members_share_nothing(data, theta, form, method):
+    model = small.build("pendulum_images", {"solver": {"method": method}} | form)
+    phi = phi_of(model)
     healthy = [model.predict(theta, phi, data), model.predict_science(theta, phi, data)]
     phi[0] = torch.nan
     damaged = [model.predict(theta, phi, data), model.predict_science(theta, phi, data)]
@@ -226,18 +246,22 @@ def test_members_share_nothing(data, theta, phi, method):
         assert other[0].isnan().all() and torch.equal(one[1], other[1])
 
 
+@two_forms
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
-def test_a_member_predicts_as_it_does_alone(data, theta, phi, method):
-    model = small.build("pendulum_images", {"solver": {"method": method}})
+def test_a_member_predicts_as_it_does_alone(data, theta, form, method):
+    model = small.build("pendulum_images", {"solver": {"method": method}} | form)
+    phi = phi_of(model)
     for predict in (model.predict, model.predict_science):
         block = predict(theta, phi, data)
         alone = torch.cat([predict(theta[[i]], phi[[i]], data) for i in range(2)])
         torch.testing.assert_close(block, alone, rtol=1e-12, atol=1e-12)
 
 
+@two_forms
 @pytest.mark.parametrize("method", ["rk4", "dopri5"])
-def test_members_of_mini_batches_see_their_own_frames(data, theta, phi, method):
-    model = small.build("pendulum_images", {"solver": {"method": method}})
+def test_members_of_mini_batches_see_their_own_frames(data, theta, form, method):
+    model = small.build("pendulum_images", {"solver": {"method": method}} | form)
+    phi = phi_of(model)
     index = torch.tensor([[0, 3, 1], [4, 4, 2]])
     for predict in (model.predict, model.predict_science):
         block = predict(theta, phi, data.batch(index))
@@ -247,10 +271,11 @@ def test_members_of_mini_batches_see_their_own_frames(data, theta, phi, method):
     assert not torch.allclose(block[0, 0], block[0, 1], atol=1e-3)
 
 
-def test_gradients_are_those_of_finite_differences(dataset):
+@two_forms
+def test_gradients_are_those_of_finite_differences(form):
     constants = {"pixels": 6, "steps": 2, "train": 2, "validation": 1, "test": 1}
     tiny = {"seen": 1, "encoder": [2], "latent": 1, "hidden": [2], "decoder": [2], "solver": {"step": 0.1}}
-    model = small.build("pendulum_images", tiny)
+    model = small.build("pendulum_images", tiny | form)
     data = model.data(small.dataset_of("pendulum_images", None, **constants), "train", torch.float64, "cpu")
     theta = torch.tensor([[0.7]], **double, requires_grad=True)
     phi = model.network.initial(torch.Generator().manual_seed(1)).double()[None].requires_grad_()
@@ -260,6 +285,21 @@ def test_gradients_are_those_of_finite_differences(dataset):
         return model.penalty(theta, phi, data, torch.zeros_like(data.targets))
 
     assert torch.autograd.gradcheck(penalty, (theta, phi), fast_mode=True)
+
+
+def test_a_motion_that_does_not_see_the_latent_vector_is_the_same_for_all_samples(model, data, theta, phi):
+    """Two samples that begin alike go on alike, whatever their latent vectors are; images may differ."""
+    layers = model.network.unflatten(phi)
+    codes = [torch.full((2, 6, 2), value, **double) for value in (0.0, 9.0)]
+    one, other = (model._states(theta, layers, data, code) for code in codes)
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("key", PAPER)
+@pytest.mark.parametrize("value", ["no", 0, 1.0, None])
+def test_a_switch_that_is_neither_true_nor_false_is_refused(key, value):
+    with pytest.raises(UserError, match=rf"^model\.{key}: {value!r} is not allowed; allowed are true, false$"):
+        small.build("pendulum_images", {key: value})
 
 
 def test_diagnosis_looks_at_the_hidden_motion(dataset):

@@ -2,8 +2,12 @@
 
 Data:     frames that show the bob of the pendulum of hybridsam.tasks.pendulum.
 Science:  f = (p, -omega^2 sin q), theta = omega.
-Network:  one encoder gives the initial (q, p) from the first frames, another a latent vector; a field g(q, p, latent)
-          supplies what f leaves out; a decoder makes an image of every (q, p, latent).
+Network:  one encoder gives the initial (q, p) from the first frames, another a latent vector; a field g(q, p)
+          supplies what f leaves out; a decoder makes an image of every (q, latent).
+
+That is the paper's model. By settings of the model g sees the latent vector, too (field_sees_latent), so that each
+sample may move by a field of its own, and the decoder sees p (decoder_sees_velocity), so that q alone need not be the
+angle.
 
 What q and p mean is for the encoder to choose, up to a sign: |omega| is identifiable, phase and sign are not.
 """
@@ -27,6 +31,7 @@ from hybridsam import (
     RunningStatistics,
     Samples,
     Solver,
+    UserError,
     samples,
 )
 from hybridsam.tasks import pendulum
@@ -56,8 +61,9 @@ def render(angle: np.ndarray, centres: np.ndarray, arm: float, width: float) -> 
 class EncodedODE(HybridModel):
     """A hybrid vector field whose states are seen through images only.
 
-    motion, latent: encoders of the first ``seen`` frames. field: g. reduction: an affine map from the angle to an
-    image. hidden: the model of the states, for diagnosis.
+    motion, latent: encoders of the first ``seen`` frames. field: g, of the state, and of the latent vector where
+    ``field_sees_latent``. decoder: of angle and latent vector, and of the velocity where ``decoder_sees_velocity``.
+    reduction: an affine map from the angle to an image. hidden: the model of the states, for diagnosis.
     """
 
     target = "image"
@@ -73,6 +79,8 @@ class EncodedODE(HybridModel):
         reduction: Network,
         solver: Solver,
         seen: int,
+        field_sees_latent: bool,
+        decoder_sees_velocity: bool,
     ) -> None:
         self.parameters = parameters
         self.motion, self.latent, self.field, self.decoder, self.reduction = motion, latent, field, decoder, reduction
@@ -80,7 +88,7 @@ class EncodedODE(HybridModel):
         self.network: Network = parts
         self._part = parts.layers_of
         self.hidden = HybridODE(science, parameters, field, solver)
-        self.seen = seen
+        self.seen, self.field_sees_latent, self.decoder_sees_velocity = seen, field_sees_latent, decoder_sees_velocity
 
     def data(self, dataset: xr.Dataset, split: str, dtype: torch.dtype, device: str) -> Samples:
         """The first frames as inputs, all frames as targets, (1, sample, time, y, x, 1)."""
@@ -119,13 +127,15 @@ class EncodedODE(HybridModel):
         return encoder(layers, frames.expand(len(layers["0.weight"]), *frames.shape[1:]))
 
     def _states(self, theta: Tensor, layers: dict[str, Tensor], data: Samples, latent: Tensor | None = None) -> Tensor:
-        """States (member, sample, time, 2), the first as the encoder sees it; with g if ``latent`` is there for it."""
+        """States (member, sample, time, 2), the first as the encoder sees it; with g if ``latent`` is given."""
 
         def of(own: slice) -> Callable[[float, Tensor], Tensor]:
             named = self.parameters.named(theta[own])
             if latent is None:
                 return lambda t, x: self.hidden.science(named, x)
             field = {name: w[own] for name, w in self._part("field", layers).items()}
+            if not self.field_sees_latent:
+                return lambda t, x: self.hidden.science(named, x) + self.field(field, x)
             code = latent if own == slice(None) else latent[own]  # gradients would add up in another order
             return lambda t, x: self.hidden.science(named, x) + self.field(field, torch.cat([x, code], -1))
 
@@ -135,7 +145,8 @@ class EncodedODE(HybridModel):
     def _decode(
         self, layers: dict[str, Tensor], states: Tensor, latent: Tensor, running: RunningStatistics | None
     ) -> Tensor:
-        seen = torch.cat([states, latent.unsqueeze(2).expand(-1, -1, states.shape[2], -1)], -1)
+        shown = states if self.decoder_sees_velocity else states[..., :1]
+        seen = torch.cat([shown, latent.unsqueeze(2).expand(-1, -1, states.shape[2], -1)], -1)
         if running and not running.training:
             layers = layers | self.network.unflatten_running(running.values)
         images, statistics = self.decoder.decode(self._part("decoder", layers), seen.flatten(1, 2))
@@ -146,16 +157,27 @@ class EncodedODE(HybridModel):
 
 def build(model: Mapping) -> EncodedODE:
     """The hybrid model from the ``model`` section of the task file."""
-    decoder = Decoder(2 + model["latent"], model["decoder"])
+    field_sees_latent = switch(model, "field_sees_latent")
+    decoder_sees_velocity = switch(model, "decoder_sees_velocity")
+    decoder = Decoder(1 + decoder_sees_velocity + model["latent"], model["decoder"])
     pixels = decoder.size**2
     return EncodedODE(
         pendulum.science,
         Parameters.from_settings(model["theta"]),
         motion=MLP((model["seen"] * pixels, *model["encoder"], 2)),
         latent=MLP((model["seen"] * pixels, *model["encoder"], model["latent"])),
-        field=MLP((2 + model["latent"], *model["hidden"], 2)),
+        field=MLP((2 + field_sees_latent * model["latent"], *model["hidden"], 2)),
         decoder=decoder,
         reduction=MLP((1, pixels)),
         solver=Solver.from_settings(model["solver"]),
         seen=model["seen"],
+        field_sees_latent=field_sees_latent,
+        decoder_sees_velocity=decoder_sees_velocity,
     )
+
+
+def switch(model: Mapping, key: str) -> bool:
+    """A key of the ``model`` section that is true or false; raises UserError for anything else."""
+    if not isinstance(model[key], bool):
+        raise UserError(f"model.{key}: {model[key]!r} is not allowed; allowed are true, false")
+    return model[key]

@@ -3,7 +3,9 @@
 Truth:    du/dt = a lap(u) + u - u^3 - k - v,   dv/dt = b lap(v) + u - v   (FitzHugh-Nagumo)
 Science:  f = (a lap(u), b lap(v)), theta = (a, b);  a convolutional network supplies the reaction.
 
-Nothing flows through the edges of the square.
+Nothing flows through the edges of the square: in data and science an outermost value stands beyond the edge as well, as
+in deepgreybox (Takeishi & Kalousis 2023). There the network's convolutions are padded so, too (replicate); here they
+see zeros beyond the edge.
 """
 
 from collections.abc import Mapping
