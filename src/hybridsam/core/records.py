@@ -38,7 +38,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     "cube": {"theta": (*CUBE, "parameter"), "y_error": (*CUBE, "split"), "status": CUBE},
 }
 OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {  # as REQUIRED, but files of older versions lack it
-    kind: {"validation_errors": (*RUN, "validation_sample")} for kind in ("runs", "cube")
+    kind: {"validation_errors": (*axes, "validation_sample")} for kind, axes in {"runs": RUN, "cube": CUBE}.items()
 }
 TWIN = "SYNTHETIC TWIN"  # marks everything that is made of a simulated archive
 ORIGINS = {"yes": "simulated", "twin": TWIN, "no": "measured"}  # of the data, by the attribute synthetic
