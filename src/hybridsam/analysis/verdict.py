@@ -25,8 +25,9 @@ def with_standing(rows: pd.DataFrame, metric: str, standing: str) -> list[str]:
 
 
 def is_shown(rows: pd.DataFrame, metric: str) -> bool:
-    """Whether the runs show which methods are the best: every other one is worse than these, or has failed."""
-    return best(rows, metric) is not None and not with_standing(rows, metric, "inconclusive")
+    """Whether the runs show which methods are the best: some are worse or failed, and no other one may be as good."""
+    worse = [name for standing in ("worse", "failed") for name in with_standing(rows, metric, standing)]
+    return bool(worse) and not with_standing(rows, metric, "inconclusive")
 
 
 def relative_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -192,7 +192,7 @@ def _y_verdict(chosen: pd.DataFrame) -> str:
         return ALL_FAILED if not chosen["n"].any() else "–"
     if nearest is None:
         return f"lowest: {lowest}; {_others(chosen, 'y_error')}"
-    return "the lowest" if nearest == lowest else f"{_times(chosen.loc[nearest], 'y_error')} that of {lowest}"
+    return "the lowest" if nearest == lowest else f"{_against(chosen.loc[nearest], 'y_error')} that of {lowest}"
 
 
 def _others(chosen: pd.DataFrame, metric: str) -> str:
@@ -207,10 +207,10 @@ def _others(chosen: pd.DataFrame, metric: str) -> str:
     return "; ".join(parts)
 
 
-def _times(row: pd.Series, metric: str) -> str:
-    """``1.8 times``, and what the comparison with the lowest says of it."""
-    standing = {"inconclusive": ", which cannot be told from it,", "equivalent": ", which is equivalent,"}
-    return f"{_ratio(row, metric)} times{standing.get(row[f'{metric}_standing'], '')}"
+def _against(row: pd.Series, metric: str) -> str:
+    """What the comparison of an error with the lowest says: ``1.8 times``, ``equivalent to``, ``cannot be told from``."""
+    words = {"equivalent": "equivalent to", "inconclusive": f"cannot be told (×{UNBROKEN}{_ratio(row, metric)}) from"}
+    return words.get(row[f"{metric}_standing"], f"{_ratio(row, metric)} times")
 
 
 def _ratio(row: pd.Series, metric: str) -> str:
@@ -339,7 +339,7 @@ def provenance(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 def theta_summary(table: pd.DataFrame, cubes: Mapping[str, xr.Dataset]) -> str:
     """Figure of the relative theta error of a table's tasks with a known truth, for every rule, as HTML."""
-    if f"{RELATIVE}_mean" not in table:
+    if f"{RELATIVE}_centre" not in table:
         return "<p>No task has a known θ, so there is no θ-error.</p>"
     drawn = relative_errors(table)
     if drawn.empty:

@@ -44,7 +44,7 @@ COMPARED = (
     "methods of a table at once at 95 %. It is called worse where the interval lies above 1 or clearly more runs "
     f"failed, equivalent where it lies between 1/{EQUIVALENT} and {EQUIVALENT}, and inconclusive otherwise."
 )
-BOLD = "Bold: the best and its equivalents, where the runs show that every other method is worse or failed."
+BOLD = "Bold: the best and its equivalents, where others are worse or failed, and none is inconclusive."
 THETA_ITSELF = (
     "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
     f"runs, with its 95 % interval where there are {FEWEST} or more, else the least and the greatest."
@@ -96,17 +96,17 @@ def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
 def _centres(rows: pd.DataFrame, name: str) -> pd.Series:
     """The centres of one metric with their intervals."""
     centre, low, high = (rows[f"{name}_{of}"] for of in ("centre", "low", "high"))
-    return pd.Series(between(centre, low, high), rows.index)
+    return pd.Series(between(centre, low, high), rows.index).str.replace(" [", "<br>[")
 
 
 def _standings(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
-    """``best``, ``worse, × 1.8 [1.2, 2.7]``; the numbers of a task are written in one way."""
+    """``best``, or ``worse`` above ``× 1.8 [1.2, 2.7]``; the numbers of a task are written in one way."""
     words = rows[f"{name}_standing"].fillna("").astype(str)
     for _, of_task in rows.groupby("task", sort=False):
         ratio, low, high = (of_task[f"{name}_ratio{end}"] for end in ("", "_low", "_high"))
         ratios = between(ratio, low, high, digits=2)
         has = of_task[f"{name}_ratio"].notna()
-        words[of_task.index] += pd.Series([f", × {ratio}" for ratio in ratios], of_task.index).where(has, "")
+        words[of_task.index] += pd.Series([f"<br>× {ratio}" for ratio in ratios], of_task.index).where(has, "")
         of_methods = of_task.set_index("method")
         if is_shown(of_methods, name):
             top = {method for kind in ("best", "equivalent") for method in with_standing(of_methods, name, kind)}
@@ -134,7 +134,8 @@ def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame],
     for (name, _), values in theta.groupby(["parameter", "task"], sort=False):
         unit = html.escape(written_unit(values["unit"].iloc[0]))
         texts = write(values.astype(dict.fromkeys(values.columns.intersection(NUMBERS), float)))
-        theta.loc[values.index, "text"] = [f"{html.escape(name)} {text} {unit}".rstrip() for text in texts]
+        label = f"{html.escape(name)} " * (theta.groupby("row").size().max() > 1)
+        theta.loc[values.index, "text"] = [f"{label}{text} {unit}".rstrip() for text in texts]
     lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
     return lines.where(which & (rows["n"] > 0), "–")
 
@@ -143,12 +144,12 @@ NUMBERS = ("median", "low", "high", "least", "most", "bias", "bias_low", "bias_h
 
 
 def _theta_itself(values: pd.DataFrame) -> list[str]:
-    """``= 1.80 [1.78, 1.83]``, or of few runs ``= 1.80 (1.78 to 1.83)``."""
+    """``1.80 [1.78, 1.83]``, or of few runs ``1.80 (1.78 to 1.83)``."""
     texts = between(values["median"], values["low"], values["high"])
     least, most = column(values["least"]), column(values["most"])
     spans = [f" ({a} to {b})" if a != b else "" for a, b in zip(least, most, strict=True)]
     few = values["low"].isna()
-    return [f"= {text}" + span * bool(is_few) for text, span, is_few in zip(texts, spans, few, strict=True)]
+    return [text + span * bool(is_few) for text, span, is_few in zip(texts, spans, few, strict=True)]
 
 
 def _bias(values: pd.DataFrame) -> list[str]:
