@@ -48,7 +48,7 @@ DIRECTIONS = (
 KNOWN = (  # what the columns mean where the true theta is known
     "<em>Nearest to the true θ</em>: the method whose runs have the fewest failures and the lowest root mean square "
     "error of θ, relative where the task does not measure it in its own way, over n runs. Bold where the runs show it: "
-    "every other method is worse, or equivalent and named.",
+    "others are worse or failed, and of none it cannot be told.",
     "<em>Worse</em>, <em>equivalent</em>, <em>cannot be told</em>: how the others compare with that one, as in Table "
     "1; × is the ratio of their θ-errors. What cannot be told may be better, equal or worse.",
     DIRECTIONS,
@@ -208,7 +208,7 @@ def _others(chosen: pd.DataFrame, metric: str) -> str:
 
 
 def _against(row: pd.Series, metric: str) -> str:
-    """What the comparison of an error with the lowest says: ``1.8 times``, ``equivalent to``, ``cannot be told from``."""
+    """What the comparison of an error with the lowest says: ``1.8 times``, ``equivalent to``, ``cannot be told``."""
     words = {"equivalent": "equivalent to", "inconclusive": f"cannot be told (×{UNBROKEN}{_ratio(row, metric)}) from"}
     return words.get(row[f"{metric}_standing"], f"{_ratio(row, metric)} times")
 

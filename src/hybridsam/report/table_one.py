@@ -131,10 +131,11 @@ def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame],
     found = [pd.DataFrame(json.loads(rows.loc[row, "theta"])).assign(row=row) for row in rows.index[which]]
     theta = pd.concat(found, ignore_index=True).merge(rows["task"], left_on="row", right_index=True)
     theta["text"] = "–"
-    for (name, _), values in theta.groupby(["parameter", "task"], sort=False):
+    for (name, task), values in theta.groupby(["parameter", "task"], sort=False):
+        several = theta["parameter"][theta["task"] == task].nunique() > 1
         unit = html.escape(written_unit(values["unit"].iloc[0]))
         texts = write(values.astype(dict.fromkeys(values.columns.intersection(NUMBERS), float)))
-        label = f"{html.escape(name)} " * (theta.groupby("row").size().max() > 1)
+        label = f"{html.escape(name)} " if several else ""
         theta.loc[values.index, "text"] = [f"{label}{text} {unit}".rstrip() for text in texts]
     lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
     return lines.where(which & (rows["n"] > 0), "–")
