@@ -81,9 +81,11 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for module in (provenance, modules):
         monkeypatch.setattr(module, "PACKAGE", package)
-    provenance.imported.cache_clear()
+    for kept in (known := (provenance.imported, provenance._public)):  # of the package that stood there before
+        kept.cache_clear()
     yield tmp_path, git("rev-parse", "HEAD").stdout.strip()
-    provenance.imported.cache_clear()
+    for kept in known:
+        kept.cache_clear()
 
 
 def test_the_commit_names_the_files_that_it_does_not_hold(repository):
