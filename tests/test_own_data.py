@@ -210,20 +210,27 @@ def test_tables_and_pages_say_that_theta_is_not_known(without_truth):
     assert "No task has a known θ" in index_page.theta_summary(table, cubes)
     assert index_page.attribution(cubes) == "<ul><li>sites: data of your own, sites.csv</li></ul>"
     assert list(task_page.theta_metrics(cubes["sites"], table, "validation")) == []
-    assert list(task_page.paired(table))[-1] == "y-error − erm"
-    assert task_page.estimates(cubes["sites"], table, "validation").notna().all(axis=None)
+    assert list(task_page.ratios(table))[-1] == "y-error / that of erm"
+    assert task_page.estimates(table, "validation").notna().all(axis=None)
     assert task_page.heading(cubes["sites"]).startswith("<h1>Hares and lynx</h1><p>Data: measured.")
 
 
 def test_a_known_theta_of_another_task_does_not_make_this_one_known(without_truth):
     own = pd.read_csv(without_truth / "selection.csv")
-    known = own.assign(theta_error_mean=0.1, theta_error_interval=0.01, theta_error_meaning=THETA_ERROR)
+    numbers = {"rms": 0.12, "centre": 0.1, "low": 0.09, "high": 0.11, "ratio": np.nan, "ratio_low": np.nan}
+    known = own.assign(**{f"theta_error_{name}": value for name, value in numbers.items()})
+    known = known.assign(theta_error_ratio_high=np.nan, theta_error_standing="", theta_error_meaning=THETA_ERROR)
+    bias = {"true": 1.0, "bias": 0.2, "bias_low": 0.1, "bias_high": 0.3}
+    known["theta"] = [json.dumps([row | bias for row in json.loads(text)]) for text in own["theta"]]
     table = table_one.table_one({"sites": own, "pendulum": known.assign(data="simulated")})
     notes = table_one.notes(table)
     assert any(line.startswith("No θ-error of sites: the true θ is not known.") for line in notes)
     assert not any("pendulum" in line for line in notes)
-    formatted = table_one.formatted(table, "validation")["θ-error"]
-    assert formatted["sites"].str.startswith("a = ").all() and (formatted["pendulum"] == "0.100 ± 0.010").all()
+    formatted = table_one.formatted(table, "validation")
+    assert formatted.loc["sites", "θ"].str.startswith("a ").all() and (formatted.loc["pendulum", "θ"] == "–").all()
+    assert (formatted.loc["pendulum", "θ-error, median"] == "0.100<br>[0.0900, 0.110]").all()
+    assert formatted.loc["pendulum", "bias of θ"].str.startswith("a +0.20 [+0.10, +0.30]").all()
+    assert (formatted.loc["sites", "θ-error, median":"θ-error against the best"] == "–").all(axis=None)
 
 
 # From a table to the report, under Snakemake
