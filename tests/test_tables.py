@@ -1,7 +1,6 @@
 """Table 1: what stands in its rows, what is marked, what its notes say, from selections made by hand."""
 
 import json
-import re
 
 import numpy as np
 import pandas as pd
@@ -14,25 +13,34 @@ from jinja2 import Environment, StrictUndefined
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.core.errors import UserError
-from hybridsam.report.numbers import column, in_columns, plus_minus
+from hybridsam.report.numbers import between, column, gone, in_columns, plus_minus
 from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, table_one
 
 NAN = np.nan
-ROW = {"rho": 0.0, "n": 3, "diverged": 0, "exploded": 0, "rule": "validation", "data": "simulated"}
-RESULTS = {  # method -> theta error and y error: mean, half width of the interval, standing
-    "erm": ((0.4, 0.089, "worse"), (0.02, 0.001, "best")),
-    "sam": ((0.1, 0.02, "best"), (0.03, 0.002, "worse")),
-    "fsam": ((0.12, 0.03, "tied"), (0.021, 0.0011, "tied")),
+ROW = {"rho": 0.0, "n": 10, "failed": 0, "diverged": 0, "rule": "validation", "data": "simulated"}
+ROW |= {"rho_of_seeds": '{"0": 10}'}
+BEST = ("best", NAN, NAN, NAN)
+RESULTS = {  # method -> theta error and y error: centre and ends of its interval, how it compares with the best
+    "erm": ((0.4, 0.3, 0.5), ("worse", 4.0, 3.0, 5.0), (0.02, 0.019, 0.021), BEST),
+    "sam": ((0.1, 0.09, 0.11), BEST, (0.03, 0.028, 0.033), ("worse", 1.5, 1.2, 1.9)),
+    "fsam": ((0.11, 0.1, 0.12), ("equivalent", 1.1, 0.98, 1.2), (0.021, 0.02, 0.022), ("inconclusive", 1.1, 0.9, 1.3)),
 }
+NOTHING = ((NAN, NAN, NAN), ("", NAN, NAN, NAN))
 
 
 def selection(results=None, meaning=THETA_ERROR, **changes):
     """A selection by one rule. results: as RESULTS; changes: of columns."""
     rows = []
-    for method, errors in (results or RESULTS).items():
-        row = ROW | {"method": method, "theta_error_meaning": meaning}
-        for name, (mean, interval, standing) in zip(("theta_error", "y_error"), errors, strict=True):
-            row |= {f"{name}_mean": mean, f"{name}_interval": interval, f"{name}_standing": standing}
+    for method, (theta, of_theta, y, of_y) in (results or RESULTS).items():
+        row = ROW | {"method": method, "theta_error_meaning": meaning, "theta_error_rms": 1.2 * theta[0]}
+        off = {"bias": theta[0], "bias_low": theta[1], "bias_high": theta[2]}
+        row["theta"] = json.dumps(
+            [{"parameter": "k", "unit": "s-1"} | {name: v if v == v else None for name, v in off.items()}]
+        )
+        for name, centre, compared in (("theta_error", theta, of_theta), ("y_error", y, of_y)):
+            row |= dict(zip((f"{name}_{of}" for of in ("centre", "low", "high")), centre, strict=True))
+            names = ("standing", "ratio", "ratio_low", "ratio_high")
+            row |= dict(zip((f"{name}_{of}" for of in names), compared, strict=True))
         rows.append(row)
     return pd.DataFrame(rows).assign(**changes)
 
@@ -42,12 +50,30 @@ def of(**changes):
     return table_one({"pendulum": selection(**changes)})
 
 
-def test_a_row_a_task_and_method_with_mean_and_interval():
+COLUMNS = ["θ-error, RMS", "θ-error, median", "bias of θ", "θ-error against the best", "y-error, geometric mean"]
+COLUMNS += ["y-error against the best", "rho", "n"]
+
+
+def test_a_row_a_task_and_method_with_errors_intervals_and_comparisons():
     table = table_one({"first": selection(), "second": selection(rho=0.1)})
     frame = formatted(table, "validation")
     assert frame.index.tolist() == [(task, method) for task in ("first", "second") for method in RESULTS]
-    assert frame.loc[("second", "erm")].tolist() == ["0.400 ± 0.089", "0.0200 ± 0.0010", "0.1", "3"]
-    assert frame.loc[("first", "erm"), "rho"] == "0"
+    assert list(frame) == COLUMNS
+    assert frame.loc[("first", "erm")].tolist() == [
+        "0.480",
+        "0.400<br>[0.300, 0.500]",
+        "+0.40 [+0.30, +0.50] s⁻¹",
+        "worse<br>× 4.0 [3.0, 5.0]",
+        "0.0200<br>[0.0190, 0.0210]",
+        "best",
+        "0",
+        "10",
+    ]
+
+
+def test_where_other_seeds_choose_another_rho_it_is_said():
+    table = of(rho=[0.0, 0.05, 1e-5], rho_of_seeds=['{"0": 10}', '{"0.02": 3, "0.05": 7}', '{"1e-5": 10}'])
+    assert formatted(table, "validation")["rho"].tolist() == ["0", "0.05 (0.02 for 3 of 10 seeds)", "1e-5"]
 
 
 @pytest.mark.parametrize(
@@ -86,61 +112,60 @@ def test_what_is_written_is_right_to_the_second_digit_of_the_interval(mean, inte
     np.testing.assert_allclose(values, [mean, interval], atol=0.0501 * interval, rtol=1e-9)
 
 
-def test_the_best_and_what_is_not_distinguishable_are_marked():
-    markdown, html = as_markdown(of()), as_html(of())
-    shown = [
-        ["0.400 ± 0.089", "*0.0200 ± 0.0010*"],
-        ["*0.100 ± 0.020*", "0.0300 ± 0.0020"],
-        ["*0.120 ± 0.030* †", "*0.0210 ± 0.0011* †"],
-    ]
-    rows = [re.split(r" *\| *", line)[3:5] for line in markdown.splitlines() if re.match(r"\|.*±", line)]
-    assert rows == [[cell.replace("*", "**") for cell in row] for row in shown]
-    rows = [re.findall("<td>(.*?)</td>", line)[2:4] for line in re.sub(r"\n\s*", "", html).split("<tr>")[1:]]
-    assert rows == [[re.sub(r"\*(.*)\*", r"<strong>\1</strong>", cell) for cell in row] for row in shown]
-    for text in (markdown, html):
-        assert "paired t-test over seeds, Holm-adjusted over methods, 5 %" in text and "not distinguishable" in text
-        assert "‡" not in text
+def cells(column, **changes):
+    """A column of Table 1, with what is bold in asterisks."""
+    return formatted(of(**changes), "validation", "*{}*")[column].tolist()
 
 
-def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_was_tested():
-    one = {"erm": ((0.4, NAN, "untested"), (0.02, NAN, "best")), "sam": ((0.1, NAN, "best"), (0.03, NAN, "untested"))}
-    table = of(results=one, n=1)
-    assert formatted(table, "validation")["θ-error"].tolist() == ["0.400 ‡", "0.100"]
+def test_bold_are_the_best_and_its_equivalents_where_this_is_shown():
+    """Of the y-errors one method is inconclusive, so nothing is bold there."""
+    assert cells(COLUMNS[3]) == ["worse<br>× 4.0 [3.0, 5.0]", "*best*", "*equivalent<br>× 1.1 [0.98, 1.2]*"]
+    assert cells(COLUMNS[5]) == ["best", "worse<br>× 1.5 [1.2, 1.9]", "inconclusive<br>× 1.1 [0.90, 1.3]"]
+    alike = ("equivalent", 1.0, 0.95, 1.05)
+    assert cells(COLUMNS[3], theta_error_standing=["equivalent", "best", "equivalent"])[1] == "best"
+    failed = RESULTS | {"fsam": (*NOTHING[:1], ("failed", NAN, NAN, NAN), (0.02, 0.01, 0.03), alike)}
+    assert cells(COLUMNS[3], results=failed) == ["worse<br>× 4.0 [3.0, 5.0]", "*best*", "failed"]
+    assert "<strong>best</strong>" in as_html(of()) and "**best**" in as_markdown(of())
+    said = " ".join(notes(of()))
+    assert "equivalent where it lies between 1/1.25 and 1.25" in said and "Bold: the best" in said
+
+
+def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_is_compared():
+    alone = ("inconclusive", 4.0, NAN, NAN)
+    one = {
+        "erm": ((0.4, NAN, NAN), alone, (0.02, NAN, NAN), BEST),
+        "sam": ((0.1, NAN, NAN), BEST, (0.03, NAN, NAN), alone),
+    }
+    table = of(results=one, n=1, rho_of_seeds='{"0": 1}')
+    frame = formatted(table, "validation")
+    assert frame[COLUMNS[1]].tolist() == ["0.400", "0.100"]
+    assert frame[COLUMNS[3]].tolist() == ["inconclusive<br>× 4.0", "best"]
     said = " ".join(notes(table))
-    assert "no interval and no test" in said and "‡: not compared" in said
-    assert "Student" not in said and "t-test" not in said and "±" not in said
+    assert "no interval and no comparison" in said and "bootstrap" not in said and "other seeds choose" not in said
 
 
-def test_a_method_without_a_completed_run_says_so():
-    none = RESULTS | {"asam": ((NAN, NAN, ""), (NAN, NAN, ""))}
-    table = of(results=none, n=[3, 3, 2, 0], diverged=[0, 0, 1, 3])
+def test_a_method_of_which_all_runs_failed_says_so():
+    none = RESULTS | {"asam": (NOTHING[0], ("failed", NAN, NAN, NAN), NOTHING[0], ("failed", NAN, NAN, NAN))}
+    table = of(results=none, n=[10, 10, 8, 0], failed=[0, 0, 2, 3], diverged=[0, 0, 1, 3])
     frame = formatted(table, "validation").loc["pendulum"]
-    assert frame["n"].tolist() == ["3", "3", "2 (1 diverged)", "none completed: 3 diverged"]
-    assert frame.loc["asam", ["θ-error", "y-error"]].tolist() == ["–", "–"]
+    assert frame["n"].tolist() == ["10", "10", "8 (2 failed, 1 of them diverged)", "none: 3 diverged"]
+    assert frame.loc["asam", COLUMNS[:6]].tolist() == ["–", "–", "–", "failed", "–", "failed"]
 
 
 def test_a_method_whose_runs_are_all_missing_says_so():
-    none = {"erm": ((NAN, NAN, ""), (NAN, NAN, ""))}
-    assert formatted(of(results=none, n=0), "validation")["n"].tolist() == ["none completed"]
+    assert formatted(of(results={"erm": (*NOTHING, *NOTHING)}, n=0), "validation")["n"].tolist() == ["none"]
 
 
 def test_where_nothing_can_be_compared_nothing_is_marked():
-    alone = {"erm": ((0.4, 0.089, NAN), (0.02, 0.001, NAN))}  # as read from a file
-    assert "**0.4" not in as_markdown(of(results=alone)) and "Bold" not in " ".join(notes(of(results=alone)))
-
-
-def test_an_error_that_ran_away_is_infinite_and_explained():
-    away = RESULTS | {"freg": ((0.2, 0.1, "tied"), (np.inf, NAN, "untested"))}
-    table = of(results=away)
-    assert formatted(table, "validation").loc[("pendulum", "freg"), "y-error"] == "∞ ‡"
-    assert any(line.startswith("∞:") for line in notes(table))
-    assert not any(line.startswith("∞:") for line in notes(of()))
+    alone = {"erm": ((0.4, 0.3, 0.5), (NAN, NAN, NAN, NAN), (0.02, 0.01, 0.03), (NAN, NAN, NAN, NAN))}  # as read
+    assert cells(COLUMNS[3], results=alone) == ["–"]
+    assert "Bold" not in " ".join(notes(of(results=alone)))
 
 
 def test_each_rule_has_its_own_table():
     both = pd.concat([selection(), selection(rule="oracle", rho=0.5)])
     for text in (as_markdown(table_one({"t": both})), as_html(table_one({"t": both}))):
-        assert text.count("0.120 ± 0.030") == 2 and text.count("0.5") == 3
+        assert text.count("[0.0900, 0.110]") == 2
         assert text.index("default rule") < text.index("oracle: uses the truth")
 
 
@@ -168,22 +193,20 @@ def test_numbers_of_a_column_share_a_style():
     assert in_columns(pd.DataFrame({"a": [1e-9, 0.1]}))["a"].tolist() == ["1.000e-09", "1.000e-01"]
 
 
-def test_in_table_1_too():
-    small = RESULTS | {"fsam": ((3e-6, 1e-6, "worse"), (0.02, 0.001, "best"))}
-    errors = formatted(of(results=small), "validation")["θ-error"]
-    assert errors.tolist() == ["(4.00 ± 0.89)e-01", "(1.00 ± 0.20)e-01", "(3.0 ± 1.0)e-06"]
+def test_numbers_with_the_ends_of_their_intervals_share_a_style():
+    assert between([0.504, 0.4], [0.481, NAN], [0.533, NAN]) == ["0.504 [0.481, 0.533]", "0.400"]
+    assert between([0.5, 2e-6], [0.4, 1e-6], [0.6, 3e-6])[1] == "2.00e-06 [1.00e-06, 3.00e-06]"
+    assert between([0.5, -0.25], [-0.1, -0.5], [1.0, 0.0], sign="+", digits=2)[0] == "+0.50 [-0.10, +1.0]"
+    assert between([NAN], [NAN], [NAN]) == ["–"] and between([], [], []) == []
 
 
-def test_runs_that_exploded_are_counted_and_their_method_is_not_bold():
-    """The mean contains them, the median stands beside; the notes say how many there are, and by which rule."""
-    away = RESULTS | {"sam": ((0.01, 0.002, "exploded"), (2000.0, 5500.0, "exploded"))}
-    table = of(results=away, exploded=[0, 1, 0], y_error_median=0.00022, theta_error_median=0.011)
-    frame = formatted(table, "validation", "**{}**").loc["pendulum"]
-    assert frame.loc["sam"].tolist() == ["0.0100 ± 0.0020 (median 0.0110) §", "2000 ± 5500 (median 0.000220) §", "0",
-                                         "3 (1 exploded)"]  # fmt: skip
-    [said] = [line for line in notes(table) if line.startswith("§")]
-    assert "§: 1 completed runs in these tables exploded" in said and "over 10 times the validation loss" in said
-    assert not any(line.startswith("§") for line in notes(of()))
+def test_how_runs_ended_is_said_in_words():
+    assert [gone(0, 0), gone(2, 0), gone(2, 2), gone(3, 1)] == [
+        "none failed",
+        "2 failed",
+        "2 diverged",
+        "3 failed, 1 of them diverged",
+    ]
 
 
 # What the notes say of tasks
@@ -193,21 +216,27 @@ def test_without_a_known_theta_there_is_no_theta_error():
     """Theta itself stands in its place, a line a parameter; alone, its column is called so."""
     own = selection().drop(columns=["theta_error_meaning", *selection().filter(like="theta_error_")])
     unit = {"a_<1": "kg m-0.5", "b": "1"}
-    rows = [[{"parameter": p, "unit": unit[p], "mean": mean, "interval": half} for p, mean, half in of_method]
-            for of_method in ([("a_<1", 1.8, 0.02), ("b", 3e-7, 1e-8)], [("a_<1", 21.0, 0.5), ("b", 0.2, None)],
-                              [("a_<1", None, None), ("b", None, None)])]  # fmt: skip
-    own = own.assign(theta=list(map(json.dumps, rows)), n=[3, 1, 0])
+    names = ("median", "low", "high", "least", "most")
+    numbers = [
+        [("a_<1", (1.8, 1.75, 1.85, 1.7, 1.9)), ("b", (3e-7, 2e-7, 4e-7, 1e-7, 5e-7))],
+        [("a_<1", (21.0, None, None, 20.0, 22.0)), ("b", (0.2, None, None, 0.2, 0.2))],
+        [("a_<1", [None] * 5), ("b", [None] * 5)],
+    ]
+    rows = [[{"parameter": p, "unit": unit[p], **dict(zip(names, v, strict=True))} for p, v in row] for row in numbers]
+    own = own.assign(theta=list(map(json.dumps, rows)), n=[10, 2, 0])
     table = table_one({"lynx": own, "pendulum": selection()})
     [said] = [line for line in notes(table) if "No θ-error of lynx: the true θ is not known." in line]
-    assert "θ itself, a line a parameter: mean over the completed runs, ± half width of its 95 %" in said
-    frame = formatted(table, "validation")["θ-error"]
-    assert frame["lynx"].tolist() == [
-        "a_&lt;1 = 1.800 ± 0.020 kg m^-0.5<br>b = (3.00 ± 0.10)e-07",
-        "a_&lt;1 = 21.00 ± 0.50 kg m^-0.5<br>b = 2.00e-01",
+    assert (
+        "θ itself, a line a parameter: the median over runs, with its 95 % interval where there are 5 or more" in said
+    )
+    frame = formatted(table, "validation")
+    assert frame.loc["lynx", "θ"].tolist() == [
+        "a_&lt;1 1.80 [1.75, 1.85] kg m^-0.5<br>b 3.00e-07 [2.00e-07, 4.00e-07]",
+        "a_&lt;1 21.0 (20.0 to 22.0) kg m^-0.5<br>b 2.00e-01",
         "–",
     ]
-    assert frame["pendulum"].str.contains("±").all()
-    assert list(formatted(table_one({"lynx": own}), "validation")) == ["θ", "y-error", "rho", "n"]
+    assert (frame.loc["pendulum", "θ"] == "–").all() and (frame.loc["lynx", COLUMNS[:4]] == "–").all(axis=None)
+    assert list(formatted(table_one({"lynx": own}), "validation")) == ["θ", *COLUMNS[4:]]
 
 
 def test_a_theta_error_of_a_kind_of_its_own_is_explained():
@@ -241,5 +270,5 @@ def test_the_caption_for_the_snakemake_report_says_what_is_marked(twins):
     )
     text = template.render(snakemake={"params": {"twins": twins}, "wildcards": {"experiment": "laptop"}})
     assert text.strip().startswith("**SYNTHETIC TWIN**") == bool(twins)
-    assert "not distinguishable" in text and "95 % Student t interval" in text
+    assert "equivalent, worse or inconclusive" in text and "95 % intervals" in text
     publish_string(text, settings_overrides={"halt_level": 2})  # raises on a fault of the markup

@@ -75,7 +75,7 @@ def _order(table: pd.DataFrame) -> str:
     for rule, rows in table.groupby("rule", sort=False):
         rows = rows.dropna(subset="theta_error_rms").sort_values("theta_error_rms", ascending=False)
         errors = zip(
-            rows["method"], column(rows["theta_error_rms"]), rows["theta_error_standing"].fillna(""), strict=True
+            rows["method"], column(rows["theta_error_rms"]), rows["theta_error_standing"].astype(object).fillna(""), strict=True
         )
         order = " > ".join(
             f"{method} {error}" + f" ({standing})" * bool(standing) for method, error, standing in errors

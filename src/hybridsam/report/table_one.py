@@ -101,7 +101,7 @@ def _centres(rows: pd.DataFrame, name: str) -> pd.Series:
 
 def _standings(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
     """``best``, or ``worse`` above ``× 1.8 [1.2, 2.7]``; the numbers of a task are written in one way."""
-    words = rows[f"{name}_standing"].fillna("").astype(str)
+    words = rows[f"{name}_standing"].astype(object).fillna("")
     for _, of_task in rows.groupby("task", sort=False):
         ratio, low, high = (of_task[f"{name}_ratio{end}"] for end in ("", "_low", "_high"))
         ratios = between(ratio, low, high, digits=2)
