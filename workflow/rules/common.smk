@@ -176,7 +176,9 @@ def settings_of_data(task, seed):
     """The task's settings with this seed of the data, and of their twin."""
     sections = [name for name in ("data", "twin") if "seed" in task_settings(task).get(name, {})]
     if "data" not in sections:
-        sys.exit(f"experiment configuration: data_seeds: {TASK_FILES[task]} has no data.seed, so {task} has one dataset")
+        sys.exit(
+            f"experiment configuration: data_seeds: {TASK_FILES[task]} has no data.seed, so {task} has one dataset"
+        )
     return merge(task_settings(task), {name: {"seed": {"value": seed}} for name in sections})
 
 
