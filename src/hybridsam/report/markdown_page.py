@@ -74,9 +74,8 @@ def _order(table: pd.DataFrame) -> str:
     lines = ["Methods from the largest root mean square θ-error to the smallest, and how they compare (Table 1):", ""]
     for rule, rows in table.groupby("rule", sort=False):
         rows = rows.dropna(subset="theta_error_rms").sort_values("theta_error_rms", ascending=False)
-        errors = zip(
-            rows["method"], column(rows["theta_error_rms"]), rows["theta_error_standing"].astype(object).fillna(""), strict=True
-        )
+        standings = rows["theta_error_standing"].astype(object).fillna("")
+        errors = zip(rows["method"], column(rows["theta_error_rms"]), standings, strict=True)
         order = " > ".join(
             f"{method} {error}" + f" ({standing})" * bool(standing) for method, error, standing in errors
         )
