@@ -22,7 +22,7 @@ def test_the_caption_of_one_run_has_the_numbers_of_all(results):
     """n and the diverged are of the same runs, of which the figure shows the first: 2 and 1 of erm, 3 of others."""
     for name in ("predictions", "residuals"):
         text = captions.caption(name, registry.tabulate(name, results("some_diverged")))
-        assert "by the first of its completed runs (n = 2 to 3; 1 diverged)" in text and "n = 1" not in text
+        assert "by the first of the runs that did not fail (n = 2 to 3; 1 diverged)" in text and "n = 1" not in text
 
 
 @pytest.mark.slow
@@ -41,13 +41,21 @@ def test_predictions_that_begin_at_the_second_time_say_why(results):
     [
         (
             "two_seeds",
-            ["bars: none, as an interval of fewer than 3 runs", "Dashed line: erm, mean; thin lines"],
+            ["bars: none, as an interval of fewer than 3 runs", "Dashed line: erm, centre; thin lines"],
             "band",
         ),
-        ("normal", ["bars: its 95 % Student t interval over seeds. ", "Dashed line and band: erm"], "thin lines"),
+        (
+            "twenty_seeds",
+            [
+                "median (θ-error), geometric mean (y-error (test MSE)) of the runs that did not fail (n = 18 to 20 for",
+                "bars: 95 % interval over seeds (median: by the bootstrap, of 5 seeds or more; geometric mean: Student",
+                "Dashed line and band: erm",
+            ],
+            "thin lines",
+        ),
         (
             "some_diverged",
-            ["interval over seeds, of 3 completed runs or more", "thin lines: its runs"],
+            ["95 % interval over seeds", "thin lines: its runs", "runs that failed (5 diverged)"],
             "line and band",
         ),
     ],

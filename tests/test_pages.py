@@ -20,7 +20,7 @@ import xarray as xr
 from bs4 import BeautifulSoup
 from helpers import small
 from helpers.marks import slow_but_for
-from helpers.oscillator import GRID, results_of
+from helpers.oscillator import GRID, TRUTH, results_of
 from nbconvert import HTMLExporter
 from PIL import Image
 
@@ -39,7 +39,7 @@ from hybridsam.analysis.results import Results
 
 NOTEBOOK = small.ROOT / "notebooks/task.ipynb"
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
-UNPAIRED = "There is no seed that both erm and another method completed."
+UNPAIRED = "There is no seed of which both erm and another method have a run that did not fail."
 SAYS = {  # of what a case lacks, its page says
     "normal": [],
     "one_seed": ["There is one seed, so nothing says how much the results vary."],
@@ -50,7 +50,7 @@ SAYS = {  # of what a case lacks, its page says
     "one_rho_without_erm": [UNPAIRED],
     "only_erm": [UNPAIRED],
     "twin": ["SYNTHETIC TWIN: Oscillator"],
-    "exploded": ["6 of 21 runs exploded", "§: ", "Exploded: completed, but"],
+    "failed": ["5 of 21 runs failed otherwise", "Failed: diverged, or completed, but"],
     "single_run": ["There is one seed, so nothing says how much the results vary.", UNPAIRED],
     "one_parameter_unknown": ["The true θ is not known, so there is no θ-error.", "It is not known here."],
     "long_names_diverged": ["No run completed: all 21 diverged.", "21 of 21 runs diverged:", UNPAIRED],
@@ -163,19 +163,26 @@ def test_why_runs_diverged_is_on_the_page(experiment):
 
 
 def test_theta_on_the_page_is_that_of_the_cube(experiment):
-    """The rho with the lowest mean validation error, and mean ± 95 % interval over three seeds, by hand."""
+    """The rho with the lowest mean validation error, and theta of the runs that other seeds choose, by hand."""
     folder = experiment("normal")
     page = shown_by(NOTEBOOK, folder, task="oscillator", experiment="made_up")
-    head, *rows = rows_of(page, "k (N m⁻¹)")
+    head, _, *rows = rows_of(page, "median [95 % interval]")  # below the heads stand the names of the index
+    rows = [row[-len(head) + 1 :] for row in rows[: len(GRID)]]  # of k; the first row begins with it
     assert [row[0] for row in rows] == list(GRID)
     with xr.open_dataset(folder / "oscillator/cube.nc") as cube:
-        for row in rows:
-            runs = cube.sel(training_method=row[0]).isel(data=0)
-            rho = GRID[row[0]][np.argmin([runs["y_error"].sel(rho=rho)[:, 1].mean() for rho in GRID[row[0]]])]
-            values = runs["theta"].sel(rho=rho, parameter="k").values
-            half = 4.302652729911275 * values.std(ddof=1) / np.sqrt(3)
-            assert float(row[head.index("rho")]) == rho and row[head.index("n")] == "3"
-            assert row[head.index("k (N m⁻¹)")] == f"{values.mean():.3g} ± {half:.2g}"
+        for method, rho, n, median, least, most, bias, rms in rows:
+            runs = cube.sel(training_method=method).isel(data=0)
+            errors = runs["y_error"].sel(split="validation").to_pandas().loc[GRID[method]]  # (rho, seed)
+            assert float(rho) == errors.mean(axis=1).idxmin() and n == "3"
+            of_seeds = {seed: errors.drop(columns=seed).mean(axis=1).idxmin() for seed in errors}
+            values = [runs["theta"].sel(rho=own, parameter="k", seed=seed).item() for seed, own in of_seeds.items()]
+            written = [f"{value:.3g}" for value in (np.median(values), min(values), max(values))]
+            assert [median, least, most] == [f"{float(text):.2f}" for text in written]
+            off = np.array(values) - TRUTH["k"]
+            half = 4.302652729911275 * off.std(ddof=1) / np.sqrt(3)
+            found = [float(text) for text in re.findall(r"[-+.\d]+", bias)]
+            np.testing.assert_allclose(found, off.mean() + np.array([0, -half, half]), atol=0.006)
+            assert float(rms) == pytest.approx(np.sqrt(np.mean(off**2)), abs=0.006)
 
 
 def test_errors_on_the_page_are_those_of_the_table(experiment, tmp_path):
@@ -183,11 +190,11 @@ def test_errors_on_the_page_are_those_of_the_table(experiment, tmp_path):
     folder = tmp_path / "results/made_up"
     shutil.copytree(experiment("normal"), folder)
     table = pd.read_csv(folder / "table.csv")
-    table.assign(y_error_mean=4321.0).to_csv(folder / "table.csv", index=False)
+    table.assign(y_error_centre=4321.0).to_csv(folder / "table.csv", index=False)
     page = shown_by(NOTEBOOK, folder, task="oscillator", experiment="made_up")
-    head, *rows = rows_of(page, "y-error")
+    head, *rows = rows_of(page, "y-error, geometric mean")
     assert [row[head.index("method")] for row in rows] == list(GRID)
-    assert all(row[head.index("y-error")].startswith("432") for row in rows)
+    assert all(row[head.index("y-error, geometric mean")].startswith("432") for row in rows)
 
 
 @pytest.mark.slow
@@ -240,8 +247,9 @@ def test_the_rule_of_a_page_is_that_of_its_figures(experiment, tmp_path):
     selection = pd.read_csv(folder / "selection.csv")
     selection.loc[(selection["rule"] == "oracle") & (selection["method"] == "sam"), "rho"] = 0.2
     selection.to_csv(folder / "selection.csv", index=False)
-    head, *rows = rows_of(shown_by(NOTEBOOK, tmp_path, task="oscillator", experiment="made_up"), "k (N m⁻¹)")
-    assert {row[0]: row[head.index("rho")] for row in rows}["sam"] == "0.2"
+    page = shown_by(NOTEBOOK, tmp_path, task="oscillator", experiment="made_up")
+    rows = rows_of(page, "median [95 % interval]")
+    assert [row[-7] for row in rows if "sam" in row] == ["0.2", "0.2"]  # of two parameters
 
 
 def test_the_newest_table_with_the_task_counts(tmp_path):
@@ -269,19 +277,24 @@ def test_the_report_finds_the_results_from_the_folders_below(tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_the_report_counts_and_pairs(results):
-    """Diverged and missing runs are counted; a paired difference is over the seeds that both methods completed."""
+    """Diverged and missing runs are counted; a ratio is over the seeds of which neither run failed."""
     made, cube = results("some_diverged"), results("some_diverged").cube.copy(deep=True)
     cube["status"].loc[{"training_method": "l2reg", "rho": 1e-4, "seed": 2}] = "missing"
     assert of_experiment.ends_of_runs({"t": cube}).loc["t"].to_dict() == {
-        "completed": 15, "diverged": 5, "missing": 1, "exploded": 0
+        "completed": 15, "diverged": 5, "missing": 1, "worse": 0
     }  # fmt: skip
     assert diverged_in_words(cube).startswith("5 of 20 runs diverged; ")
     assert diverged_in_words(cube).endswith(": sqrt(-0.1) at t = 3 s")
     assert diverged_in_words(results("normal").cube) == ""
-    paired = task_page.paired(made.selection)
-    assert paired.loc[("validation", "fsam"), "n_paired"] == 2
-    estimates = task_page.estimates(made.cube, made.selection, "validation")
-    assert estimates.index.tolist() == list(GRID) and estimates["n"].tolist() == [2, 3, 3, 3]
+    ratios = task_page.ratios(made.selection)
+    assert ratios.loc[("validation", "fsam"), "n_paired"] == 2
+    estimates = task_page.estimates(made.selection, "validation").loc["k (N m⁻¹)"]
+    assert estimates.index.tolist() == list(GRID) and estimates["runs"].tolist() == [
+        "2 (1 diverged)",
+        "3",
+        "2 (1 diverged)",
+        "3",
+    ]
     assert "q'' = -omega^2 sin q" in task_page.equations(made.cube).replace("&#x27;", "'")
 
 

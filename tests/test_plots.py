@@ -6,20 +6,20 @@ import pytest
 from helpers.geometry import faults
 from helpers.marks import slow_but_for
 from helpers.oscillator import CASES, GRID, STEPS, TRUTH, drawn
-from hybridsam.analysis.significance import interval
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
 from hybridsam.analysis import errors_rho, histories
 from hybridsam.analysis.cube import runs_table
+from hybridsam.analysis.selection import centre_and_interval
 from hybridsam.cli.main import main
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
 from hybridsam.figures import errors_rho as errors_rho_figure
 from hybridsam.figures import registry, style
-from hybridsam.report import captions
+from hybridsam.report import captions, numbers
 
 COLOURS = {colour.lower() for colour, _ in style.LOOKS.values()}
 MARKERS = {marker for _, marker in style.LOOKS.values()}
@@ -35,9 +35,9 @@ def test_every_figure_draws_for_every_kind_of_result(name, case, results):
     assert figure.get_suptitle().startswith("SYNTHETIC TWIN") == (case == "twin")
     caption = captions.caption(name, table)
     assert "n = " in caption and "  " not in caption
-    gone, exploded = table.dropna(subset="n").drop_duplicates(["method", "rho"])[["diverged", "exploded"]].sum()
-    assert (f"{gone} diverged" if gone else "none diverged") in caption or "No run diverged" in caption
-    assert (f"{exploded} exploded" in caption) == ("Exploded: completed, but" in caption) == (exploded > 0)
+    counts = table.dropna(subset="n").drop_duplicates(["method", "rho"])[["failed", "diverged"]].sum()
+    assert numbers.gone(*counts) in caption or "No run failed" in caption
+    assert ("Failed: diverged, or completed, but" in caption) == (counts["failed"] > counts["diverged"])
     assert not {"nan", "none)", "<na>"} & set(caption.lower().split())
 
 
@@ -64,8 +64,8 @@ def test_theta_training_shows_the_recorded_theta(case, results):
 
 
 @pytest.mark.slow
-def test_errors_show_every_run_and_count_the_diverged(results):
-    """Points are the completed runs' errors, means and bars those of evaluate, crosses the diverged runs."""
+def test_errors_show_every_run_and_count_those_that_failed(results):
+    """Points are the errors of runs, markers and bars their centres and intervals, crosses the runs that failed."""
     table, figure = drawn("errors_rho", results("some_diverged"))
     runs = runs_table(results("some_diverged").cube)
     sam = runs[(runs["method"] == "sam") & (runs["status"] == "completed")]
@@ -74,11 +74,15 @@ def test_errors_show_every_run_and_count_the_diverged(results):
     np.testing.assert_allclose(np.c_[points.get_data()], sam[["rho", "theta_error"]])
     assert [text.get_text() for text in axis.texts] == ["1", "3"]
 
-    means = table[(table["statistic"] == "mean") & (table["method"] == "sam") & (table["metric"] == "theta_error")]
-    expected, row = sam[sam["rho"] == 0.02]["theta_error"], means.set_index("rho").loc[0.02]
-    assert row[["value", "interval"]].tolist() == pytest.approx([expected.mean(), interval(expected)])
-    assert means["n"].tolist() == [3, 2, 0] and means["diverged"].tolist() == [0, 1, 3]
-    assert np.isnan(means["value"].iloc[2])
+    centres = table[(table["statistic"] == "centre") & (table["method"] == "sam")]
+    at = sam[sam["rho"] == 0.02].set_index(["data", "seed"])
+    for metric in ("theta_error", "y_error"):
+        row = centres[centres["metric"] == metric].set_index("rho").loc[0.02]
+        expected = centre_and_interval(metric, at[metric])
+        np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), list(expected.values()))
+    of_theta = centres[centres["metric"] == "theta_error"]
+    assert of_theta["n"].tolist() == [3, 2, 0] and of_theta["failed"].tolist() == [0, 1, 3]
+    assert np.isnan(of_theta["value"].iloc[2])
 
 
 @pytest.mark.slow
@@ -112,13 +116,13 @@ def test_without_truth_there_is_no_theta_error(results):
 @pytest.mark.slow
 def test_one_seed_has_no_interval_and_says_so(results):
     table, figure = drawn("errors_rho", results("one_seed"))
-    assert table["interval"].isna().all() and "none" in captions.caption("errors_rho", table)
-    assert "no interval" in " ".join(text.get_text() for text in figure.legends[0].get_texts())
+    assert table[["low", "high"]].isna().all(axis=None) and "bars: none, as an" in captions.caption("errors_rho", table)
+    assert "interval" not in " ".join(text.get_text() for text in figure.legends[0].get_texts())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["theta_training", "losses", "errors_rho", "tradeoff"])
-def test_of_many_runs_the_first_are_drawn_and_means_are_of_all(name, results, monkeypatch):
+def test_of_many_runs_the_first_are_drawn_and_centres_are_of_all(name, results, monkeypatch):
     """The caption says so, and says nothing of the kind where all are drawn."""
     everything, _ = drawn(name, results("twenty_seeds"))
     monkeypatch.setattr(histories, "NUMBERS", 5 * 2 * 2 * len(STEPS))  # five runs, two methods, two rows
@@ -126,8 +130,9 @@ def test_of_many_runs_the_first_are_drawn_and_means_are_of_all(name, results, mo
     table, _ = drawn(name, results("twenty_seeds"))
     runs = table[table["statistic"] == "run"]
     assert set(runs["seed"]) == set(range(5)) < set(everything["seed"].dropna())
-    means = [which[which["statistic"] == "mean"].reset_index(drop=True) for which in (table, everything)]
-    pd.testing.assert_frame_equal(*means)
+    of_all = [which[which["statistic"] != "run"].reset_index(drop=True) for which in (table, everything)]
+    assert len(of_all[0])
+    pd.testing.assert_frame_equal(*of_all)
     assert "the first 5 runs of each" in captions.caption(name, table)
     assert "first" not in captions.caption(name, everything)
 
@@ -157,7 +162,7 @@ def test_large_tables_stay_small_files(tmp_path):
     table = (
         pd.DataFrame(values, index, steps)
         .reset_index()
-        .assign(rho=0.1, n=20, diverged=0, exploded=0, rule="validation", unit="m")
+        .assign(rho=0.1, n=20, failed=0, diverged=0, rule="validation", unit="m")
     )
     table = table.assign(true=0.0, status="completed", statistic="run", data="simulated")
     figure = registry.FIGURES["theta_training"][1](table, "Many")
@@ -184,23 +189,35 @@ def test_faults_of_a_layout_are_found():
 
 
 @pytest.mark.slow
-def test_exploded_runs_are_counted_in_every_figure(results):
-    """Of sam one of three runs at each rho, of fsam one without a finite error, of erm one by its validation error."""
-    made = results("exploded")
-    selected = made.selected.set_index("method")
-    assert selected["exploded"].to_dict() == {"erm": 1, "l2reg": 0, "sam": 1, "fsam": 1}
+def test_failed_runs_are_counted_in_every_figure(results):
+    """Of sam one of three runs at each rho, of fsam one without a finite error; erm has one that diverged."""
+    made = results("failed")
+    counts = made.selected.set_index("method")
+    assert counts["failed"].to_dict() == {"erm": 1, "l2reg": 0, "sam": 1, "fsam": 1}
+    assert counts["n"].to_dict() == {"erm": 2, "l2reg": 3, "sam": 2, "fsam": 2}
     for name in ("predictions", "residuals", "theta_training", "losses"):
         titles = [axis.get_title() for axis in drawn(name, made)[1].axes[:4]]
-        assert ["1 exploded" in title for title in titles] == [True, False, True, True]
-    table, figure = drawn("errors_rho", made)
-    stars = [line for line in figure.axes[1].get_lines() if line.get_marker() == "*"]
-    assert [line.get_xdata()[0] for line in stars] == GRID["sam"]
-    assert "erm (n = 2, 1 diverged, 1 exploded), thin: its runs" in [
-        text.get_text() for text in figure.legends[0].get_texts()
-    ]
+        assert ["1 failed" in title for title in titles] == [True, False, True, True]
+    _, figure = drawn("errors_rho", made)
+    crosses = [line.get_xdata()[0] for line in figure.axes[1].get_lines() if line.get_marker() == "x"]
+    assert crosses == GRID["sam"]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "erm (n = 2, 1 failed), thin: its runs" in legend and "failed runs, their number" in legend
     table, figure = drawn("tradeoff", made)
     assert table.loc[table["front"], "method"].tolist() == ["l2reg"]
-    assert "but for means with a run that exploded" in captions.caption("tradeoff", table)
+    assert "but for those beside which a run failed" in captions.caption("tradeoff", table)
+
+
+@pytest.mark.slow
+def test_a_run_that_did_not_fail_stands_for_its_method(results):
+    """The first seed of sam failed."""
+    table, _ = drawn("predictions", results("failed"))
+    assert table.dropna(subset="seed").groupby("method")["seed"].first().to_dict() == {
+        "erm": 0,
+        "fsam": 1,
+        "l2reg": 0,
+        "sam": 1,
+    }
 
 
 @pytest.mark.slow
@@ -261,26 +278,26 @@ def test_the_command_draws(results, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_of_two_runs_the_runs_are_drawn_and_of_three_an_interval(seeds, results):
-    """Of erm as thin lines, at their errors, in a panel that fits the points."""
+    """Of erm as thin lines, at their errors, in a panel that fits the points; of three θ-errors there is none yet."""
     table, figure = drawn("errors_rho", results("two_seeds" if seeds == 2 else "normal"))
-    axis, errors = figure.axes[0], table[(table["metric"] == "theta_error") & (table["status"] == "completed")]
-    thin = [line.get_ydata()[0] for line in axis.get_lines() if line.get_linewidth() == style.THIN]
-    bars = [len(container.lines[2][0].get_segments()) for container in axis.containers if container.has_yerr]
-    assert bars == [1] and bool(axis.patches) == (seeds == 3)
-    assert sorted(thin) == (sorted(errors.loc[errors["method"] == "erm", "value"]) if seeds == 2 else [])
-    if seeds == 2:
-        low, high = axis.get_ylim()
-        assert low < errors["value"].min() and high < 1.5 * errors["value"].max()
-    assert any("no interval: fewer than 3 runs" in text.get_text() for text in figure.legends[0].get_texts()) == (
-        seeds == 2
-    )
+    for first, metric in ((0, "theta_error"), (3, "y_error")):
+        axis, errors = figure.axes[first], table[(table["metric"] == metric) & (table["status"] == "completed")]
+        thin = [line.get_ydata()[0] for line in axis.get_lines() if line.get_linewidth() == style.THIN]
+        banded = seeds == 3 and metric == "y_error"
+        assert bool(axis.patches) == banded
+        assert sorted(thin) == ([] if banded else sorted(errors.loc[errors["method"] == "erm", "value"]))
+        if seeds == 2:
+            low, high = axis.get_ylim()
+            assert low < errors["value"].min() and high < 1.5 * errors["value"].max()
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("centre, 95 % interval" in texts) == (seeds == 3) and ("centre" in texts) == (seeds == 2)
 
 
 @pytest.mark.slow
 def test_an_interval_that_is_cut_off_is_told(results):
-    """One that is as long as its mean reaches zero, where no logarithmic axis is."""
+    """One that is as long as its centre reaches zero, where no logarithmic axis is."""
     table = registry.tabulate("errors_rho", results("decades"))
-    assert not errors_rho_figure.intervals_cut_off(table.assign(interval=np.nan))
-    long = table.assign(interval=2 * table["value"])
+    assert not errors_rho_figure.intervals_cut_off(table.assign(low=np.nan, high=np.nan))
+    long = table.assign(low=-table["value"], high=3 * table["value"])
     assert errors_rho_figure.intervals_cut_off(long)
     assert "ends at the edge of its panel is longer" in captions.caption("errors_rho", long)

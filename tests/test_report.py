@@ -13,6 +13,7 @@ from helpers.geometry import faults
 from helpers.oscillator import diverging, make_dataset, make_results, results_of
 from helpers.small import ROOT
 
+from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.analysis.experiment import elapsed_seconds
 from hybridsam.core import records
 from hybridsam.core.methods import in_order
@@ -177,7 +178,7 @@ def test_elapsed_time_is_from_the_first_start_to_the_last_end():
 # The entry page
 
 TASKS = ("normal", "one_seed", "some_diverged", "everything_diverged", "unknown_truth", "only_erm", "twin")
-HARD = ("exploded", "infinite_errors", "single_run", "one_parameter", "decades", "long_names_unknown")
+HARD = ("failed", "infinite_errors", "single_run", "one_parameter", "decades", "long_names_unknown")
 
 
 def write_experiment(folder, tasks):
@@ -284,6 +285,36 @@ def test_the_verdict_says_in_words_how_methods_compare(experiment):
     row, bold = compared(experiment, {name: ("equivalent", 1.0, "equivalent", 1.1) for name in standings} | {
         "sam": (*best, "equivalent", 1.1), "fsam": ("equivalent", 1.0, *best)})  # fmt: skip
     assert not bold and row["y-error"] == "equivalent to that of fsam, × 1.1"  # of equal methods none stands out
+
+
+def best_of(standings, ratio=1.3):
+    """A row of the table of what came out, where the others compare so with erm."""
+    methods = ["erm", *standings]
+    rows = {"method": methods, "n": 10, "theta_error_rms": 0.1, "theta_relative_error_rms": 0.016}
+    for name in ("theta_error", "y_error"):
+        rows |= {
+            f"{name}_standing": ["best", *standings.values()],
+            f"{name}_ratio": [np.nan] + [ratio] * len(standings),
+        }
+    cube = xr.Dataset({"theta_error": ((), 0.0, {"long_name": THETA_ERROR})}, attrs={"synthetic": "yes"})
+    return index_page._theta_verdict(pd.DataFrame(rows).set_index("method"), cube)
+
+
+@pytest.mark.parametrize(
+    ("standings", "bold", "others"),
+    [
+        ({"sam": "worse", "fsam": "equivalent"}, True, "equivalent: fsam × 1.3; worse: sam × 1.3"),
+        ({"sam": "worse", "fsam": "inconclusive"}, False, "worse: sam × 1.3; cannot be told: fsam × 1.3"),
+        ({"sam": "equivalent"}, False, "equivalent: sam × 1.3"),
+    ],
+)
+def test_a_method_is_bold_where_the_runs_show_that_it_is_the_best(standings, bold, others):
+    found = best_of(standings)
+    assert (
+        found["nearest to the true θ"].replace("\xa0", " ")
+        == f"{'<strong>erm</strong>' if bold else 'erm'}: 1.6 %, n = 10"
+    )
+    assert found["the others"].replace("\xa0", " ") == others
 
 
 @pytest.mark.slow
@@ -434,12 +465,12 @@ def test_hard_cases_are_written_without_holes(tasks, tmp_path, monkeypatch):
     assert ("heat_transfer_coefficient_of_wall_3 = " in page) == ("long_names_unknown" in tasks)
     assert ("heat_transfer_coefficient_of_wall_3 " in markdown) == ("long_names_unknown" in tasks)
     for text in (page, markdown):
-        assert ("2 (1 failed)" in text) == ("1 (2 failed, 1 of them diverged)" in text) == ("exploded" in tasks)
-    if "exploded" in tasks:
-        assert rows["exploded"]["nearest to the true θ"].startswith("l2reg")  # of which alone no run failed
+        assert ("2 (1 failed)" in text) == ("1 (2 failed, 1 of them diverged)" in text) == ("failed" in tasks)
+    if "failed" in tasks:
+        assert rows["failed"]["nearest to the true θ"].startswith("l2reg")  # of which alone no run failed
         assert rows["infinite_errors"]["y-error"] == "every run failed"
-        assert index_page.sizes(cubes).loc["exploded", "runs"] == "19 completed (5 of them failed), 2 diverged"
-        some = {task: cubes[task] for task in ("exploded", "infinite_errors")}
+        assert index_page.sizes(cubes).loc["failed", "runs"] == "19 completed (5 of them failed), 2 diverged"
+        some = {task: cubes[task] for task in ("failed", "infinite_errors")}
         assert "22 runs completed and 2 diverged, 0 are missing; 10 failed, 2 of them div" in index_page.in_all(some)
 
 

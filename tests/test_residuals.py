@@ -173,7 +173,7 @@ def test_a_method_without_a_completed_run_keeps_its_place(kind, results, tmp_pat
     registry.write("residuals", made, [tmp_path / "a.csv"])
     table, figure = drawn("residuals", made)
     figure.draw_without_rendering()
-    assert "none\ncompleted\n2 diverged" in figure.axes[1].get_title()
+    assert "none\ncompleted\n2 failed" in figure.axes[1].get_title()
     assert table[table["method"] == "sam"]["rms"].isna().all()
     caption = captions.caption("residuals", pd.read_csv(tmp_path / "a.csv"))
     assert caption == captions.caption("residuals", table) and "sam: none completed." in caption

@@ -1,4 +1,4 @@
-"""The plane of the two errors: its means, its Pareto front against brute force, what it says where there is none."""
+"""The plane of the two errors: its centres, its Pareto front against brute force, what it says where there is none."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -50,15 +50,16 @@ def test_the_front_does_not_depend_on_units(points, factor):
 
 
 @pytest.mark.slow
-def test_means_and_runs_are_those_of_the_cube(made):
+def test_centres_and_runs_are_those_of_the_cube(made):
     table, figure = drawn("tradeoff", made)
     runs = runs_table(made.cube)
     completed = runs[runs["status"] == "completed"]
-    means = table[table["statistic"] == "mean"].set_index(["method", "rho"])
-    expected = completed.astype({"method": str}).groupby(["method", "rho"])[["theta_error", "y_error"]].mean()
-    np.testing.assert_allclose(means.loc[expected.index, ["theta_error", "y_error"]], expected)
-    assert means.loc[("freg", 0.1), ["theta_error", "y_error"]].isna().all()
-    assert means["n"].to_dict() == {
+    centres = table[table["statistic"] == "centre"].set_index(["method", "rho"])
+    of_rho = completed.astype({"method": str}).groupby(["method", "rho"])
+    expected = of_rho.agg({"theta_error": "median", "y_error": lambda errors: np.exp(np.log(errors).mean())})
+    np.testing.assert_allclose(centres.loc[expected.index, ["theta_error", "y_error"]], expected)
+    assert centres.loc[("freg", 0.1), ["theta_error", "y_error"]].isna().all()
+    assert centres["n"].to_dict() == {
         ("erm", 0): 3,
         ("freg", 0.1): 0,
         ("sam", 0.02): 3,
@@ -70,9 +71,9 @@ def test_means_and_runs_are_those_of_the_cube(made):
     np.testing.assert_allclose(dots[np.argsort(dots[:, 1])], expected)
 
 
-def test_a_method_has_its_look_and_its_means_are_joined_in_the_order_of_rho(made):
+def test_a_method_has_its_look_and_its_centres_are_joined_in_the_order_of_rho(made):
     table, figure = drawn("tradeoff", made)
-    sam = table[(table["statistic"] == "mean") & (table["method"] == "sam")].sort_values("rho")
+    sam = table[(table["statistic"] == "centre") & (table["method"] == "sam")].sort_values("rho")
     colour, marker = style.look("sam")
     lines = [line for line in figure.axes[0].get_lines() if line.get_color() == colour]
     (joined,) = [line for line in lines if line.get_linestyle() == "-"]
@@ -82,24 +83,24 @@ def test_a_method_has_its_look_and_its_means_are_joined_in_the_order_of_rho(made
     np.testing.assert_allclose(hollow.get_xdata(), sam[sam["rho"] == 0.05]["theta_error"])
     assert {text.get_text() for text in figure.axes[0].texts} <= {"0.02", "0.2"}
     words = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert words[:2] == ["erm (baseline)", "sam"] and "some runs diverged" in words
+    assert words[:2] == ["erm (baseline)", "sam"] and "some runs failed" in words
     caption = captions.caption("tradeoff", table)
-    assert "4 diverged: hollow markers" in caption and "1 value of ρ without a completed run has no marker." in caption
+    assert "4 diverged: hollow markers" in caption and "1 value of ρ of which every run failed has no" in caption
     assert "erm is the baseline" in caption
 
 
 def plane(theta_errors, y_errors, **columns) -> pd.DataFrame:
-    """A table of means of sam at rho 1, 2, ..., without runs."""
+    """A table of centres of sam at rho 1, 2, ..., without runs."""
     number = len(theta_errors)
-    table = pd.DataFrame({"method": "sam", "rho": np.arange(1.0, number + 1), "status": None, "statistic": "mean"})
+    table = pd.DataFrame({"method": "sam", "rho": np.arange(1.0, number + 1), "status": None, "statistic": "centre"})
     table = table.assign(
-        n=2, diverged=0, exploded=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
+        n=2, failed=0, diverged=0, theta_error=theta_errors, y_error=y_errors, theta_error_unit="m", y_error_unit="1"
     )
     return table.assign(front=on_front(np.array(theta_errors), np.array(y_errors)), **columns)
 
 
 def test_the_front_is_drawn_as_steps_to_the_edges():
-    """Down to the first mean, right at its height, down to the next; the ends of rho stand beside their markers."""
+    """Down to the first marker, right at its height, down to the next; the ends of rho stand beside their markers."""
     figure = registry.FIGURES["tradeoff"][1](plane([1.0, 2.0, 3.0, 3.5], [40.0, 4.0, 20.0, 2.0]), "title")
     axis = figure.axes[0]
     (front,) = [line for line in axis.get_lines() if line.get_drawstyle() == "steps-post"]
@@ -111,7 +112,7 @@ def test_the_front_is_drawn_as_steps_to_the_edges():
 
 
 def test_labels_that_would_hide_something_are_left_out():
-    """All means in one place: there is room for some labels, and none lies on another or on a marker."""
+    """All centres in one place: there is room for some labels, and none lies on another or on a marker."""
     crowded = pd.concat([plane([1.0, 1.0], [1.0, 1.0], method=method) for method in style.LOOKS if method != "erm"])
     figure = registry.FIGURES["tradeoff"][1](crowded, "title")
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
@@ -137,7 +138,7 @@ def test_numbers_at_the_axes_do_not_run_into_each_other(spread):
 
 @pytest.mark.slow
 def test_without_truth_the_y_error_is_drawn_over_theta_itself(tmp_path):
-    """A panel a parameter, whose dots are the runs and whose markers the means."""
+    """A panel a parameter, whose dots are the runs and whose markers the median of theta and the geometric mean."""
     unknown = make_results(tmp_path, seeds=2, grid=GRID, dataset=make_dataset(truth=False))
     table, figure = drawn("tradeoff", unknown)
     assert "theta_error" not in table and not table["front"].any() and table["y_error"].notna().all()
@@ -150,17 +151,16 @@ def test_without_truth_the_y_error_is_drawn_over_theta_itself(tmp_path):
         own = np.c_[theta.sel(parameter=parameter), runs["sam", 0.05]]
         assert all(np.isclose(dots, point).all(1).any() for point in own)
         marker = style.look("sam")[1]
-        means = [np.c_[line.get_data()] for line in axis.get_lines() if line.get_marker() == marker]
-        assert np.isclose(np.concatenate(means), own.mean(0)).all(1).any()
+        centres = [np.c_[line.get_data()] for line in axis.get_lines() if line.get_marker() == marker]
+        centre = [np.median(own[:, 0]), np.exp(np.log(own[:, 1]).mean())]
+        assert np.isclose(np.concatenate(centres), centre).all(1).any()
     caption = captions.caption("tradeoff", table)
     assert "θ is not known for these data, so there is no θ-error, and θ itself takes its place" in caption
 
 
-def test_without_a_completed_run_the_figure_is_a_sentence(made):
+def test_where_every_run_failed_the_figure_is_a_sentence(made):
     cube = made.cube.assign(status=made.cube["status"].where(made.cube["status"] == "missing", "diverged"))
     table, figure = drawn("tradeoff", replace(made, cube=cube))
     (axis,) = figure.axes
-    assert not axis.get_lines() and "No run completed" in axis.texts[0].get_text()
-    assert "No run completed with finite errors (n = 0 for each method and ρ; 15 diverged; " in captions.caption(
-        "tradeoff", table
-    )
+    assert not axis.get_lines() and "Every run failed" in axis.texts[0].get_text()
+    assert "Every run failed (n = 0 for each method and ρ; 15 diverged; " in captions.caption("tradeoff", table)

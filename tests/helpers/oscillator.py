@@ -63,6 +63,7 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
         {
             "theta": ((*RUN, "parameter"), theta[..., -1]),
             "y_error": ((*RUN, "split"), y_error, units),
+            "validation_errors": ((*RUN, "validation_sample"), y_error[..., 1, None] * [0.8, 1.2], units),
             "status": (RUN, np.where(gone, "diverged", "completed").astype(object)[None, None]),
             "theta_history": ((*RUN, "step", "parameter"), theta.swapaxes(-1, -2)),
             "reason": (RUN, np.where(gone, "sqrt(-0.1) at t = 3 s", "").astype(object)[None, None]),
@@ -154,13 +155,14 @@ def one_parameter(cube: xr.Dataset) -> xr.Dataset:
 
 
 def decades(cube: xr.Dataset) -> xr.Dataset:
-    """Errors from 1e-9 to 1e3, none of which exploded; losses too."""
+    """Errors from 1e-9 to 1e3, of runs none of which failed; losses too."""
     factor = xr.DataArray(np.logspace(-7, 5, cube.sizes["rho"]), dims="rho")
-    losses = {name: cube[name] * factor for name in ("train_loss", "validation_loss", "y_error", "theta_error")}
-    return cube.assign({name: values.assign_attrs(cube[name].attrs) for name, values in losses.items()})
+    names = ("train_loss", "validation_loss", "y_error", "validation_errors", "theta_error")
+    large = {name: (cube[name] * factor).assign_attrs(cube[name].attrs) for name in names}
+    return cube.assign(large | {"data_variance": cube["data_variance"] * 1e9})
 
 
-def exploding(cube: xr.Dataset) -> xr.Dataset:
+def failing(cube: xr.Dataset) -> xr.Dataset:
     """The first seed of sam has a huge test error, of fsam none that is finite, of erm a huge validation error."""
     y_error = cube["y_error"].copy(deep=True)
     y_error.loc[{"training_method": "sam", "seed": 0, "split": "test"}] = 1e4
@@ -184,7 +186,7 @@ CASES = {
     "twenty_seeds": {"seeds": 20, "grid": {"erm": [0.0], "sam": [0.05, 0.1]}, "diverged": {("erm", 0.0): [0, 19]}},
     "infinite_errors": {"grid": {"erm": [0.0]}, "change": endless},
     "single_run": {"seeds": 1, "grid": {"sam": [0.05]}},
-    "exploded": {"change": exploding, "diverged": {("sam", 0.05): [1], ("erm", 0.0): [2]}},
+    "failed": {"change": failing, "diverged": {("sam", 0.05): [1], ("erm", 0.0): [2]}},
     "decades": {"change": decades},
     "one_parameter": {"change": one_parameter},
     "one_parameter_unknown": {"change": one_parameter, "dataset": make_dataset(truth=False)},

@@ -140,6 +140,6 @@ def _crosses(axis: Axes, panel: pd.DataFrame) -> None:
 
 def _run_handles(table: pd.DataFrame) -> list[Line2D]:
     thin = Line2D([], [], color="0.5", linewidth=THIN, label="one run")
-    mean = Line2D([], [], color="0.5", linewidth=THICK, label="mean of the completed runs")
+    mean = Line2D([], [], color="0.5", linewidth=THICK, label="mean of the runs that did not fail")
     cross = Line2D([], [], color="black", linestyle="", marker="x", label="end of a diverged run")
     return [thin, mean] + [cross] * bool((table["status"] == "diverged").any())
