@@ -52,6 +52,7 @@ def test_of_linear_decay_it_has_its_closed_form(standardise):
     assert "y_error_above_truth" in METRICS
 
 
+@pytest.mark.slow
 def test_of_many_samples_it_is_the_noise_and_what_decay_leaves_of_that_of_the_start():
     dataset = decay(test=4000, noise=0.3)
     times = dataset["time"].values[1:]

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from hybridsam.analysis.cube import THETA_ERROR
 from hybridsam.core.errors import UserError
-from hybridsam.report.numbers import between, column, gone, in_columns, plus_minus
+from hybridsam.report.numbers import between, column, ended, gone, in_columns, plus_minus
 from hybridsam.report.table_one import as_html, as_markdown, formatted, notes, table_one
 
 NAN = np.nan
@@ -127,10 +127,19 @@ def test_bold_are_the_best_and_its_equivalents_where_this_is_shown():
     assert cells(COLUMNS[3], results=failed) == ["worse<br>× 4.0 [3.0, 5.0]", "*best*", "failed"]
     assert "<strong>best</strong>" in as_html(of()) and "**best**" in as_markdown(of())
     said = " ".join(notes(of()))
-    assert "equivalent where it lies between 1/1.25 and 1.25" in said and "Bold: the best" in said
+    assert "equivalent if the interval lies between 1/1.25 and 1.25" in said and "Bold: the best" in said
+    assert "holds for all methods of the task at once" in said
 
 
-def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_is_compared():
+def test_the_interval_of_a_ratio_that_needs_an_exponent_leaves_other_ratios_without():
+    wide = RESULTS | {"fsam": (*RESULTS["fsam"][:3], ("inconclusive", 0.8, 1e-37, 4e36))}
+    assert cells(COLUMNS[5], results=wide)[1:] == [
+        "worse<br>× 1.5 [1.2, 1.9]",
+        "inconclusive<br>× 8.0e-01 [1.0e-37, 4.0e+36]",
+    ]
+
+
+def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_is_conclusive():
     alone = ("inconclusive", 4.0, NAN, NAN)
     one = {
         "erm": ((0.4, NAN, NAN), alone, (0.02, NAN, NAN), BEST),
@@ -141,7 +150,15 @@ def test_one_seed_has_no_interval_and_the_notes_say_that_nothing_is_compared():
     assert frame[COLUMNS[1]].tolist() == ["0.400", "0.100"]
     assert frame[COLUMNS[3]].tolist() == ["inconclusive<br>× 4.0", "best"]
     said = " ".join(notes(table))
-    assert "no interval and no comparison" in said and "bootstrap" not in said and "other seeds choose" not in said
+    assert "there is no interval: any difference may be chance, and every one is inconclusive" in said
+    assert "There is one seed, which chooses its own ρ" in said
+    assert "bootstrap" not in said and "other seeds choose" not in said
+
+
+def test_one_seed_on_several_datasets_has_intervals_but_chooses_its_own_rho():
+    said = " ".join(notes(of(n=4, rho_of_seeds='{"0": 1}', datasets=4)))
+    assert "95 % interval" in said and "no interval" not in said and "There is one seed, which chooses" in said
+    assert "Runs of pendulum are on 4 simulated datasets: one for each dataset and seed." in said
 
 
 def test_a_method_of_which_all_runs_failed_says_so():
@@ -207,6 +224,12 @@ def test_how_runs_ended_is_said_in_words():
         "2 diverged",
         "3 failed, 1 of them diverged",
     ]
+    assert [ended(3, 0, 0), ended(5, 3, 1), ended(0, 3, 3), ended(0, 0, 0)] == [
+        "3",
+        "5 (3 failed, 1 of them diverged)",
+        "none: 3 diverged",
+        "none",
+    ]
 
 
 # What the notes say of tasks
@@ -226,9 +249,7 @@ def test_without_a_known_theta_there_is_no_theta_error():
     own = own.assign(theta=list(map(json.dumps, rows)), n=[10, 2, 0])
     table = table_one({"lynx": own, "pendulum": selection()})
     [said] = [line for line in notes(table) if "No θ-error of lynx: the true θ is not known." in line]
-    assert (
-        "θ itself, a line a parameter: the median over runs, with its 95 % interval where there are 5 or more" in said
-    )
+    assert "a line a parameter: the median over runs, with its 95 % interval where there are 5 seeds or more" in said
     frame = formatted(table, "validation")
     assert frame.loc["lynx", "θ"].tolist() == [
         "a_&lt;1 1.80 [1.75, 1.85] kg m^-0.5<br>b 3.00e-07 [2.00e-07, 4.00e-07]",
@@ -270,5 +291,5 @@ def test_the_caption_for_the_snakemake_report_says_what_is_marked(twins):
     )
     text = template.render(snakemake={"params": {"twins": twins}, "wildcards": {"experiment": "laptop"}})
     assert text.strip().startswith("**SYNTHETIC TWIN**") == bool(twins)
-    assert "equivalent, worse or inconclusive" in text and "95 % intervals" in text
+    assert "equivalent, worse or inconclusive" in " ".join(text.split()) and "95 % intervals" in text
     publish_string(text, settings_overrides={"halt_level": 2})  # raises on a fault of the markup

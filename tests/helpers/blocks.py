@@ -13,13 +13,14 @@ SPLITS = ["train", "validation", "test"]
 
 
 def block(method, rho, seeds, theta, y_error, status="completed"):
-    """A block of runs with theta (seed, 2) and y_error (seed, 3)."""
+    """A block of runs with theta (seed, 2) and y_error (seed, 3); both validation samples have that of their split."""
     n = len(seeds)
     theta, y_error = np.reshape(theta, (1, 1, n, 2)), np.reshape(y_error, (1, 1, n, 3))
     return xr.Dataset(
         {
             "theta": ((*RUN, "parameter"), theta),
             "y_error": ((*RUN, "split"), y_error),
+            "validation_errors": ((*RUN, "validation_sample"), y_error[..., [1, 1]]),
             "status": (RUN, np.full((1, 1, n), status, dtype=object)),
             "skipped_updates": (RUN, np.zeros((1, 1, n), dtype=int)),
             "theta_history": ((*RUN, "step", "parameter"), theta[..., None, :]),

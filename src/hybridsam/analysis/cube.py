@@ -31,8 +31,8 @@ PERIOD = {"started": min, "ended": max}  # attributes of run files, ISO 8601 in 
 MISSING = {"status": "missing", "reason": "", "file": ""}  # what stands where no run is; NaN for everything else
 
 WORSE_THAN_MEAN = (
-    "completed, but its error on test data is not finite or above the variance of these data, so that their mean would "
-    "predict them better"
+    "completed with an error on test data that is not finite or above the variance of these data, so that their mean "
+    "would predict them better"
 )
 
 FINAL = ("theta", "y_error", "validation_errors")  # NaN of a run that diverged: where it stopped is no result

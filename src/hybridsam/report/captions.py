@@ -112,6 +112,13 @@ def _failed(counts: pd.DataFrame) -> str:
     return gone(int(counts["failed"].sum()), int(counts["diverged"].sum()))
 
 
+def _failed_by_rule(counts: pd.DataFrame) -> str:
+    """How many runs failed of those that each rule chose, once where these are as many."""
+    texts = {rule: _failed(rows) for rule, rows in counts.groupby("rule", sort=False)}
+    first, *others = dict.fromkeys(texts.values())
+    return "; ".join(f"{rule}: {text}" for rule, text in texts.items()) if others else first
+
+
 def _some_are_worse(counts: pd.DataFrame) -> bool:
     """Whether runs failed that did not diverge."""
     return bool(counts["failed"].sum() > counts["diverged"].sum())
@@ -285,11 +292,11 @@ def _given(table: pd.DataFrame) -> str:
 def theta_summary(drawn: pd.DataFrame, table: pd.DataFrame, absent: Mapping[str, Sequence[str]]) -> str:
     """The caption of the relative errors of θ of all tasks.
 
-    drawn: the errors, of rows of Table 1. table: Table 1, in which a run counts once, by however many rules it is
-    chosen. absent: why tasks are not in the figure -> which.
+    drawn: the errors, of rows of Table 1. table: Table 1; a run may be in it once for each rule. absent: why tasks are
+    not in the figure -> which.
     """
-    counts = table[table["task"].isin(drawn["task"])].drop_duplicates(["task", "method", "rho"])
-    n = f"{span(int(drawn['n'].min()), int(drawn['n'].max()))}; {_failed(counts)}"
+    counts = table[table["task"].isin(drawn["task"])]
+    n = f"{span(int(drawn['n'].min()), int(drawn['n'].max()))}; {_failed_by_rule(counts)}"
     text = f"Relative error of θ on a logarithmic axis: median of the runs that did not fail ({n}), at the ρ that "
     text += "other seeds choose."
     if drawn["low"].notna().any():

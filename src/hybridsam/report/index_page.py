@@ -46,11 +46,11 @@ DIRECTIONS = (
     "method finds all of θ; where none is, a network may still supply what θ should."
 )
 KNOWN = (  # what the columns mean where the true theta is known
-    "<em>Nearest to the true θ</em>: the method whose runs have the fewest failures and the lowest root mean square "
-    "error of θ, relative where the task does not measure it in its own way, over n runs. Bold where the runs show it: "
-    "others are worse or failed, and of none it cannot be told.",
+    "<em>Nearest to the true θ</em>: the method with the fewest failed runs and, of those with as few, the lowest root "
+    "mean square error of θ over its n runs that did not fail, shown as a relative error where the task does not "
+    "measure it in its own way. Bold where others are worse or failed, and of none it cannot be told.",
     "<em>Worse</em>, <em>equivalent</em>, <em>cannot be told</em>: how the others compare with that one, as in Table "
-    "1; × is the ratio of their θ-errors. What cannot be told may be better, equal or worse.",
+    "1; × is the ratio of the errors. What cannot be told may be better, equal or worse.",
     DIRECTIONS,
     "<em>y-error</em>: of the method nearest to the true θ, against the lowest y-error. A low y-error says nothing "
     "about θ.",
@@ -121,7 +121,7 @@ def verdict(folder: Path, tables: Mapping[str, pd.DataFrame], cubes: Mapping[str
             else:
                 unknown += _rows_without_truth(about, chosen, cubes[task], diagnosis, last)
     rule = " or ".join(dict.fromkeys(rules.values()))
-    parts = [f"<p>Every method is taken at the ρ that the rule “{rule}” chooses.</p>"]
+    parts = [f"<p>Every method is taken at the ρ that the rule “{rule}” chooses, for each seed by the others.</p>"]
     for rows, meanings in ((known, KNOWN), (unknown, UNKNOWN)):
         if rows:
             parts.append(pd.DataFrame(rows).fillna("").to_html(index=False, border=0, escape=False))
@@ -172,17 +172,18 @@ def _arrived(row: pd.Series) -> str:
 
 def _theta_verdict(chosen: pd.DataFrame, cube: xr.Dataset) -> dict[str, str]:
     """Which method is nearest to the true theta and how the others compare; chosen: the rows of a rule, by method."""
-    if (nearest := best(chosen, "theta_error")) is None:
-        alone = chosen.index[chosen["n"] > 0]
-        text = f"{alone[0]}: {_theta_error(chosen.loc[alone[0]], cube)}" if len(alone) else ALL_FAILED
-        return {"nearest to the true θ": text, "the others": "none to compare"}
+    found = chosen.index[chosen["n"] > 0]
+    if found.empty:
+        return {"nearest to the true θ": ALL_FAILED, "the others": "none to compare"}
+    nearest = best(chosen, "theta_error") or found[0]  # the only one, where no two can be compared
     own = cube["theta_error"].attrs["long_name"]
     meaning = f" ({html.escape(own)})" * (own != THETA_ERROR)
     reference = " off the published values" * (records.origin(cube) == "measured")
     name = f"<strong>{nearest}</strong>" if is_shown(chosen, "theta_error") else nearest
     n = f"n = {chosen.loc[nearest, 'n']}".replace(" ", UNBROKEN)
     error = f"{_theta_error(chosen.loc[nearest], cube)}{meaning}{reference}"
-    return {"nearest to the true θ": f"{name}: {error}, {n}", "the others": _others(chosen, "theta_error")}
+    others = _others(chosen, "theta_error") or "none to compare"
+    return {"nearest to the true θ": f"{name}: {error}, {n}", "the others": others}
 
 
 def _y_verdict(chosen: pd.DataFrame) -> str:
@@ -192,7 +193,11 @@ def _y_verdict(chosen: pd.DataFrame) -> str:
         return ALL_FAILED if not chosen["n"].any() else "–"
     if nearest is None:
         return f"lowest: {lowest}; {_others(chosen, 'y_error')}"
-    return "the lowest" if nearest == lowest else f"{_against(chosen.loc[nearest], 'y_error')} that of {lowest}"
+    if nearest == lowest:
+        return "the lowest"
+    row = chosen.loc[nearest]
+    words = {"equivalent": "equivalent to", "worse": "worse than", "inconclusive": "cannot be told from"}
+    return f"{words[row['y_error_standing']]} that of {lowest}" + _ratio(row, "y_error", ", ")
 
 
 def _others(chosen: pd.DataFrame, metric: str) -> str:
@@ -202,20 +207,14 @@ def _others(chosen: pd.DataFrame, metric: str) -> str:
     for standing, text in words.items():
         if methods := with_standing(chosen, metric, standing):
             rows = [chosen.loc[method] for method in methods]
-            known = [f" ×{UNBROKEN}{_ratio(row, metric)}" * bool(np.isfinite(row[f"{metric}_ratio"])) for row in rows]
-            parts.append(f"{text}: {', '.join(map(''.join, zip(methods, known, strict=True)))}")
+            parts.append(f"{text}: {', '.join(f'{row.name}{_ratio(row, metric)}' for row in rows)}")
     return "; ".join(parts)
 
 
-def _against(row: pd.Series, metric: str) -> str:
-    """What the comparison of an error with the lowest says: ``1.8 times``, ``equivalent to``, ``cannot be told``."""
-    words = {"equivalent": "equivalent to", "inconclusive": f"cannot be told (×{UNBROKEN}{_ratio(row, metric)}) from"}
-    return words.get(row[f"{metric}_standing"], f"{_ratio(row, metric)} times")
-
-
-def _ratio(row: pd.Series, metric: str) -> str:
+def _ratio(row: pd.Series, metric: str, before: str = " ") -> str:
+    """`` × 1.8``; nothing where no run failed for neither."""
     ratio = row[f"{metric}_ratio"]
-    return f"{ratio:.2g}" if ratio < 10 else f"{ratio:,.0f}"
+    return "" if np.isnan(ratio) else f"{before}×{UNBROKEN}{number(ratio, 2)}"
 
 
 def _theta_error(row: pd.Series, cube: xr.Dataset) -> str:

@@ -28,30 +28,32 @@ TABLE_NOTE = (
     f"of runs that did not fail, of which alone the errors are; a run failed if it diverged, or {WORSE_THAN_MEAN}."
 )
 SPREAD = (
-    "RMS is the root mean square of the θ-error over runs; bias is the mean of θ less the truth. In brackets stands a "
-    "95 % interval over seeds, and datasets where there are several: by the bootstrap for a median "
-    f"({FEWEST} or more), Student's t for a bias and, on the logarithmic scale, for a geometric mean. It says how much "
-    "other ones would change the number, and not how far θ is from the truth."
+    "RMS is the root mean square of the θ-error over runs; bias is the mean of θ less the truth. In square brackets "
+    "stands a 95 % interval over seeds, and datasets where there are several: by the bootstrap for a median "
+    f"({FEWEST} or more), Student's t for a bias and, on the logarithmic scale, for a geometric mean. It says how far "
+    "other seeds or datasets would change the number, and not how far θ is from the truth."
 )
 CROSS_FITTED = (
-    "The errors of a seed are those at the ρ that the runs of other seeds choose, so that none is the best of several "
-    "by chance; where other seeds choose another ρ, how many do stands in brackets."
+    "rho is what all seeds choose together. The errors of a seed are those at the ρ that the other seeds choose for "
+    "it, so that none is the lowest of several by chance; for how many seeds that is another ρ stands in brackets."
 )
-ONE_SEED = "There is one seed, so there is no interval and no comparison: any difference may be chance."
+ONE_SEED = "There is one seed, which chooses its own ρ: errors may be the lowest of several by chance."
+ONE_RUN = (
+    "No method has two runs, so there is no interval: any difference may be chance, and every one is inconclusive."
+)
 COMPARED = (
-    "Against the best: the best method has the fewest failed runs and, of those with as few, the lowest RMS or "
-    "geometric mean; × is the ratio to it, over the runs that failed for neither, with an interval that holds for all "
-    "methods of a table at once at 95 %. It is called worse where the interval lies above 1 or clearly more runs "
-    f"failed, equivalent where it lies between 1/{EQUIVALENT} and {EQUIVALENT}, and inconclusive otherwise."
+    "Against the best: the best method of a task has the fewest failed runs and, of those with as few, the lowest RMS "
+    "or geometric mean. × is the ratio to it, over the runs of equal data and seed that failed for neither, with an "
+    "interval that holds for all methods of the task at once at 95 %. A method is worse if the interval lies above 1, "
+    "or if more of its runs failed by Fisher's exact test; equivalent if the interval lies between "
+    f"1/{EQUIVALENT} and {EQUIVALENT} and no more runs failed; inconclusive otherwise; failed if every run did."
 )
 BOLD = "Bold: the best and its equivalents, where others are worse or failed, and none is inconclusive."
 THETA_ITSELF = (
     "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
-    f"runs, with its 95 % interval where there are {FEWEST} or more, else the least and the greatest."
+    f"runs, with its 95 % interval where there are {FEWEST} seeds or more, else the least and the greatest."
 )
-DATASETS = (
-    "Runs of {task} are on {number} simulated datasets, from each seed: one a dataset and seed, compared as such."
-)
+DATASETS = "Runs of {task} are on {number} simulated datasets: one for each dataset and seed."
 
 
 def table_one(selections: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -100,13 +102,13 @@ def _centres(rows: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _standings(rows: pd.DataFrame, name: str, bold: str) -> pd.Series:
-    """``best``, or ``worse`` above ``× 1.8 [1.2, 2.7]``; the numbers of a task are written in one way."""
+    """``best``, or ``worse`` above ``× 1.8 [1.2, 2.7]``; an interval over many decades has an exponent by itself."""
     words = rows[f"{name}_standing"].astype(object).fillna("")
+    ratios = rows[[f"{name}_ratio{end}" for end in ("", "_low", "_high")]].dropna(subset=f"{name}_ratio")
+    for row, ratio in ratios.iterrows():
+        [text] = between(ratio.iloc[:1], ratio.iloc[1:2], ratio.iloc[2:], digits=2)
+        words[row] += f"<br>× {text}"
     for _, of_task in rows.groupby("task", sort=False):
-        ratio, low, high = (of_task[f"{name}_ratio{end}"] for end in ("", "_low", "_high"))
-        ratios = between(ratio, low, high, digits=2)
-        has = of_task[f"{name}_ratio"].notna()
-        words[of_task.index] += pd.Series([f"<br>× {ratio}" for ratio in ratios], of_task.index).where(has, "")
         of_methods = of_task.set_index("method")
         if is_shown(of_methods, name):
             top = {method for kind in ("best", "equivalent") for method in with_standing(of_methods, name, kind)}
@@ -161,13 +163,9 @@ def notes(table: pd.DataFrame) -> list[str]:
     """What a reader of Table 1 has to know: intervals, comparisons, errors of another kind, synthetic twins."""
     standings = set(table.filter(regex="_standing$").to_numpy().ravel())
     lines = [TABLE_NOTE]
-    if table["rho_of_seeds"].map(lambda text: sum(json.loads(text).values())).max() > 1:
-        lines += [
-            SPREAD.format(over=" over seeds, and datasets where there are several", few=FEWEST, what="seed"),
-            CROSS_FITTED,
-        ]
-    else:
-        lines.append(ONE_SEED)
+    lines.append(SPREAD if table["n"].max() > 1 else ONE_RUN)
+    several_seeds = table["rho_of_seeds"].map(lambda text: sum(json.loads(text).values())).max() > 1
+    lines.append(CROSS_FITTED if several_seeds else ONE_SEED)
     if "best" in standings:
         lines.append(f"{COMPARED} {BOLD}")
     if "theta_error_meaning" in table:
