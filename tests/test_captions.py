@@ -39,30 +39,67 @@ def test_predictions_that_begin_at_the_second_time_say_why(results):
 @pytest.mark.parametrize(
     ("case", "words", "not_said"),
     [
+        ("one_seed", ["Dashed line: erm, in the same way."], "thin lines"),
         (
             "two_seeds",
-            ["bars: none, as an interval of fewer than 3 runs", "Dashed line: erm, centre; thin lines"],
+            [
+                "bars: none, as an interval of fewer than 3 runs",
+                "Dashed line: erm, in the same way; thin lines: its runs.",
+            ],
             "band",
+        ),
+        (
+            "normal",  # of three seeds the y-error has an interval, and the θ-error none
+            ["Dashed line and band: erm, in the same way; thin lines: its runs, where it has no band."],
+            "of 3 runs or more",
         ),
         (
             "twenty_seeds",
             [
-                "median (θ-error), geometric mean (y-error (test MSE)) of the runs that did not fail (n = 18 to 20 for",
+                "median of the θ-error, geometric mean of the y-error (test MSE), over the runs that did not fail "
+                "(n = 18 to 20 for each ρ)",
                 "bars: 95 % interval over seeds (median: by the bootstrap, of 5 seeds or more; geometric mean: Student",
-                "Dashed line and band: erm",
+                "Dashed line and band: erm, in the same way.",
             ],
             "thin lines",
         ),
         (
             "some_diverged",
-            ["95 % interval over seeds", "thin lines: its runs", "runs that failed (5 diverged)"],
+            [
+                "Student's t of the logarithms, of 3 runs or more)",
+                "Dashed line: erm, in the same way; thin lines: its runs.",
+                "Of the runs, 5 diverged (crosses on the upper edge; those of erm: in the legend).",
+            ],
             "line and band",
+        ),
+        ("everything_diverged", ["Every run of erm failed (n = 0), so it has no line."], "Dashed line"),
+        (
+            "only_erm",
+            ["Dashed line and band: erm, median of the θ-error, geometric mean of the y-error", "; 95 % interval over"],
+            "markers",
         ),
     ],
 )
 def test_the_caption_says_what_is_drawn_of_few_runs(case, words, not_said, results):
     text = captions.caption("errors_rho", registry.tabulate("errors_rho", results(case)))
     assert [said for said in words if said not in text] == [] and not_said not in text
+
+
+@pytest.mark.slow
+def test_a_bootstrap_over_datasets_and_seeds_needs_enough_of_either(results):
+    table = registry.tabulate("errors_rho", results("twenty_seeds"))
+    two = pd.concat([table, table.assign(data_seed=table["data_seed"] + 1)])
+    text = captions.caption("errors_rho", two.assign(datasets=2))
+    assert "95 % interval over datasets and seeds (median: by the bootstrap, of 5 datasets or seeds or more;" in text
+
+
+@pytest.mark.slow
+def test_residuals_of_a_run_that_failed_are_drawn_and_described(results):
+    """Completed, but with errors that are not finite: not the same as no run at all."""
+    table = registry.tabulate("residuals", results("infinite_errors"))
+    text = captions.caption("residuals", table)
+    assert table["value"].notna().all() and "against time, a line for each test sample" in text
+    assert "by the first of the runs that did not fail, or else that completed (n = 0; 3 failed)" in text
 
 
 @pytest.mark.parametrize("table", ["selection", "identifiability"])

@@ -131,6 +131,12 @@ def test_failed_runs_are_counted_and_in_no_statistic():
     assert rows["y_error_standing"].to_dict() == {"erm": "best", "sam": "inconclusive", "fsam": "inconclusive"}
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_every_run_failed_the_smallest_rho_is_chosen_without_a_warning():
+    gone = [with_samples(runs_with("sam", rho, [9, 9], [0, 0], "diverged"), BEST) for rho in (0.1, 0.2)]
+    assert chosen(cube_of(*gone))["one_standard_error"] == 0.1
+
+
 def test_failed_runs_never_make_a_rho_look_better():
     bad = runs_with("sam", 0.1, [0.1, 0.1, 0.1], [0.0, 0.0, 0.0])
     bad["status"][0, 0, 1] = "diverged"

@@ -29,12 +29,6 @@ def ends_of_runs(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def methods_without_runs(cube: xr.Dataset) -> list[str]:
-    """The methods of which no run completed, in their order."""
-    runs = runs_table(cube)
-    return in_order(set(runs["method"]) - set(runs["method"][runs["status"] == "completed"]))
-
-
 def rhos_run(cubes: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """The values of rho that were run, as tuples: a row a method, a column a task; empty where a method was not run."""
     methods = in_order({name for cube in cubes.values() for name in cube["training_method"].values.tolist()})

@@ -65,7 +65,8 @@ def one_standard_error(runs: pd.DataFrame, samples: pd.DataFrame) -> float:
     for rho in by_rho.index[by_rho.index > best]:
         more = (errors.loc[rho] - errors.loc[best]).dropna() if rho in errors.index else np.array([])
         standard_error = np.std(more, ddof=1) / len(more) ** 0.5 if len(more) > 1 else 0.0
-        if by_rho.loc[rho, "failed"] > by_rho.loc[best, "failed"] or not np.mean(more) <= standard_error:
+        close = len(more) > 0 and np.mean(more) <= standard_error
+        if by_rho.loc[rho, "failed"] > by_rho.loc[best, "failed"] or not close:
             break
         chosen = rho
     return chosen

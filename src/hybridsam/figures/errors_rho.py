@@ -174,6 +174,6 @@ def _error_handles(table: pd.DataFrame) -> list:
         runs = ", thin: its runs" * bool(erm.n > 1 and erms["low"].isna().any())
         line = Line2D([], [], color=look(BASELINE)[0], linewidth=1.0, linestyle=DASHED, label=f"erm ({count}){runs}")
         handles.append((Patch(facecolor=look(BASELINE)[0], alpha=0.18), line) if erms["low"].notna().any() else line)
-    if (centres["failed"] > 0).any():
+    if ((centres["failed"] > 0) & (centres["method"] != BASELINE)).any():
         handles.append(Line2D([], [], color="black", linestyle="", marker="x", label="failed runs, their number"))
     return handles

@@ -12,7 +12,7 @@ from hybridsam.analysis.intervals import FEWEST
 from hybridsam.analysis.residuals import white_noise_bound
 from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import ORIGINS, TWIN
-from hybridsam.figures.errors_rho import FEW, intervals_cut_off
+from hybridsam.figures.errors_rho import FEW, intervals_cut_off, with_intervals_drawn
 from hybridsam.figures.style import MANY
 from hybridsam.figures.tradeoff import nothing_to_compare
 from hybridsam.report.numbers import gone, span
@@ -55,9 +55,9 @@ CAPTIONS = {
     "tradeoff": "θ-error and y-error on the test data ({data}) at the final iterate. {meanings}Markers: median θ-error "
     "and geometric mean of the y-error over the runs that did not fail ({n} for each method and ρ; {failed}{hollow}). "
     "{absent}A thin line joins those of a method in the order of ρ, whose smallest and largest value stand beside it "
-    "where there is room. Dots: {runs}. Black steps: the Pareto front, through the markers that no other undercuts in "
-    "one error without exceeding it in the other{none}. {baseline}No interval is drawn. The front needs the true θ, so "
-    "it is no rule to select ρ by.",
+    "where there is room. Dots: {runs}. Black steps: the Pareto front, through the {filled}markers that no other"
+    "{filled_one} undercuts in one error without exceeding it in the other. {baseline}No interval is drawn. The front "
+    "needs the true θ, so it is no rule to select ρ by.",
     "tradeoff without runs": "Every run failed ({n} for each method and ρ; {failed}; {data}), so there is nothing to "
     "compare.",
     "tradeoff without truth": "θ and y-error on the test data ({data}) at the final iterate: θ is not known for these "
@@ -79,7 +79,7 @@ def caption(name: str, table: pd.DataFrame) -> str:
         kind = "tradeoff without truth"
     if kind.startswith("tradeoff") and nothing_to_compare(table):
         kind = "tradeoff without runs"
-    if name == "residuals" and not counts["n"].any():
+    if name == "residuals" and table["rms"].isna().all():
         kind = "residuals without runs"
     text = CAPTIONS[kind].format(
         rule=_rule(table),
@@ -147,9 +147,8 @@ def _one_run(table: pd.DataFrame, counts: pd.DataFrame) -> str:
         number = _n(table, counts["n"])
         return f"At the ρ that {_rule(table)} chooses, no run completed{where} ({number}; {_failed(counts)})."
     none = f" {', '.join(without)}: none completed{where}." if without else ""
-    completed = counts["n"][counts["n"] > 0]
-    which = "the first of the runs that did not fail" if len(completed) else "the first run that completed"
-    number = _n(table, completed if len(completed) else counts["n"])
+    which = "the first of the runs that did not fail" + ", or else that completed" * _some_are_worse(counts)
+    number = _n(table, counts.loc[~counts["method"].isin(without), "n"])
     return (
         f"Each method is shown at the ρ that {_rule(table)} chooses, by {which}{where} "
         f"({number}; {_failed(counts)}), so no interval is drawn.{none}"
@@ -185,41 +184,56 @@ def _meanings(table: pd.DataFrame) -> str:
 
 
 def _of_errors(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
-    others, erm = (table["method"] != BASELINE).any(), counts[counts["method"] == BASELINE]
-    shown = f"{_centres(table)} of the runs that did not fail ({_n(table, counts['n'])} for each ρ)"
-    interval = _intervals(table)
-    points = f"Points: {_runs(table, counts, 'ρ')}; markers: {shown}; bars: {interval}. "
-    baseline = "in the same way" if others else f"{shown}; band: {interval}"
-    band = " and band" * bool(others)
-    if erm["n"].between(2, FEW - 1).any():
-        band, baseline = "", f"{'centre' if others else shown}; thin lines: its runs"
-    failed = int(counts["failed"].sum())
+    others = (table["method"] != BASELINE).any()
+    points = f"Points: {_runs(table, counts, 'ρ')}; markers: {_centres(table, counts)}; bars: {_intervals(table)}. "
     return {
         "meanings": _meanings(table),
         "points": points * bool(others),
-        "crosses": f"Crosses on the upper edge: runs that failed ({_failed(counts)}). "
-        if failed
-        else "No run failed. ",
-        "baseline": f"Dashed line{band}: erm, {baseline}." * bool(len(erm)),
+        "crosses": _crosses(counts),
+        "baseline": _baseline(table, counts) if (counts["method"] == BASELINE).any() else "",
         "cut": "A bar or band that ends at the edge of its panel is longer. " * intervals_cut_off(table),
     }
 
 
-def _centres(table: pd.DataFrame) -> str:
-    """``median of each θ-error, geometric mean of each y-error``."""
-    kinds = table.drop_duplicates("metric").groupby("centre", sort=False)["label"].agg(list)
-    return ", ".join(f"{centre} ({'; '.join(labels)})" for centre, labels in kinds.items())
+def _crosses(counts: pd.DataFrame) -> str:
+    """How many runs failed, and where that stands."""
+    if not counts["failed"].any():
+        return "No run failed. "
+    of_erm = counts["method"] == BASELINE
+    places = {"crosses on the upper edge": ~of_erm, "those of erm: in the legend": of_erm}
+    where = "; ".join(place for place, rows in places.items() if counts.loc[rows, "failed"].any())
+    return f"Of the runs, {_failed(counts)} ({where}). "
+
+
+def _baseline(table: pd.DataFrame, counts: pd.DataFrame) -> str:
+    """How erm is drawn: as a line with a band, or with its runs where it has no interval."""
+    erm = with_intervals_drawn(table[(table["method"] == BASELINE) & (table["statistic"] == "centre")])
+    if not erm["n"].any():
+        return "Every run of erm failed (n = 0), so it has no line."
+    band = erm["low"].notna()
+    line = "Dashed line" + " and band" * bool(band.any())
+    alone = _centres(table, counts) + f"; {_intervals(table)}" * bool(band.any())
+    how = "in the same way" if (table["method"] != BASELINE).any() else alone
+    runs = "; thin lines: its runs" + ", where it has no band" * bool(band.any())
+    return f"{line}: erm, {how}{runs * bool((erm['n'] > 1).any() and not band.all())}."
+
+
+def _centres(table: pd.DataFrame, counts: pd.DataFrame) -> str:
+    """``median of the θ-error, geometric mean of the y-error of the runs that did not fail (n = 3 for each ρ)``."""
+    kinds = table.drop_duplicates("metric").groupby("centre", sort=False)["label"].agg(" and the ".join)
+    of_each = ", ".join(f"{centre} of the {labels}" for centre, labels in kinds.items())
+    return f"{of_each}, over the runs that did not fail ({_n(table, counts['n'])} for each ρ)"
 
 
 def _intervals(table: pd.DataFrame) -> str:
     """What the intervals are and over what, and of how many runs there are none."""
-    n = table["n"].max()
-    if n < FEW:
+    n = table["n"].dropna()
+    if n.max() < FEW:
         return f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
     over = over_what(table)
     kinds = {
-        "median": f"by the bootstrap, of {FEWEST} {over} or more",
-        "geometric mean": "Student's t of the logarithms",
+        "median": f"by the bootstrap, of {FEWEST} {over.replace('and', 'or')} or more",
+        "geometric mean": "Student's t of the logarithms" + f", of {FEW} runs or more" * bool(n.min() < FEW),
     }
     found = [f"{centre}: {kinds[centre]}" for centre in table["centre"].drop_duplicates()]
     return f"95 % interval over {over} ({'; '.join(found)})"
@@ -233,12 +247,14 @@ def over_what(table: pd.DataFrame) -> str:
 
 def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
     shown, absent = counts[counts["n"] > 0], int((counts["n"] == 0).sum())
+    hollow = bool((shown["failed"] > 0).any())
     have = "value of ρ of which every run failed has" if absent == 1 else "values of ρ of which every run failed have"
     return {
         "runs": _runs(table, counts, "ρ"),
         "meanings": _meanings(table),
-        "hollow": ": hollow markers" * bool((shown["failed"] > 0).any()),
-        "none": ", but for those beside which a run failed" * bool(counts["failed"].sum()),
+        "hollow": ": hollow markers" * hollow,
+        "filled": "filled " * hollow,
+        "filled_one": " filled one" * hollow,
         "absent": f"{absent} {have} no marker. " * bool(absent),
         "baseline": "erm is the baseline. " * bool((shown["method"] == BASELINE).any()),
     }

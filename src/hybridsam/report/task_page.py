@@ -12,19 +12,18 @@ import xarray as xr
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import METRICS, SHOWN, WORSE_THAN_MEAN, metrics_of, runs_table
 from hybridsam.analysis.estimates import ratios_to_baseline, theta_errors, theta_estimates
-from hybridsam.analysis.experiment import ends_of_runs, methods_without_runs
 from hybridsam.analysis.results import task_title
 from hybridsam.core import records
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import BASELINE
+from hybridsam.core.methods import BASELINE, in_order
 from hybridsam.core.records import TWIN
 from hybridsam.core.scales import in_words
 from hybridsam.figures.style import with_unit, written_unit
 from hybridsam.report import captions
 from hybridsam.report.equations import as_html
 from hybridsam.report.fragments import embedded, identifiability, shown
-from hybridsam.report.numbers import between, column, ended
+from hybridsam.report.numbers import between, column, ended, gone
 
 NEEDED = ("cube.nc", "selection.csv", "identifiability.csv", "figures/theta_training.csv", "figures/predictions.csv")
 
@@ -70,12 +69,13 @@ def heading(cube: xr.Dataset) -> str:
 
 def reservations(cube: xr.Dataset) -> str:
     """What these runs cannot show, to be said before any number, as HTML."""
-    without, ends = methods_without_runs(cube), ends_of_runs({"runs": cube}).loc["runs"]
-    lines = []
-    if not ends["completed"]:
-        lines.append(f"No run completed: all {ends['diverged']} diverged. There are no estimates and no errors.")
-    elif without:
-        lines.append(f"No run completed of {', '.join(without)}: there is no estimate and no error.")
+    runs, lines = runs_table(cube), []
+    failed = runs.groupby("method", observed=True)["failed"].all()
+    if failed.all():
+        how = gone(len(runs), int((runs["status"] == "diverged").sum()))
+        lines.append(f"Every run failed ({how}): there are no estimates and no errors.")
+    elif failed.any():
+        lines.append(f"Every run of {', '.join(in_order(failed.index[failed]))} failed: no estimate and no error.")
     if cube.sizes["seed"] == cube.sizes["data"] == 1:
         lines.append("There is one seed, so nothing says how much the results vary.")
     if "theta_error" not in cube:
