@@ -99,7 +99,7 @@ def test_measured_and_twin_stand_in_tables_of_their_own(all_tasks):
     for name in tasks:
         table = read_table(all_tasks, name)
         assert (table["data"] == table["task"].map(ORIGINS)).all()
-        assert (table["n"] + table["diverged"] == 2).all()
+        assert (table["n"] + table["failed"] == 2).all()
         for suffix in ("csv", "md", "html"):
             assert says_twin((all_tasks.results / f"{name}.{suffix}").read_text()) == (name == "table")
     shown = (all_tasks.results / "table.md").read_text()

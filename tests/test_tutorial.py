@@ -91,7 +91,7 @@ def test_all_methods_are_selected_by_rules_that_need_no_truth(followed):
     selection = pd.read_csv(project.root / "results/lynx/lynx/selection.csv")
     assert set(selection["method"]) == {"erm", "sam"}
     assert set(selection["rule"]) == {"validation", "one_standard_error"}
-    assert (selection["n"] == 3).all()
+    assert (selection["n"] + selection["failed"] == 3).all()
     assert not [name for name in selection if name.startswith("theta_error")]
 
 

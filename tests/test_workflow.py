@@ -55,7 +55,7 @@ def test_every_configured_run_is_in_the_cube_and_in_the_table(finished):
             assert int((cube["status"] != "missing").sum()) == 2 * len(TRAINED)
     table = pd.read_csv(finished.results / "table.csv")
     assert set(table["task"]) == set(TASKS)
-    assert (table["n"] + table["diverged"] == 2).all()
+    assert (table["n"] + table["failed"] == 2).all()
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -102,7 +102,7 @@ def test_a_training_asks_for_the_memory_and_time_that_it_needs(fresh):
     large = {"model": {"hidden": [2000, 2000]}, "training": {"iterations": 2000}}
     changes = {"overrides.larger": large, "overrides.endless.training.iterations": 10**9, "methods": ["erm"]}
     result = fresh.snakemake("-n", "all", configuration=fresh.configure({"tasks": tasks} | changes))
-    found = re.findall(r"task=(\w+), method=erm, .*\n +resources: .*runtime=(\d+), mem_mb=(\d+)", result.stdout)
+    found = re.findall(r"task=(\w+), data=, method=erm, .*\n +resources: .*runtime=(\d+), mem_mb=(\d+)", result.stdout)
     assert len(found) == len(tasks), result.stdout
     asked = {task: (int(minutes), int(megabytes)) for task, minutes, megabytes in found}
     (minutes, megabytes), (longer, larger), (longest, _) = map(asked.get, tasks)
