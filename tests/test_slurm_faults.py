@@ -36,7 +36,13 @@ def storm(on_cluster):
 
     cluster.lose_processes(first["3-3"])
     cluster.ask("scancel", str(first["0-0"].number))
-    cluster.ask("scontrol", "update", f"jobid={first['1-1'].number}", "EndTime=now")
+    end_now = (
+        "scontrol",
+        "update",
+        f"jobid={first['1-1'].number}",
+        "EndTime=now",
+    )  # refused in the first moments of a job
+    ours.wait_for("the end of the time limit", lambda: cluster.run(*end_now).returncode == 0, process)
     ours.wait_for("the end of three jobs", are_in("CANCELLED", "TIMEOUT", "FAILED"), process)
     for seeds in ("3-3", "4-4"):
         cluster.kill(f"slurmd-{first[seeds].node}")
