@@ -230,7 +230,7 @@ def _intervals(table: pd.DataFrame) -> str:
     n = table["n"].dropna()
     if n.max() < FEW:
         return f"none, as an interval of fewer than {FEW} runs says less than the runs themselves"
-    over = over_what(table)
+    over = _over_what(table)
     kinds = {
         "median": f"by the bootstrap, of {FEWEST} {over.replace('and', 'or')} or more",
         "geometric mean": "Student's t of the logarithms" + f", of {FEW} runs or more" * bool(n.min() < FEW),
@@ -239,10 +239,10 @@ def _intervals(table: pd.DataFrame) -> str:
     return f"95 % interval over {over} ({'; '.join(found)})"
 
 
-def over_what(table: pd.DataFrame) -> str:
+def _over_what(table: pd.DataFrame) -> str:
     """``seeds``, or ``datasets and seeds`` where there are several of both."""
-    several = table[["data_seed", "seed"]].nunique() > 1
-    return " and ".join(pd.Series(["datasets", "seeds"], several.index)[several]) or "seeds"
+    words = {"data_seed": "datasets", "seed": "seeds"}
+    return " and ".join(words[name] for name in words if table[name].nunique() > 1) or "seeds"
 
 
 def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:

@@ -53,6 +53,7 @@ THETA_ITSELF = (
     "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
     f"runs, with its 95 % interval where there are {FEWEST} seeds or more, else the least and the greatest."
 )
+NUMBERS = ("median", "low", "high", "least", "most", "bias", "bias_low", "bias_high")  # of a parameter
 DATASETS = "Runs of {task} are on {number} simulated datasets: one for each dataset and seed."
 
 
@@ -141,9 +142,6 @@ def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame],
         theta.loc[values.index, "text"] = [f"{label}{text} {unit}".rstrip() for text in texts]
     lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
     return lines.where(which & (rows["n"] > 0), "–")
-
-
-NUMBERS = ("median", "low", "high", "least", "most", "bias", "bias_low", "bias_high")  # of a parameter
 
 
 def _theta_itself(values: pd.DataFrame) -> list[str]:
