@@ -42,7 +42,7 @@ class OnCluster:
 
     def held(self):
         """The steps at which trainings wait, by seeds."""
-        logs = {path.stem.removeprefix("seeds="): path.read_text() for path in self.project.root.glob("logs/*/*/*/*/*")}
+        logs = {path.stem.removeprefix("seeds="): text_of(path) for path in self.project.root.glob("logs/*/*/*/*/*")}
         found = {seeds: re.search(r"held at step (\d+)", log) for seeds, log in logs.items()}
         return {seeds: int(match[1]) for seeds, match in found.items() if match}
 
@@ -68,7 +68,7 @@ class OnCluster:
         return until(what, true, process, lambda: self.output)
 
     def log(self, seeds, run="erm/rho=0"):
-        return (self.project.root / f"logs/test/pendulum/{run}/seeds={seeds}.log").read_text()
+        return text_of(self.project.root / f"logs/test/pendulum/{run}/seeds={seeds}.log")
 
     def trainings(self, *states, first=False):
         """The last job, or the first, of each block that is trained, by seeds; of those states if any are named."""
@@ -84,6 +84,14 @@ class OnCluster:
     def is_ours(self, job: Job):
         """Whether this project's last Snakemake submitted it."""
         return f"SLURM jobid {job.number} " in self.output
+
+
+def text_of(log):
+    """What a log says; nothing where Snakemake has just taken it away, as it does before a job starts anew."""
+    try:
+        return log.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def heed_interrupts():
