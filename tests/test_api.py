@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 from helpers import small
 from IPython.core.interactiveshell import InteractiveShell
@@ -67,6 +68,21 @@ def test_all_runs_are_on_labelled_axes(runs):
     assert status.tolist() == [["completed"] * 2, ["missing"] * 2, ["missing"] * 2]
     assert {"theta_error", "y_error", "phi"} <= set(runs)
     assert runs["step"].values.tolist() == [0, 4, 8, 12]
+
+
+def test_every_seed_starts_in_the_interval_and_says_where(settings, dataset):
+    """Alone it starts where it starts with others, and of two starts training makes two ways."""
+    theta = {"omega": settings["model"]["theta"]["omega"] | {"start": [0.5, 2.0]}}
+    model = modules.build(settings | {"model": settings["model"] | {"theta": theta}})
+    how = settings["training"] | {"iterations": 4, "record_every": 2, "dtype": "float64"}
+    runs = hybridsam.fit(model, dataset, {"erm": [0]}, seeds=3, device="cpu", progress=False, **how)
+    alone = hybridsam.fit(model, dataset, {"erm": [0]}, seeds=[2], device="cpu", progress=False, **how)
+    starts = runs["theta_start"].values.ravel()
+    expected = model.parameters.constrain(model.parameters.drawn(range(3), torch.float64))
+    np.testing.assert_allclose(starts, expected.ravel(), rtol=1e-12)
+    assert np.ptp(starts) > 0.5
+    np.testing.assert_array_equal(runs["theta_history"].isel(step=0).values.ravel(), starts)
+    np.testing.assert_allclose(alone["theta"].values.ravel(), runs["theta"].values.ravel()[2:], rtol=1e-12)
 
 
 def test_predictions_are_those_of_the_run_file(model, dataset, runs, run_file):

@@ -111,6 +111,8 @@ def test_training_sees_the_same_whatever_the_unit_of_theta(transform, unit):
         ({"start": 0.0, "lower": -2.0, "upper": 6.0, "transform": "sigmoid"}, 8),
         ({"start": 0.3, "lower": 0.0, "upper": 1.0, "transform": "sigmoid"}, 1),
         ({"start": 50.0, "scale": 7.0}, 50),
+        ({"start": (-3.0, 1.0)}, 3),
+        ({"start": [280.0, 290.0], "upper": 310.0, "transform": "softplus"}, 30),
     ],
 )
 def test_a_parameter_has_a_size_of_its_own(row, size):
@@ -125,6 +127,46 @@ def test_every_member_starts_at_the_start(dtype, tolerance):
     assert raw.dtype == dtype
     torch.testing.assert_close(parameters.constrain(raw), expected, rtol=tolerance, atol=0)
     torch.testing.assert_close(parameters.unconstrain(expected), raw, rtol=10 * tolerance, atol=0)
+
+
+INTERVALS = {
+    "none": {"start": (-3.0, 5.0)},
+    "softplus": {"start": [0.2, 4.0], "transform": "softplus", "lower": 0.1},
+    "sigmoid": {"start": (0.1, 9.9), "transform": "sigmoid", "lower": 0.0, "upper": 10.0},
+    "log": {"start": (1e-3, 1e3), "transform": "log"},
+    "fixed": {"start": 0.7},
+}
+
+
+def drawn(seeds, *names):
+    """The starts of seeds, in natural units."""
+    parameters = Parameters([Parameter(name, "1", **INTERVALS[name]) for name in names])
+    return parameters.constrain(parameters.drawn(seeds, torch.float64))
+
+
+@given(seed=st.integers(0, 10**9))
+def test_starts_are_inside_their_interval_and_of_their_own_seed_alone(seed):
+    starts = drawn([3, seed], *INTERVALS)
+    assert starts[1].tolist() == drawn([seed], *INTERVALS)[0].tolist()
+    for values, (low, high) in zip(starts.T, [(-3, 5), (0.2, 4), (0.1, 9.9), (1e-3, 1e3), (0.7, 0.7)], strict=True):
+        assert ((values >= low - 1e-9) & (values <= high + 1e-9)).all()
+
+
+@pytest.mark.parametrize("seeds", [range(3), range(6), range(100, 106)], ids=str)
+def test_few_seeds_cover_an_interval(seeds):
+    """A third of it has a start each; two parameters do not go together: three quarters of their plane have one."""
+    decades = drawn(list(seeds), "log").log10()[:, 0]
+    assert {int(decade + 3) // 2 for decade in decades} == {0, 1, 2}, "by factors, as of log"
+    places = drawn(list(seeds), "none", "sigmoid") - column([[1.0, 5.0]])
+    if len(seeds) == 6:
+        assert len({tuple((of_seed > 0).tolist()) for of_seed in places}) >= 3
+
+
+def test_a_start_that_is_a_number_is_that_of_every_seed_and_an_interval_is_tried_at_its_centre():
+    assert drawn([0, 1, 7], "log", "fixed")[:, 1].tolist() == [0.7] * 3
+    parameters = Parameters([Parameter(name, "1", **INTERVALS[name]) for name in ("none", "log")])
+    tried = parameters.constrain(parameters.initial(2, torch.float64))
+    torch.testing.assert_close(tried, column([[1.0, 1.0]] * 2))
 
 
 @given(start=st.floats(1e-12, 1e6))
@@ -163,6 +205,13 @@ def test_table_keeps_order_names_and_units():
         ("log", "lower", 0.0),
         ("log", "upper", 1e9),
         ("log", "start", 0.0),
+        ("log", "start", [-1.0, 2.0]),
+        ("none", "start", [1.0]),
+        ("none", "start", [1.0, 1.0]),
+        ("none", "start", [2.0, 1.0]),
+        ("none", "start", [1.0, 2.0, 3.0]),
+        ("none", "start", [1.0, "two"]),
+        ("sigmoid", "start", [1e-3, 1e-2]),
         ("none", "start", float("nan")),
         ("none", "start", "fast"),
         ("none", "unit", 1),

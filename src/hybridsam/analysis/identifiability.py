@@ -215,7 +215,7 @@ def as_table(model: HybridODE, dataset: xr.Dataset) -> pd.DataFrame:
         {
             "parameter": names,
             "unit": model.parameters.units,
-            "start": [row.start for row in model.parameters.rows],
+            "start": [row.centre for row in model.parameters.rows],
             "true": [truth.get(name, np.nan) for name in names],
             "science_only": found.science_only,
             "science_only_standard_error": found.standard_error,
@@ -238,7 +238,7 @@ def _bound_reached(row: Parameter, value: float) -> float:
     if row.transform == "none":
         return np.nan
     for bound in (row.lower, row.upper):
-        whole = row.upper - row.lower if np.isfinite(row.upper - row.lower) else abs(row.start - bound)
+        whole = row.upper - row.lower if np.isfinite(row.upper - row.lower) else row.size
         if np.isfinite(bound) and abs(value - bound) <= AT_BOUND * whole:
             return bound
     return np.nan

@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from numbers import Real
 from pathlib import Path
 from types import UnionType
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -217,8 +217,8 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
 
 def _typed(value: Any, kind: Any, where: str) -> Any:
     if isinstance(kind, UnionType):
-        if kind != float | None or value is None:  # of several types; the class looks at these itself
-            return value
+        if float not in get_args(kind) or value is None or isinstance(value, list | tuple):
+            return value  # of several types; the class looks at these itself
         kind = float
     try:
         if isinstance(value, bool) != (kind is bool):

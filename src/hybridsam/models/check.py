@@ -206,7 +206,7 @@ def _check_finite(model: HybridModel, trial: ScienceTrial, dataset: xr.Dataset, 
     value = f[0, sample, *index].item()
     too = [name for name, values in _named(trial).items() if not values[0, sample].isfinite().all()]
     cause = f"; the data are not finite there either: {', '.join(too)}" if too else ""
-    theta = ", ".join(f"{row.name} = {row.start:g}" for row in model.parameters.rows)
+    theta = ", ".join(f"{row.name} = {row.centre:g}" for row in model.parameters.rows)
     raise UserError(f"model: the science {_place(model)} gives {value} at {', '.join(where)}, with {theta}{cause}")
 
 

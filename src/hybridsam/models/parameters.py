@@ -6,7 +6,7 @@ with the member axis (a member is one training run), so theta is (member, parame
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import copysign, inf, isfinite, sqrt
 
 import torch
 from torch import Tensor
@@ -26,12 +26,12 @@ class Parameter:
     ----------
     name : str
     unit : str
-    start : float
-        In natural units.
+    start : float or (float, float)
+        In natural units. Of an interval every member takes a start of its own, by :meth:`Parameters.drawn`.
     transform : str, optional
         ``none``: theta = scale raw; ``softplus``: theta = lower + scale softplus(raw), or upper - scale softplus(raw);
-        ``sigmoid``: theta = lower + (upper - lower) sigmoid(raw); ``log``: theta = start exp(raw), which keeps the sign
-        of the start.
+        ``sigmoid``: theta = lower + (upper - lower) sigmoid(raw); ``log``: theta = centre exp(raw), which keeps the
+        sign of the start.
     lower, upper : float, optional
         Bounds in natural units; softplus needs one of them, sigmoid both, the others take none.
     scale : float, optional
@@ -47,7 +47,7 @@ class Parameter:
 
     name: str
     unit: str
-    start: float
+    start: float | tuple[float, float]
     transform: str = "none"
     lower: float = -inf
     upper: float = inf
@@ -55,13 +55,15 @@ class Parameter:
 
     def __post_init__(self) -> None:
         where = f"theta.{self.name}"
-        for key in ("start", "lower", "upper", *["scale"] * (self.scale is not None)):
+        self._check_start(f"{where}.start")
+        for key in ("lower", "upper", *["scale"] * (self.scale is not None)):
             check_number(getattr(self, key), f"{where}.{key}")
         if self.transform not in TRANSFORMS:
             raise UserError(f"{where}.transform: {self.transform!r} is not one of {', '.join(TRANSFORMS)}")
         self._check_bounds(where)
-        if not self.lower < self.start < self.upper:
-            raise UserError(f"{where}.start: {self.start} is not inside the bounds ({self.lower}, {self.upper})")
+        for end in self.starts:
+            if not self.lower < end < self.upper:
+                raise UserError(f"{where}.start: {end} is not inside the bounds ({self.lower}, {self.upper})")
         if self.scale is not None and self.transform in ("sigmoid", "log"):
             by = {"sigmoid": "the width of its bounds", "log": "its start"}[self.transform]
             raise UserError(f"{where}.scale: the transform {self.transform!r} takes none; it is scaled by {by}")
@@ -72,6 +74,17 @@ class Parameter:
                 f"{where}.scale: missing; a start of 0 does not say how large {self.name} may be, so state about how "
                 f"large a change of it matters, in {self.unit}"
             )
+
+    def _check_start(self, where: str) -> None:
+        """Raise UserError unless the start is a number, or two that increase, which become a tuple."""
+        if not isinstance(self.start, Sequence) or isinstance(self.start, str):
+            check_number(self.start, where)
+            return
+        for end in self.start:
+            check_number(end, where)
+        if len(self.start) != 2 or not self.start[0] < self.start[1]:
+            raise UserError(f"{where}: {list(self.start)} is no interval; allowed is a number, or two that increase")
+        object.__setattr__(self, "start", tuple(map(float, self.start)))
 
     def _check_bounds(self, where: str) -> None:
         finite = [name for name in ("lower", "upper") if isfinite(getattr(self, name))]
@@ -89,8 +102,21 @@ class Parameter:
         if self.transform == "none" and finite:
             advice = "sigmoid keeps two bounds, softplus one"
             raise UserError(f"{where}.{finite[0]}: {says} keeps no bounds, and theta would pass them; {advice}")
-        if self.transform == "log" and self.start == 0:
+        if self.transform == "log" and self.starts[0] <= 0 <= self.starts[1]:
             raise UserError(f"{where}.start: {says} keeps the sign of its start, which must not be 0")
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """The ends of the interval of starts, which are equal for a start that is a number."""
+        return self.start if isinstance(self.start, tuple) else (self.start, self.start)
+
+    @property
+    def centre(self) -> float:
+        """The middle of the starts; of ``log`` their geometric mean."""
+        low, high = self.starts
+        if low == high:
+            return low
+        return copysign(sqrt(low * high), low) if self.transform == "log" else (low + high) / 2
 
     @property
     def size(self) -> float:
@@ -98,7 +124,7 @@ class Parameter:
         if isfinite(self.lower) and isfinite(self.upper):
             return self.upper - self.lower
         bound = next(filter(isfinite, (self.lower, self.upper)), 0.0)
-        return abs(self.start - bound)
+        return max(abs(end - bound) for end in self.starts)
 
     @property
     def raw_unit(self) -> float:
@@ -122,7 +148,7 @@ class Parameter:
         if self.transform == "sigmoid":
             return self.lower + (self.upper - self.lower) * torch.sigmoid(raw)
         if self.transform == "log":
-            return self.start * torch.exp(raw)
+            return self.centre * torch.exp(raw)
         return self.raw_unit * raw
 
     def unconstrain(self, theta: Tensor) -> Tensor:
@@ -143,7 +169,7 @@ class Parameter:
         if self.transform == "sigmoid":
             return torch.logit((theta - self.lower) / (self.upper - self.lower))
         if self.transform == "log":
-            return torch.log(theta / self.start)
+            return torch.log(theta / self.centre)
         return theta / self.raw_unit
 
 
@@ -201,7 +227,7 @@ class Parameters:
         return len(self.rows)
 
     def initial(self, members: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Unconstrained starting values, the same for every member.
+        """Unconstrained values to try a model at: the starts, of intervals the centres, the same for every member.
 
         Parameters
         ----------
@@ -212,8 +238,37 @@ class Parameters:
         -------
         Tensor of shape (member, parameter)
         """
-        start = torch.tensor([row.start for row in self.rows], dtype=torch.float64)
-        return self.unconstrain(start[None]).to(dtype).repeat(members, 1)
+        return self._unconstrained([row.centre for row in self.rows]).to(dtype).repeat(members, 1)
+
+    def drawn(self, seeds: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
+        """Unconstrained values at which members start, each a function of its seed alone.
+
+        Starts that are intervals are drawn evenly in unconstrained values, by the additive recurrence of [1]_, of which
+        any few successive seeds cover the intervals.
+
+        Parameters
+        ----------
+        seeds : sequence of int
+            Of the members.
+        dtype : torch.dtype, optional
+
+        Returns
+        -------
+        Tensor of shape (member, parameter)
+
+        References
+        ----------
+        .. [1] M. Roberts, The unreasonable effectiveness of quasirandom sequences, 2018,
+               https://extremelearning.com.au/unreasonable-effectiveness-of-quasirandom-sequences.
+        """
+        low, high = (self._unconstrained([row.starts[end] for row in self.rows]) for end in (0, 1))
+        drawn = [i for i, row in enumerate(self.rows) if row.starts[0] < row.starts[1]]
+        place = torch.full((len(seeds), len(self)), 0.5, dtype=torch.float64)
+        place[:, drawn] = evenly(seeds, len(drawn))
+        return (low + place * (high - low)).to(dtype)
+
+    def _unconstrained(self, theta: Sequence[float]) -> Tensor:
+        return self.unconstrain(torch.tensor(theta, dtype=torch.float64)[None])
 
     def constrain(self, raw: Tensor) -> Tensor:
         """Natural units from unconstrained values.
@@ -256,3 +311,12 @@ class Parameters:
             name -> (member, 1), which broadcasts over samples.
         """
         return {name: theta[:, i, None] for i, name in enumerate(self.names)}
+
+
+def evenly(numbers: Sequence[int], dimensions: int) -> Tensor:
+    """Points of the unit cube by their numbers, any few successive ones of which lie evenly, (number, dimension)."""
+    golden = 2.0
+    for _ in range(64):  # the root of x^(dimensions + 1) = x + 1
+        golden = (1 + golden) ** (1 / (dimensions + 1))
+    steps = golden ** -torch.arange(1, dimensions + 1, dtype=torch.float64)
+    return (0.5 + torch.tensor(numbers, dtype=torch.float64)[:, None] * steps) % 1

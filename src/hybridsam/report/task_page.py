@@ -179,6 +179,8 @@ def _as_in_the_file(value: Any) -> str:
     """A setting of theta with the digits that it has there; nothing where it is left out."""
     if isinstance(value, str):
         return value
+    if isinstance(value, list):
+        return " to ".join(map(_as_in_the_file, value))
     return "" if pd.isna(value) else f"{value:g}" if float(f"{value:g}") == value else str(value)
 
 

@@ -110,6 +110,7 @@ def _final(
     by_solver = solver_error(loss.model, state, few)
     return {
         "theta": _variable(theta, ["parameter"], "theta at the final iterate", "see parameter_units"),
+        "theta_start": _variable(state.history["theta"][0], ["parameter"], "theta at the start", "see parameter_units"),
         **{name: _variable(moved[name], ["parameter"], about, unit) for name, (about, unit) in OF_THETA.items()},
         "y_error": _variable(torch.stack(errors, 1), ["split"], "mean squared error", errors_in),
         "validation_errors": _variable(of_samples, ["validation_sample"], VALIDATION_ERRORS, errors_in),

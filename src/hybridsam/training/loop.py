@@ -109,9 +109,9 @@ class BatchOrder:
 def initial_state(
     model: HybridModel, seeds: Sequence[int], training: Training, device: torch.device | str = "cpu"
 ) -> State:
-    """Start of training: theta at its start, phi drawn from each member's own seed."""
+    """Start of training: theta at its start, of an interval at that of the seed, and phi drawn from the seed."""
     dtype = getattr(torch, training.dtype)
-    theta = model.parameters.initial(len(seeds), dtype)
+    theta = model.parameters.drawn(seeds, dtype)
     phi = torch.stack([model.initial(generator(seed, "initialisation")) for seed in seeds]).to(dtype)
     w = torch.cat([theta, phi], 1).to(device)
     n_records, members = len(training.recorded_steps), len(seeds)
