@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
     from hybridsam.api import fit as fit
+    from hybridsam.api import identify as identify
     from hybridsam.api import load_runs as load_runs
     from hybridsam.api import predict as predict
     from hybridsam.core.errors import UserError as UserError
@@ -74,6 +75,7 @@ __version__ = "0.1.0"
 
 PUBLIC = {  # name -> module; imported when asked for: the command line, and each of its jobs, needs few of them
     "fit": "api",
+    "identify": "api",
     "load_runs": "api",
     "predict": "api",
     "HybridModule": "export",

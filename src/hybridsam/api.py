@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
+from hybridsam.analysis.ensemble import ensemble_in
+from hybridsam.analysis.identification import identify as identified
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
@@ -233,6 +235,53 @@ def predict(
         predictions = predictions.assign_coords(time=("time", np.array(times), dataset["time"].attrs))
     own = {name: target[name] for name in target.coords if set(target[name].dims) <= set(dims[4:]) - {"time"}}
     return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
+
+
+def identify(
+    model: HybridModel,
+    runs: xr.Dataset,
+    dataset: xr.Dataset,
+    assume: Iterable[str | Mapping] | None = None,
+) -> xr.Dataset:
+    """Theta from what all runs of plain erm agree on, the whole f + g, by assumptions about the part that f lacks.
+
+    The data fix the whole where they lie; how it splits is fixed by an assumption alone. Each says what theta would be,
+    how much it has to say of it, and how well it fits.
+
+    Parameters
+    ----------
+    model : HybridModel
+    runs : xarray.Dataset
+        Of :func:`fit` or :func:`load_runs`, of which those of erm are taken that fit; at least three. Let theta start
+        at different places: ``Parameter("k", "s-1", start=(0.5, 2.0))``.
+    dataset : xarray.Dataset
+        On which they were trained.
+    assume : iterable of str or mapping, optional
+        ``small``: what is missing is as small as can be, in the mean square. ``straight``: it is an affine function.
+        ``{"depends_on": [names]}``: some function of these components or inputs alone, of a field on a grid of their
+        values at the same place. ``{"vanishes_where": condition}``: nothing is missing where that holds.
+        ``{"spanned_by": [expressions]}``: a combination of these and a constant. Left out: small, straight, and each
+        component or input alone; for a law that a network sees, small.
+
+    Returns
+    -------
+    xarray.Dataset
+        On the axes (assumption, parameter): ``theta`` with the interval ``low`` to ``high`` over runs and samples, NaN
+        where the assumption says nothing of it; ``information``, the share of what theta does to f that neither the
+        assumption nor another parameter can imitate. Of each assumption ``unexplained``, the share of the missing part
+        that it cannot be, as a root mean square, and ``spread_ratio``, the same over how much the runs differ: far
+        above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. No assumption for
+        a model whose science is seen only through what its network makes of the data.
+
+    Raises
+    ------
+    UserError
+        For runs of another model, fewer than three that fit, and assumptions that make no sense.
+    """
+    dtype_of(runs)
+    _check_are_of(runs, model, dataset)
+    runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
+    return identified(model, ensemble_in(runs, dataset), dataset, assume)
 
 
 def _check_are_of(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> None:

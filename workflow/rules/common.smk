@@ -297,6 +297,11 @@ def seeds_per_job(task):
     return of_task("seeds_per_job", task) or 1
 
 
+def members_of(task):
+    """How many runs the ensemble of a task has."""
+    return task_settings(task)["ensemble"].get("members", 6)
+
+
 @cache
 def datasets_of(task):
     """The folders of a task's datasets in its own, by seed; that of the task file's own seed is the task's: ""."""
@@ -387,13 +392,19 @@ def estimates(*tasks):
 
 
 def need_of_training(wildcards):
-    """Estimated `seconds` and `megabytes` of a job that trains; on the safe side where there is no estimate.
+    """Estimated `seconds` and `megabytes` of a job that trains, without a method that of the ensemble.
+
+    On the safe side where there is no estimate.
 
     Only the Snakemake that submits jobs asks; the one in a job would estimate for another machine, for nothing.
     """
     together = TASKS if wildcards.task in TASKS else [wildcards.task]
     task = estimates(*together)["tasks"][together.index(wildcards.task)] if workflow.is_main_process else {}
-    return task["jobs"][wildcards.method] if "jobs" in task else {"seconds": 8 * 3600, "megabytes": 2000}
+    need = task.get("jobs", {}).get(wildcards.get("method", BASELINE)) or {"seconds": 8 * 3600, "megabytes": 2000}
+    if "method" in wildcards.keys():
+        return need
+    share = max(1, members_of(wildcards.task) / seeds_per_job(wildcards.task))
+    return {name: value * share for name, value in need.items()}
 
 
 def memory_of_training(wildcards, attempt):

@@ -113,14 +113,19 @@ def bootstrap_interval(statistic: Statistic, values: pd.Series, level: float = L
     sizes = [known.index.get_level_values(axis).nunique() for axis in AXES]
     if max(sizes) < FEWEST:
         return NONE
-    from scipy import stats
-
     numbers = known.to_numpy(dtype=float)
     draws = np.concatenate([statistic(weights, numbers) for weights in _weights(known.index)])
-    n = max(FEWEST, min(size for size in sizes if size > 1))
-    tail = stats.norm.sf((n / (n - 1)) ** 0.5 * stats.t.ppf((1 + level) / 2, n - 1))
+    tail = expanded_tail(min(size for size in sizes if size > 1), level)
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def expanded_tail(n: int, level: float = LEVEL) -> float:
+    """The share of draws beyond either end of an expanded percentile interval, of resamples of n values."""
+    from scipy import stats
+
+    n = max(FEWEST, n)
+    return float(stats.norm.sf((n / (n - 1)) ** 0.5 * stats.t.ppf((1 + level) / 2, n - 1)))
 
 
 def _weights(runs: pd.MultiIndex) -> Iterator[np.ndarray]:
@@ -129,10 +134,11 @@ def _weights(runs: pd.MultiIndex) -> Iterator[np.ndarray]:
     positions = [pd.factorize(runs.get_level_values(axis))[0] for axis in AXES]
     for start in range(0, RESAMPLES, step := max(1, AT_ONCE // len(runs))):
         number = min(step, RESAMPLES - start)
-        data, seeds = (_counts(rng, number, of_runs.max() + 1)[:, of_runs] for of_runs in positions)
+        data, seeds = (counts(rng, number, of_runs.max() + 1)[:, of_runs] for of_runs in positions)
         weights = (data * seeds).astype(float)
         yield weights[weights.any(-1)]  # where runs are missing, none may be left
 
 
-def _counts(rng: np.random.Generator, number: int, size: int) -> np.ndarray:
+def counts(rng: np.random.Generator, number: int, size: int) -> np.ndarray:
+    """How often each of some things was drawn with replacement, as often as there are, (draw, thing)."""
     return rng.multinomial(size, np.full(size, 1 / size), number)

@@ -58,6 +58,30 @@ def collect(
         print(f"{cube.attrs['task_title']}: {said}")  # on the terminal: the runs go on, so that nobody need look
 
 
+@command(
+    "theta from the fitted whole of an ensemble, by each assumption about what the science lacks",
+    option("ensemble", "run file of the ensemble; its weights lie beside it", type=Path),
+    DATASET_OF_RUNS,
+    SETTINGS,
+    output("identification.nc to write"),
+    option("--table", "identification.csv to write", type=Path),
+)
+def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table: Path) -> None:
+    from hybridsam import api
+    from hybridsam.analysis.identification import as_table, in_words
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+    from hybridsam.core.settings import load
+
+    model, runs = api.load_runs(ensemble)
+    found = api.identify(model, runs, records.read(dataset, "dataset"), load(settings).get("assume"))
+    for line in in_words(found) or ["no assumption can be asked: the science is seen through the network alone"]:
+        logger.info(line)
+    rows = as_table(found)
+    write_whole(table, lambda part: rows.to_csv(part, index=False))
+    records.write(found, output, "identification", "theta by assumptions about what the science lacks")
+
+
 @command("choose each method's rho by every rule", CUBE, output("selection.csv to write"))
 def select(cube: Path, output: Path) -> None:
     from hybridsam.analysis import selection

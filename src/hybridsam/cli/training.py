@@ -15,6 +15,7 @@ from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
     option("--method", "erm, l2reg, freg, sam, asam or fsam"),
     option("--rho", "radius of the perturbation or weight of the penalty; 0 for erm"),
     option("--seeds", "first-last, such as 0-4"),
+    option("--ensemble", "start theta at places that are far apart, from which it is identified", action="store_true"),
     output("run file to write; the weights go beside it"),
     option("--device", "auto (a GPU when there is one), cpu, cuda, cuda:1 …", default="auto"),
     option("--threads", "CPU threads of this process", type=int, default=1),
@@ -32,6 +33,7 @@ def train(
     method: str,
     rho: str,
     seeds: str,
+    ensemble: bool,
     output: Path,
     device: str,
     threads: int,
@@ -46,10 +48,13 @@ def train(
     from hybridsam.training.block import checkpoint_for, train_task, write_runs
     from hybridsam.training.checkpoint import locked
     from hybridsam.training.devices import chosen_device
+    from hybridsam.training.ensemble import with_starts_apart
     from hybridsam.training.estimate import log_training
 
     torch.set_num_threads(threads)
     task, data = load(settings), records.read(dataset, "dataset")
+    if ensemble:
+        task = with_starts_apart(task)
     block = Block(method, float(canonical(rho)), parse_seeds(seeds))
     checkpoint = None
     alone: AbstractContextManager = nullcontext()

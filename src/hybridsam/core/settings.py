@@ -210,7 +210,7 @@ def typed(cls: type, values: Mapping[str, Any], where: str) -> Any:
         if key not in known:
             raise UserError(f"{where}.{key}: unknown key; allowed are {', '.join(known)}")
     for name, field in known.items():
-        if field.default is MISSING and name not in values:
+        if field.default is field.default_factory is MISSING and name not in values:
             raise UserError(f"{where}.{name}: missing")
     return cls(**{key: _typed(value, known[key].type, f"{where}.{key}") for key, value in values.items()})
 

@@ -35,6 +35,22 @@ class NetworkTrial(NamedTuple):
     sees: str
 
 
+class Comparison(NamedTuple):
+    """Where the whole of a fitted model can be compared with its science, and both there.
+
+    points: name of a variable of the dataset -> (1, series, time, ...), the training data that whole and science are
+    functions of; of a law, which has no time, that axis has length one. whole: of theta (member, parameter), phi
+    (member, n) and points, (member, series, time, ...). science: the same of theta and points. Both are in units of
+    what an output of the network of one stands for. adds: whether the network may be any function that is added to the
+    science; otherwise it does something else with it, such as to see it.
+    """
+
+    points: Inputs
+    whole: Callable[[Tensor, Tensor, Inputs], Tensor]
+    science: Callable[[Tensor, Inputs], Tensor]
+    adds: bool = True
+
+
 class HybridModel:
     """What training, evaluation and diagnosis need of a model; a class of one's own extends this one or one below.
 
@@ -177,6 +193,21 @@ class HybridModel:
         -------
         ScienceTrial or None
             None for a model that can be tried as a whole only.
+        """
+        return None
+
+    def comparison(self, data: Samples) -> Comparison | None:
+        """How the fitted whole can be compared with the science alone, from which theta is identified.
+
+        Parameters
+        ----------
+        data : Samples
+            Those of training.
+
+        Returns
+        -------
+        Comparison or None
+            None for a model whose science is seen only through what the network makes of the data.
         """
         return None
 

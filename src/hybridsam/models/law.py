@@ -1,13 +1,14 @@
 """A law that needs no rollout, and what a network does for it: it sees the law, adds to it, or finds what it needs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 import xarray as xr
 from torch import Tensor
 
 from hybridsam.core.scales import standard_units
-from hybridsam.models.hybrid import HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
+from hybridsam.models.hybrid import Comparison, HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
 from hybridsam.models.networks import Network, RunningStatistics
 from hybridsam.models.parameters import Parameters
 from hybridsam.models.samples import Samples, in_split, tensor
@@ -35,6 +36,8 @@ class HybridLaw(HybridModel):
         Whether f and the target are standardised, both with the mean and standard deviation of the training targets,
         for each component where there are several.
     """
+
+    adds = False  # whether g is added to f
 
     def __init__(
         self,
@@ -92,6 +95,25 @@ class HybridLaw(HybridModel):
         if not is_of(self, HybridLaw, "predict_science"):
             return None
         return ScienceTrial(data.inputs, "the targets", (members, *data.targets.shape[1:]))
+
+    def comparison(self, data: Samples) -> Comparison | None:
+        """The prediction and f at the inputs, in standard units of the targets."""
+        if not is_of(self, HybridLaw, "predict_science"):
+            return None
+
+        def at(points: Inputs) -> Samples:
+            inputs = {name: values.squeeze(2) for name, values in points.items()}
+            number = next(iter(inputs.values())).shape[1]
+            return replace(data, inputs=inputs, targets=data.targets[:, :1].expand(1, number, *data.targets.shape[2:]))
+
+        def whole(theta: Tensor, phi: Tensor, points: Inputs) -> Tensor:
+            return self.predict(theta, phi, at(points)).unsqueeze(2)
+
+        def science(theta: Tensor, points: Inputs) -> Tensor:
+            return self.predict_science(theta, None, at(points)).unsqueeze(2)
+
+        points = {name: values.unsqueeze(2) for name, values in data.inputs.items()}
+        return Comparison(points, whole, science, adds=self.adds)
 
     def through_network(self, phi: Tensor, data: Samples, *first: Tensor) -> Tensor:
         """g of what may come first, and of the inputs ``network_inputs``.
@@ -173,6 +195,8 @@ class HybridSum(HybridLaw):
     network_inputs : mapping of str to float
     standardise : bool
     """
+
+    adds = True
 
     def predict(self, theta: Tensor, phi: Tensor, data: Samples, running: RunningStatistics | None = None) -> Tensor:
         """The whole model, shaped like the targets."""

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.models.hybrid import HybridModel, NetworkTrial, ScienceTrial, Theta, is_of
+from hybridsam.models.hybrid import Comparison, HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
 from hybridsam.models.networks import Layers, Network, RunningStatistics
 from hybridsam.models.parameters import Parameters
 from hybridsam.models.samples import Samples, trajectories
@@ -194,6 +194,25 @@ class HybridODE(HybridModel):
         x = data.inputs["states"][:, :, 0]
         x = x.expand(members, *x.shape[1:])
         return ScienceTrial(x, "the state", tuple(x.shape), lacks=("time",))
+
+    def comparison(self, data: Samples) -> Comparison | None:
+        """dx/dt and f at the observed states; a network sees those of one time together, as in training."""
+        if not is_of(self, HybridODE, "predict", "predict_science"):
+            return None
+        scale = self.scale_of_network(data)
+
+        def whole(theta: Tensor, phi: Tensor, points: Inputs) -> Tensor:
+            named, layers = self.parameters.named(theta), self.network.unflatten(phi)
+            states = points[self.target].expand(len(theta), *points[self.target].shape[1:])
+            fields = [self.field(named, x, self.supplied(layers, x, data)) for x in states.unbind(2)]
+            return torch.stack(fields, 2) / scale
+
+        def science(theta: Tensor, points: Inputs) -> Tensor:
+            named = self.parameters.named(theta)
+            states = points[self.target].expand(len(theta), *points[self.target].shape[1:])
+            return torch.stack([self.science(named, x) for x in states.unbind(2)], 2) / scale
+
+        return Comparison({self.target: data.inputs["states"]}, whole, science)
 
     def network_trial(self, data: Samples) -> NetworkTrial | None:
         """g on the initial states, where it is added to f."""

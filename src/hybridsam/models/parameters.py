@@ -127,6 +127,16 @@ class Parameter:
         return max(abs(end - bound) for end in self.starts)
 
     @property
+    def spread(self) -> tuple[float, float]:
+        """The interval of starts, or, of a number, one unit of what training moves to either side of it."""
+        if isinstance(self.start, tuple):
+            return self.start
+        start, step = torch.tensor([self.start, 1.0], dtype=torch.float64)
+        around = torch.stack([self.unconstrain(start) - step, self.unconstrain(start) + step])
+        low, high = sorted(self.constrain(around).tolist())
+        return low, high
+
+    @property
     def raw_unit(self) -> float:
         """What counts as one in training, in natural units, of the transforms ``none`` and ``softplus``."""
         return self.size if self.scale is None else self.scale

@@ -1,0 +1,66 @@
+"""The runs from whose whole theta is identified, and how much of their theta is left of where it started."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hybridsam.analysis.cube import combine, worse_than_mean
+from hybridsam.analysis.intervals import LEVEL
+from hybridsam.core.errors import UserError
+from hybridsam.core.methods import BASELINE
+from hybridsam.training.ensemble import FEWEST
+
+
+@dataclass(frozen=True)
+class Members:
+    """Runs that fit: their seeds, theta and its start (member, parameter) in natural units, and phi (member, n)."""
+
+    seeds: np.ndarray
+    theta: Tensor
+    start: np.ndarray
+    phi: Tensor
+
+
+def ensemble_in(runs: xr.Dataset, dataset: xr.Dataset) -> Members:
+    """The runs of plain erm among some, on the axes ``RUN`` and with ``phi``, that fit.
+
+    A run does not if it diverged, or predicts validation data worse than their mean would. Raises UserError for fewer
+    than ``FEWEST``.
+    """
+    if BASELINE not in runs["training_method"]:
+        there = ", ".join(runs["training_method"].values)
+        raise UserError(f"runs: none of {BASELINE}, from which theta is identified; there are {there}")
+    if "data_variance" not in runs:
+        runs = combine([runs], runs, dataset).isel(data=0, drop=True)
+    of_erm = runs.sel(training_method=BASELINE, rho=0)
+    fits = ((of_erm["status"] == "completed") & ~worse_than_mean(of_erm, "validation")).values
+    if fits.sum() < FEWEST:
+        raise UserError(
+            f"runs: {fits.sum()} of {len(fits)} of {BASELINE} fit the validation data better than their mean would; "
+            f"theta is identified from at least {FEWEST}"
+        )
+    chosen = of_erm.isel(seed=np.flatnonzero(fits))
+    theta, phi = (torch.as_tensor(chosen[name].values).float() for name in ("theta", "phi"))
+    start = chosen["theta_start"] if "theta_start" in chosen else chosen["theta"] - chosen["theta_moved"]
+    return Members(chosen["seed"].values, theta, start.values, phi)
+
+
+def slopes(members: Members) -> np.ndarray:
+    """(3, parameter) slope of theta on its start over the members, and the ends of Student's interval.
+
+    1: theta stays where it starts. 0: it does not matter where it starts. NaN: all start at the same place.
+    """
+    from scipy import stats
+
+    n, found = len(members.seeds), []
+    for start, theta in zip(members.start.T, members.theta.double().numpy().T, strict=True):
+        if np.ptp(start) == 0:
+            found.append((np.nan,) * 3)
+            continue
+        line = stats.linregress(start, theta)
+        half = stats.t.ppf((1 + LEVEL) / 2, n - 2) * line.stderr
+        found.append((line.slope, line.slope - half, line.slope + half))
+    return np.array(found).T
