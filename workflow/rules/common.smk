@@ -11,8 +11,11 @@ from functools import cache
 from os.path import relpath
 from pathlib import Path
 
+sys.modules["rfc3987_syntax"] = None  # checks of addresses, which no schema here has: they take jsonschema 3 s to load
 import jsonschema
 import yaml
+
+del sys.modules["rfc3987_syntax"]
 
 from hybridsam.core.blocks import blocks_of, canonical, seed_ranges
 from hybridsam.core.errors import UserError
@@ -62,10 +65,16 @@ def check(values, schema, where):
     return values
 
 
+@cache
+def content_of(path):
+    """What is in a YAML file, which is read once."""
+    return parse_yaml(Path(path).read_text(encoding="utf-8"))
+
+
 def read_yaml(path, where="", otherwise=sys.exit):
     """The content of a YAML file; stops with one line if it is not there or no YAML, or returns otherwise(that line)."""
     try:
-        return parse_yaml(Path(path).read_text(encoding="utf-8"))
+        return content_of(path)
     except OSError as error:
         return otherwise(f"{where}{path}: {error.strerror}")
     except (yaml.YAMLError, UnicodeDecodeError) as error:

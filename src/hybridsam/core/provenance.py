@@ -139,20 +139,33 @@ def _names(file: Path) -> Iterator[str]:
         tree = ast.parse(file.read_bytes())
     except SyntaxError as error:
         raise UserError(f"{file}: line {error.lineno}: {error.msg}") from error
-    package = {"hybridsam"}  # what it is called in this file
-    for node in ast.walk(tree):
+    package = set()  # what hybridsam is called in this file
+    for node in _statements(tree):
         if isinstance(node, ast.Import):
-            package |= {alias.asname for alias in node.names if alias.name == "hybridsam" and alias.asname}
+            ours = [alias for alias in node.names if alias.name.split(".")[0] == "hybridsam"]
+            package |= {alias.asname or "hybridsam" for alias in ours}
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join([*_package(file, node.level), *([node.module] if node.module else [])])
             yield from (f"{base}.{alias.name}" for alias in node.names)
+    if not package:
+        return
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     inner = {id(node.value) for node in attributes}  # as hybridsam.models is in hybridsam.models.hybrid
     for node in attributes:
         top, *names = _dotted(node)
         if top in package and id(node) not in inner:
             yield ".".join(["hybridsam", *(names if (PACKAGE / names[0]).is_dir() else names[:1])])
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """All statements of a file, wherever in it; without what is in them, in a tenth of the time of ``ast.walk``."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, part, [])
 
 
 def _dotted(node: ast.expr) -> list[str]:
