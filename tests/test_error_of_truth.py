@@ -54,10 +54,10 @@ def test_of_linear_decay_it_has_its_closed_form(standardise):
 
 @pytest.mark.slow
 def test_of_many_samples_it_is_the_noise_and_what_decay_leaves_of_that_of_the_start():
-    dataset = decay(test=4000, noise=0.3)
+    dataset = decay(test=800, noise=0.3)
     times = dataset["time"].values[1:]
     expected = 0.3**2 * (1 + np.exp(-2 * times[:, None] * RATES).mean())
-    assert cube_of(dataset)["y_error_of_truth"].sel(split="test").item() == pytest.approx(expected, rel=0.03)
+    assert cube_of(dataset)["y_error_of_truth"].sel(split="test").item() == pytest.approx(expected, rel=0.06)
 
 
 def test_there_is_none_without_noise_nor_in_data_of_an_older_version():

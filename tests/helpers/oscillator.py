@@ -1,7 +1,7 @@
 """Results of an oscillator with numbers from thin air: of every kind that figures and pages have to show."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +104,14 @@ def make_block(dataset: xr.Dataset, method: str, rho: float, seeds: list[int], d
 
 
 def make_results(
-    folder: Path, seeds: int = 3, diverged: dict | None = None, grid: dict = GRID, dataset: xr.Dataset | None = None
+    folder: Path,
+    seeds: int = 3,
+    diverged: dict | None = None,
+    grid: dict = GRID,
+    dataset: xr.Dataset | None = None,
+    change: Callable[[xr.Dataset], xr.Dataset] = lambda cube: cube,
 ) -> Results:
-    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> values of rho."""
+    """The files of a task. diverged: (method, rho) -> seeds; grid: method -> values of rho; change: of the cube."""
     dataset = make_dataset() if dataset is None else dataset
     blocks = []
     for method, rhos in grid.items():
@@ -118,6 +123,7 @@ def make_results(
             blocks.append(block.assign(file=(RUN, np.full(block["status"].shape, path, object))))
     cube = combine(blocks, blocks[0], dataset)
     cube.attrs["task_title"] = "Oscillator"
+    cube = change(cube)
     return Results(dataset, cube, select(cube), "validation", folder)
 
 
@@ -205,11 +211,7 @@ CASES = {
 
 def results_of(case: str, folder: Path) -> Results:
     """The files of a task of this case."""
-    how = dict(CASES[case])
-    change = how.pop("change", lambda cube: cube)
-    made = make_results(folder, **how)
-    cube = change(made.cube)
-    return replace(made, cube=cube, selection=select(cube))
+    return make_results(folder, **CASES[case])
 
 
 def drawn(name: str, results: Results):
