@@ -18,7 +18,9 @@ from tqdm import tqdm
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
 from hybridsam.analysis.ensemble import ensemble_in
+from hybridsam.analysis.identifiability import identify as diagnose
 from hybridsam.analysis.identification import identify as identified
+from hybridsam.analysis.trust import TOLERANCE, with_verdicts
 from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
@@ -242,6 +244,7 @@ def identify(
     runs: xr.Dataset,
     dataset: xr.Dataset,
     assume: Iterable[str | Mapping] | None = None,
+    tolerance: float | str | Mapping[str, float | str] = TOLERANCE,
 ) -> xr.Dataset:
     """Theta from what all runs of plain erm agree on, the whole f + g, by assumptions about the part that f lacks.
 
@@ -262,6 +265,9 @@ def identify(
         values at the same place. ``{"vanishes_where": condition}``: nothing is missing where that holds.
         ``{"spanned_by": [expressions]}``: a combination of these and a constant. Left out: small, straight, and each
         component or input alone; for a law that a network sees, small.
+    tolerance : float or str or mapping, optional
+        By how much values of theta may differ that count as one: ``"5 %"``, or a number in its unit; or parameter ->
+        such a one.
 
     Returns
     -------
@@ -270,18 +276,20 @@ def identify(
         where the assumption says nothing of it; ``information``, the share of what theta does to f that neither the
         assumption nor another parameter can imitate. Of each assumption ``unexplained``, the share of the missing part
         that it cannot be, as a root mean square, and ``spread_ratio``, the same over how much the runs differ: far
-        above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. No assumption for
-        a model whose science is seen only through what its network makes of the data.
+        above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. Of each parameter
+        a ``verdict``, such as ``fixed by an assumption``, and a ``sentence`` with its numbers. No assumption for a
+        model whose science is seen only through what its network makes of the data.
 
     Raises
     ------
     UserError
-        For runs of another model, fewer than three that fit, and assumptions that make no sense.
+        For runs of another model, fewer than three that fit, and assumptions or a tolerance that make no sense.
     """
     dtype_of(runs)
     _check_are_of(runs, model, dataset)
     runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
-    return identified(model, ensemble_in(runs, dataset), dataset, assume)
+    found = identified(model, ensemble_in(runs, dataset), dataset, assume)
+    return with_verdicts(found, diagnose(model, dataset).told_by_science, tolerance)
 
 
 def _check_are_of(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> None:

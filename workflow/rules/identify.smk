@@ -46,17 +46,18 @@ rule identify:
             category="{task}",
             labels={"kind": "table", "content": "identification"},
         ),
+        verdict="results/{experiment}/{task}/verdict.csv",
     log:
         "logs/{experiment}/{task}/identify.log",
     conda:
         "../../envs/environment.yaml"
     params:
-        settings=settings("assume"),
+        settings=settings("assume", "tolerance"),
         data=lambda wc: data_of(wc.task),
     shell:
         logged(
             "python -m hybridsam identify {input.runs:q} --dataset {input.dataset:q} --settings {params.settings:q} "
-            "--output {output.file:q} --table {output.table:q}"
+            "--output {output.file:q} --table {output.table:q} --verdict {output.verdict:q}"
         )
 
 

@@ -65,20 +65,27 @@ def collect(
     SETTINGS,
     output("identification.nc to write"),
     option("--table", "identification.csv to write", type=Path),
+    option("--verdict", "verdict.csv to write", type=Path),
 )
-def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table: Path) -> None:
+def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table: Path, verdict: Path) -> None:
     from hybridsam import api
     from hybridsam.analysis.identification import as_table, in_words
+    from hybridsam.analysis.trust import TOLERANCE
     from hybridsam.core import records
     from hybridsam.core.files import write_whole
     from hybridsam.core.settings import load
 
     model, runs = api.load_runs(ensemble)
-    found = api.identify(model, runs, records.read(dataset, "dataset"), load(settings).get("assume"))
+    task, data = load(settings), records.read(dataset, "dataset")
+    found = api.identify(model, runs, data, task.get("assume"), task.get("tolerance", TOLERANCE))
     for line in in_words(found) or ["no assumption can be asked: the science is seen through the network alone"]:
         logger.info(line)
+    words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()
+    for parameter, kind, sentence in words.itertuples(index=False):
+        print(f"theta.{parameter}: {kind}: {sentence}")
     rows = as_table(found)
     write_whole(table, lambda part: rows.to_csv(part, index=False))
+    write_whole(verdict, lambda part: words.to_csv(part, index=False))
     records.write(found, output, "identification", "theta by assumptions about what the science lacks")
 
 

@@ -1,0 +1,112 @@
+"""Whether theta may be believed, without knowing the truth: one verdict a parameter, in a sentence with its numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from hybridsam.analysis.assumptions import PLAIN, Small
+from hybridsam.core.errors import UserError
+
+FOLLOWS = 0.25  # slope of theta on its start, above which it follows that
+REJECTED = 2.0  # spread_ratio, above which an assumption is wrong
+TOLERANCE = "5 %"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be believed of a parameter.
+
+    kind: ``structurally not``: the science itself does not tell it from others. ``follows its start``: it ends where it
+    began, so training says nothing of it. ``fixed by an assumption``: all that have something to say and fit agree
+    within the tolerance. ``depends on the assumption``: they do not. ``undecided``: none has something to say and fits.
+    """
+
+    parameter: str
+    kind: str
+    sentence: str
+
+
+def verdicts(
+    found: xr.Dataset, told_by_science: Iterable[bool], tolerance: float | str | Mapping[str, float | str] = TOLERANCE
+) -> list[Verdict]:
+    """One for each parameter of an identification.
+
+    told_by_science: see :class:`.Identifiability`. tolerance: by how much values may differ that count as one, in per
+    cent, such as ``5 %``, or a number in the unit of theta; or parameter -> such a one, for the others 5 %.
+    """
+    names = found["parameter"].values.tolist()
+    given = tolerance if isinstance(tolerance, Mapping) else dict.fromkeys(names, tolerance)
+    for name in given:
+        if name not in names:
+            raise UserError(f"tolerance.{name}: not a parameter; there are {', '.join(names)}")
+    return [
+        _verdict(found.sel(parameter=name), told, given.get(name, TOLERANCE))
+        for name, told in zip(names, told_by_science, strict=True)
+    ]
+
+
+def with_verdicts(
+    found: xr.Dataset, told_by_science: Iterable[bool], tolerance: float | str | Mapping[str, float | str] = TOLERANCE
+) -> xr.Dataset:
+    """An identification with the variables verdict and sentence (parameter); see :func:`verdicts`."""
+    said = verdicts(found, told_by_science, tolerance)
+    texts = {"verdict": [one.kind for one in said], "sentence": [one.sentence for one in said]}
+    return found.assign({name: ("parameter", np.array(of_all, object)) for name, of_all in texts.items()})
+
+
+def allowed_difference(tolerance: float | str, value: float, name: str) -> float:
+    """In the unit of theta; raises UserError for what is neither a number above zero nor one of per cent."""
+    text = str(tolerance).strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = np.nan
+    if isinstance(tolerance, bool) or not 0 < number < np.inf:
+        raise UserError(f"tolerance.{name}: {tolerance!r} is not a number above 0, in its unit, or such as 5 %")
+    return number / 100 * abs(value) if text.endswith("%") else number
+
+
+def _verdict(of: xr.Dataset, told: bool, tolerance: float | str) -> Verdict:
+    name, unit = str(of["parameter"].item()), str(of["parameter_units"].item())
+    slope, low, high = of["slope"].values
+    values, fits = of["theta"].values, of["spread_ratio"].values <= REJECTED
+    small = of["assumption"].values == Small.title
+    counts = np.isfinite(values) & (fits | small)
+    said = [_said(one, unit) for one in (of.isel(assumption=i) for i in np.flatnonzero(counts))]
+    by = f"; {_joined(said)}" if said else ""
+    wrong = [str(title) for title in of["assumption"].values[np.isfinite(values) & ~fits & ~small]]
+    refuted = f" Rejected by the data: {', '.join(wrong)}." if wrong else ""
+    if not told:
+        sentence = f"{name} cannot be told from other parameters by the science itself"
+        return Verdict(name, "structurally not", f"{sentence}; no data of this kind fix it.")
+    if low > FOLLOWS:
+        begun = f"{name} ends where it began (slope {slope:.2f}, {low:.2f} to {high:.2f}): training does not fix it"
+        return Verdict(name, "follows its start", f"{begun}{by}.{refuted}")
+    if not said:
+        return Verdict(name, "undecided", f"no assumption that was asked says something of {name} and fits.{refuted}")
+    least, most = values[counts].min(), values[counts].max()
+    if most - least <= allowed_difference(tolerance, np.median(values[counts]), name):
+        untested = "; that it is small cannot be tested" if small[counts].all() else ""
+        return Verdict(name, "fixed by an assumption", f"{name} is {_joined(said)}{untested}.{refuted}")
+    span = f"{name} is anything from {_quantity(least, unit)} to {_quantity(most, unit)}: {_joined(said)}"
+    return Verdict(name, "depends on the assumption", f"{span}.{refuted}")
+
+
+def _said(of: xr.Dataset, unit: str) -> str:
+    ends = f"{of['low'].item():.5g} to {of['high'].item():.5g}"
+    title = str(of["assumption"].item())
+    is_ = "is " * (title in PLAIN)
+    return f"{_quantity(of['theta'].item(), unit)} ({ends}) if what the science lacks {is_}{title}"
+
+
+def _quantity(value: float, unit: str) -> str:
+    return f"{value:.5g}" + f" {unit}" * (unit != "1")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """Several as an enumeration, in which what all end with stands once."""
+    first, *others = parts
+    others = [other.replace("what the science lacks", "it") for other in others]
+    return ", and ".join([", ".join([first, *others[:-1]]), others[-1]]) if others else first
