@@ -27,9 +27,15 @@ rule page:
         table=lambda wc: results("{table}.csv", table=table_of(wc.task)),
         selection="results/{experiment}/{task}/selection.csv",
         identifiability="results/{experiment}/{task}/identifiability.csv",
+        identification=multiext(
+            "results/{experiment}/{task}/", "identification.nc", "identification.csv", "verdict.csv"
+        ),
         figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
         code=lambda wc: library(
-            "hybridsam.report.task_page", "hybridsam.report.table_one", task_settings(wc.task)["module"]
+            "hybridsam.report.task_page",
+            "hybridsam.report.belief",
+            "hybridsam.report.table_one",
+            task_settings(wc.task)["module"],
         ),
     output:
         notebook="results/{experiment}/report/{task}.ipynb",
@@ -58,8 +64,9 @@ rule index:
         tables=results("{table}.csv", table=TABLES),
         cubes=results("{task}/cube.nc", task=TASKS),
         identifiability=results("{task}/identifiability.csv", task=TASKS),
+        verdicts=results("{task}/verdict.csv", task=TASKS),
         pages=results("report/{task}.html", task=TASKS),
-        code=library("hybridsam.report.index_page", "hybridsam.report.table_one"),
+        code=library("hybridsam.report.index_page", "hybridsam.report.belief", "hybridsam.report.table_one"),
     output:
         notebook="results/{experiment}/report/index.ipynb",
         html=report(
