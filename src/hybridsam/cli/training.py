@@ -48,12 +48,13 @@ def train(
     from hybridsam.training.block import checkpoint_for, train_task, write_runs
     from hybridsam.training.checkpoint import locked
     from hybridsam.training.devices import chosen_device
-    from hybridsam.training.ensemble import with_starts_apart
     from hybridsam.training.estimate import log_training
 
     torch.set_num_threads(threads)
     task, data = load(settings), records.read(dataset, "dataset")
     if ensemble:
+        from hybridsam.training.ensemble import with_starts_apart
+
         task = with_starts_apart(task)
     block = Block(method, float(canonical(rho)), parse_seeds(seeds))
     checkpoint = None
