@@ -50,6 +50,11 @@ class Seen:
         padded = {name: values.reshape(*values.shape, *[1] * (ndim - values.ndim)) for name, values in named.items()}
         return cls(comparison.points, dict(zip(padded, np.broadcast_arrays(*padded.values()), strict=True)))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the values of a quantity."""
+        return next(iter(self.columns.values())).shape
+
     def named(self, names: Sequence[str]) -> np.ndarray:
         """Quantities by name, (series, time, ..., name); raises UserError for one that is not there."""
         for name in names:
@@ -67,7 +72,7 @@ class Seen:
             raise UserError(
                 f"assume: {expression!r} is not {EXPRESSION}; there are {', '.join(self.columns)} ({says})"
             ) from error
-        return np.broadcast_to(np.asarray(found), len(table)).reshape(next(iter(self.columns.values())).shape)
+        return np.broadcast_to(np.asarray(found), len(table)).reshape(self.shape)
 
 
 def labels_of(variable: xr.DataArray) -> list[str] | None:
@@ -97,6 +102,10 @@ class Assumption:
         From (k, series, time, ..., component) to (k, row, ...).
         """
         raise NotImplementedError
+
+    def imitation(self, seen: Seen) -> Operator:
+        """As :meth:`operator`, but what the class can imitate at best at these points, by which it is blind or not."""
+        return self.operator(seen)
 
     def series(self, seen: Seen) -> np.ndarray:
         """(row, n) numbers of the series that a row belongs to."""
@@ -179,11 +188,18 @@ class DependsOn(Assumption):
     def operator(self, seen: Seen) -> Operator:
         from sklearn.model_selection import GroupKFold
 
-        quantities = seen.named(self.names)
-        rows = prod(quantities.shape[:-1])
+        series = np.repeat(np.arange(seen.shape[0]), prod(seen.shape[1:]))
+        return self._residuals(seen, list(GroupKFold(min(FOLDS, seen.shape[0])).split(series, groups=series)))
+
+    def imitation(self, seen: Seen) -> Operator:
+        """Without parts: a function of the quantities leaves nothing, also where others of them are far away."""
+        every = np.arange(prod(seen.shape))
+        return self._residuals(seen, [(every, every)])
+
+    def _residuals(self, seen: Seen, folds: Sequence[tuple[np.ndarray, np.ndarray]]) -> Operator:
+        """Of regressions in each part of the rows by the others; folds: the others, the part."""
+        quantities, rows = seen.named(self.names), prod(seen.shape)
         basis = splines_of(quantities.reshape(rows, -1))
-        series = np.repeat(np.arange(len(quantities)), rows // len(quantities))
-        folds = list(GroupKFold(min(FOLDS, len(quantities))).split(basis, groups=series))
         penalty = RIDGE * np.eye(basis.shape[1])
         solvers = [cho_factor(basis[others].T @ basis[others] + penalty) for others, _ in folds]
 

@@ -74,12 +74,17 @@ class Fields:
         with torch.no_grad():
             wholes = comparison.whole(members.theta, members.phi, points).double().cpu().numpy()
         self.series, self._operator = assumption.series(seen), assumption.operator(seen)
+        self._imitation = assumption.imitation(seen)
         self.wholes = self.rest(wholes)
         self.mean = wholes.mean(0)
 
     def rest(self, fields: np.ndarray) -> np.ndarray:
         """What the assumption leaves of fields (k, series, time, ...) at its points, (k, row, number)."""
         return self._operator(fields).reshape(len(fields), len(self.series), -1)
+
+    def information(self, derivatives: np.ndarray) -> np.ndarray:
+        """(parameter,) how much the assumption has to say, from the derivatives of f; see :func:`information`."""
+        return information(self._imitation(derivatives), derivatives)
 
     def missing(self, f: np.ndarray) -> float:
         """||F - f||^2 at the points, as many as rows have: what the science lacks, all in all."""
@@ -118,7 +123,7 @@ def sizes_of(model: HybridModel) -> np.ndarray:
 
 
 def information(rest: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
-    """(parameter,) the share of ||df/dtheta||^2 that neither the assumption nor the other parameters can imitate, <= 1.
+    """(parameter,) the share of ||df/dtheta||^2 that neither the assumption nor the other parameters can imitate.
 
     rest, derivatives: of f by each parameter, (parameter, ...), what the assumption leaves of them, and all of them.
     """
@@ -127,7 +132,7 @@ def information(rest: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
     for j in range(len(rest)):
         others = np.delete(left, j, 1)
         own = left[:, j] - others @ np.linalg.lstsq(others, left[:, j], rcond=None)[0]
-        shares.append(min(1.0, np.square(own).sum() / whole[j]) if whole[j] else 0.0)
+        shares.append(np.square(own).sum() / whole[j] if whole[j] else 0.0)
     return np.array(shares)
 
 
@@ -136,13 +141,13 @@ def by_assumption(fields: Fields, trained: np.ndarray) -> Found:
     mean, n = fields.wholes.mean(0), len(fields.wholes)
     theta = np.median(trained, 0)
     derivatives = fields.derivatives(theta)
-    blind = information(fields.rest(derivatives), derivatives) < BLIND
+    blind = fields.information(derivatives) < BLIND
     if not blind.all():
         theta = fitted(fields, mean, np.quantile(trained, [0.5, 0, 1], axis=0))
         derivatives = fields.derivatives(theta)
     f, slopes = fields.science(theta), fields.rest(derivatives)
     left = mean - fields.rest(f)[0]
-    told = information(slopes, derivatives)
+    told = fields.information(derivatives)
     steps, of_members = steps_from(fields, theta, slopes)
     tail = expanded_tail(min(int(fields.series.max()) + 1, n))
     interval = theta + sizes_of(fields.model) * np.quantile(steps, [tail, 1 - tail], axis=0)

@@ -25,7 +25,8 @@ COLUMNS = {  # of identification.csv -> as the page calls them
 ABOUT = (
     "The data fix the whole f + g where they lie, not how it splits: that is fixed by an assumption about g, the part "
     "that the science lacks. Each one gives the θ that needs no more than it allows, from what an ensemble of {n} runs "
-    "of plain erm agrees on, whose θ started between {starts}. Intervals (95 %) are over runs and series. "
+    "of plain erm agrees on, whose θ started between {starts}. Intervals (95 %) are over runs and series, and "
+    "not over other noise in the same data, an error that all runs share. "
     "<em>Information</em>: the share of what θ does to the science that neither the assumption nor another parameter "
     "can imitate; where there is next to none, there is no θ. <em>Unexplained</em>: how much of g the assumption does "
     "not allow, as a root mean square over that of g; <em>spread ratio</em>: the same over how much the runs differ "
