@@ -196,21 +196,29 @@ class HybridODE(HybridModel):
         return ScienceTrial(x, "the state", tuple(x.shape), lacks=("time",))
 
     def comparison(self, data: Samples) -> Comparison | None:
-        """dx/dt and f at the observed states; a network sees those of one time together, as in training."""
+        """dx/dt and f at the observed states.
+
+        A network that normalises what it sees sees all of them together: as a function of the state, whatever the time.
+        """
         if not is_of(self, HybridODE, "predict", "predict_science"):
             return None
         scale = self.scale_of_network(data)
 
         def whole(theta: Tensor, phi: Tensor, points: Inputs) -> Tensor:
             named, layers = self.parameters.named(theta), self.network.unflatten(phi)
-            states = points[self.target].expand(len(theta), *points[self.target].shape[1:])
-            fields = [self.field(named, x, self.supplied(layers, x, data)) for x in states.unbind(2)]
-            return torch.stack(fields, 2) / scale
+            x = states(points, len(theta))
+            return self.field(named, x, self.supplied(layers, x, data)).unflatten(1, series_and_times(points)) / scale
 
         def science(theta: Tensor, points: Inputs) -> Tensor:
-            named = self.parameters.named(theta)
-            states = points[self.target].expand(len(theta), *points[self.target].shape[1:])
-            return torch.stack([self.science(named, x) for x in states.unbind(2)], 2) / scale
+            x = states(points, len(theta))
+            return self.science(self.parameters.named(theta), x).unflatten(1, series_and_times(points)) / scale
+
+        def states(points: Inputs, members: int) -> Tensor:
+            flat = points[self.target].flatten(1, 2)
+            return flat.expand(members, *flat.shape[1:])
+
+        def series_and_times(points: Inputs) -> torch.Size:
+            return points[self.target].shape[1:3]
 
         return Comparison({self.target: data.inputs["states"]}, whole, science)
 
