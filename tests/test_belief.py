@@ -60,6 +60,14 @@ def test_a_model_that_cannot_be_asked_says_why(tmp_path):
     assert "no assumption can be asked" in belief.of_task(tmp_path)
 
 
+def test_too_few_runs_that_fit_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("hybridsam.analysis.ensemble.FEWEST", 5)
+    found = written(tmp_path)
+    assert found["verdict"].item() == "undecided"
+    page = belief.of_task(tmp_path)
+    assert page.count("4 of 4 runs of erm fit the validation data better than their mean would") == 2
+
+
 @pytest.mark.parametrize("kind", ["identification"])
 def test_the_file_is_read_back_as_it_was(tmp_path, kind):
     found = written(tmp_path)

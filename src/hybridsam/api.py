@@ -255,8 +255,8 @@ def identify(
     ----------
     model : HybridModel
     runs : xarray.Dataset
-        Of :func:`fit` or :func:`load_runs`, of which those of erm are taken that fit; at least three. Let theta start
-        at different places: ``Parameter("k", "s-1", start=(0.5, 2.0))``.
+        Of :func:`fit` or :func:`load_runs`, of which those of erm are taken that fit. Let theta start at different
+        places: ``Parameter("k", "s-1", start=(0.5, 2.0))``.
     dataset : xarray.Dataset
         On which they were trained.
     assume : iterable of str or mapping, optional
@@ -278,12 +278,13 @@ def identify(
         that it cannot be, as a root mean square, and ``spread_ratio``, the same over how much the runs differ: far
         above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. Of each parameter
         a ``verdict``, such as ``fixed by an assumption``, and a ``sentence`` with its numbers. No assumption for a
-        model whose science is seen only through what its network makes of the data.
+        model whose science is seen only through what its network makes of the data, nor from fewer than three runs
+        that fit: the attribute ``reason`` says so.
 
     Raises
     ------
     UserError
-        For runs of another model, fewer than three that fit, and assumptions or a tolerance that make no sense.
+        For runs of another model, none of erm, and assumptions or a tolerance that make no sense.
     """
     dtype_of(runs)
     _check_are_of(runs, model, dataset)

@@ -16,19 +16,33 @@ from hybridsam.training.ensemble import FEWEST
 
 @dataclass(frozen=True)
 class Members:
-    """Runs that fit: their seeds, theta and its start (member, parameter) in natural units, and phi (member, n)."""
+    """Runs that fit: their seeds, theta and its start (member, parameter) in natural units, and phi (member, n).
+
+    trained: how many there are, with those that do not fit.
+    """
 
     seeds: np.ndarray
     theta: Tensor
     start: np.ndarray
     phi: Tensor
+    trained: int
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing can be told from them, in words; empty if they are enough."""
+        if len(self.seeds) >= FEWEST:
+            return ""
+        return (
+            f"{len(self.seeds)} of {self.trained} runs of {BASELINE} fit the validation data better than their mean "
+            f"would, and theta is identified from at least {FEWEST}"
+        )
 
 
 def ensemble_in(runs: xr.Dataset, dataset: xr.Dataset) -> Members:
     """The runs of plain erm among some, on the axes ``RUN`` and with ``phi``, that fit.
 
-    A run does not if it diverged, or predicts validation data worse than their mean would. Raises UserError for fewer
-    than ``FEWEST``.
+    A run does not if it diverged, or predicts validation data worse than their mean would. Raises UserError where none
+    is of erm.
     """
     if BASELINE not in runs["training_method"]:
         there = ", ".join(runs["training_method"].values)
@@ -37,27 +51,23 @@ def ensemble_in(runs: xr.Dataset, dataset: xr.Dataset) -> Members:
         runs = combine([runs], runs, dataset).isel(data=0, drop=True)
     of_erm = runs.sel(training_method=BASELINE, rho=0)
     fits = ((of_erm["status"] == "completed") & ~worse_than_mean(of_erm, "validation")).values
-    if fits.sum() < FEWEST:
-        raise UserError(
-            f"runs: {fits.sum()} of {len(fits)} of {BASELINE} fit the validation data better than their mean would; "
-            f"theta is identified from at least {FEWEST}"
-        )
     chosen = of_erm.isel(seed=np.flatnonzero(fits))
     theta, phi = (torch.as_tensor(chosen[name].values).float() for name in ("theta", "phi"))
     start = chosen["theta_start"] if "theta_start" in chosen else chosen["theta"] - chosen["theta_moved"]
-    return Members(chosen["seed"].values, theta, start.values, phi)
+    return Members(chosen["seed"].values, theta, start.values, phi, len(fits))
 
 
 def slopes(members: Members) -> np.ndarray:
     """(3, parameter) slope of theta on its start over the members, and the ends of Student's interval.
 
-    1: theta stays where it starts. 0: it does not matter where it starts. NaN: all start at the same place.
+    1: theta stays where it starts. 0: it does not matter where it starts. NaN: all start at the same place, or
+    they are too few.
     """
     from scipy import stats
 
     n, found = len(members.seeds), []
     for start, theta in zip(members.start.T, members.theta.double().numpy().T, strict=True):
-        if np.ptp(start) == 0:
+        if n < FEWEST or np.ptp(start) == 0:
             found.append((np.nan,) * 3)
             continue
         line = stats.linregress(start, theta)

@@ -26,6 +26,7 @@ from hybridsam.models.hybrid import Comparison, HybridModel
 
 BLIND = 1e-3  # information below which an assumption says nothing of a parameter
 RESAMPLES = 999
+NOT_COMPARED = "its science is seen only through what the network makes of the data, so no assumption can be asked"
 OF_THETA = "see parameter_units"
 ABOUT = {  # variable -> long_name, units
     "theta": ("theta by the assumption", OF_THETA),
@@ -190,12 +191,13 @@ def identify(
     Returns a Dataset on the axes assumption and parameter: theta, low, high, information, theta_of_members (member),
     and of each assumption spread_ratio, unexplained and its meaning. theta is NaN where the information is below
     ``BLIND``. Of each member trained, its own theta, and theta_start; slope of one on the other. No assumption for a
-    model whose whole cannot be compared with its science. Raises UserError for assumptions that make no sense.
+    model whose whole cannot be compared with its science, and for too few members, by the attribute ``reason``. Raises
+    UserError for assumptions that make no sense.
     """
     data = model.data(dataset, "train", members.theta.dtype, "cpu")
     comparison = model.comparison(data)
-    if comparison is None:
-        return _described(model, members, dataset, {})
+    if comparison is None or members.too_few:
+        return _described(model, members, dataset, {}).assign_attrs(reason=members.too_few or NOT_COMPARED)
     with torch.no_grad():
         science = comparison.science(members.theta[:1], comparison.points)
     seen = Seen.of(comparison, dataset, tuple(science.shape[3:]))

@@ -78,7 +78,7 @@ def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table:
     model, runs = api.load_runs(ensemble)
     task, data = load(settings), records.read(dataset, "dataset")
     found = api.identify(model, runs, data, task.get("assume"), task.get("tolerance", TOLERANCE))
-    for line in in_words(found) or ["no assumption can be asked: the science is seen through the network alone"]:
+    for line in in_words(found) or [found.attrs["reason"]]:
         logger.info(line)
     words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()
     for parameter, kind, sentence in words.itertuples(index=False):

@@ -34,10 +34,6 @@ ABOUT = (
     "for which g is as small as can be, and forbids nothing, so nothing tests it."
 )
 NONE = "<p>Nothing is known here of what may be believed: there is no verdict.csv, which the workflow makes.</p>"
-NO_ASSUMPTION = (
-    "The science of this task is seen only through what its network makes of the data, so its whole cannot be compared "
-    "with it, and no assumption can be asked."
-)
 
 
 def of_task(folder: Path) -> str:
@@ -69,7 +65,7 @@ def _verdicts(folder: Path) -> list[str]:
 
 def _assumptions(folder: Path, found: xr.Dataset) -> str:
     if not found.sizes["assumption"]:
-        return f"<p>{NO_ASSUMPTION}</p>"
+        return f"<p>There is no θ by an assumption: {html.escape(found.attrs['reason'])}.</p>"
     table = pd.read_csv(folder / "identification.csv")
     table = table.assign(unit=table["unit"].astype(str).map(written_unit)).set_index("assumption").rename_axis(None)
     kept = table.reindex(columns=[name for name in COLUMNS if name in table]).rename(columns=COLUMNS)
