@@ -67,7 +67,8 @@ def test_a_new_task_runs_without_an_edited_line(fresh):
     assert result.returncode == 0, result.stdout
     assert "rule lynx_data:" in result.stdout
     left = {str(job) for job in fresh.plan("lynx", configuration=erm)}
-    assert left == {"make_table table_lynx", "page lynx", *(f"figure lynx {name}" for name in FIGURES)}
+    theta = {"ensemble lynx", "identify lynx"}
+    assert left == {"make_table table_lynx", "page lynx", *theta, *(f"figure lynx {name}" for name in FIGURES)}
     assert not (fresh.results / "pendulum").exists()
     everything = fresh.plan("all", configuration=erm)
     assert [job for job in everything if job.task == "lynx"] == []  # config/test.yaml does not name it

@@ -16,6 +16,8 @@ def test_an_experiment_gives_its_tables_figures_and_report(finished):
     expected = {"table.csv", "table.md", "table.html", "report/index.html", "report/index.ipynb"}
     for task in TASKS:
         expected |= {f"{task}/{name}" for name in ("dataset.nc", "cube.nc", "selection.csv", "identifiability.csv")}
+        expected |= {f"{task}/{name}" for name in ("ensemble.nc", "ensemble.safetensors", "identification.nc")}
+        expected |= {f"{task}/{name}.csv" for name in ("identification", "verdict")}
         expected |= {f"report/{task}.{suffix}" for suffix in ("html", "ipynb")}
         expected |= {f"{task}/figures/{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "svg", "png", "csv")}
         for run in TRAINED:

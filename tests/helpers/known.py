@@ -7,6 +7,7 @@ import xarray as xr
 from hybridsam.analysis.ensemble import Members
 from hybridsam.models.hybrid import Comparison, HybridModel
 from hybridsam.models.parameters import Parameter, Parameters
+from hybridsam.models.samples import Samples
 
 ASKED = ["small", "straight", {"depends_on": ["velocity"]}, {"depends_on": ["position"]}]
 K = Parameter("k", "s-1", 0.5, "softplus", lower=0.0)
@@ -22,7 +23,8 @@ class Known(HybridModel):
         self.parameters, self.wholes, self.science, self.scale = Parameters(rows), wholes, science, scale
 
     def data(self, dataset, split, dtype, device):
-        return torch.as_tensor(dataset["state"].values)[None]
+        x = torch.as_tensor(dataset["state"].values)[None]
+        return Samples({"state": x}, x)
 
     def comparison(self, data):
         def whole(theta, phi, points):
@@ -32,7 +34,7 @@ class Known(HybridModel):
         def science(theta, points):
             return self.science(self.parameters.named(theta), points["state"]) / self.scale
 
-        return Comparison({"state": data}, whole, science)
+        return Comparison(data.inputs, whole, science)
 
 
 def states(series=30, times=12, seed=0):

@@ -26,6 +26,7 @@ from hybridsam.models.hybrid import Comparison, HybridModel
 
 BLIND = 1e-3  # information below which an assumption says nothing of a parameter
 RESAMPLES = 999
+MOST = 500_000  # numbers in the targets: the first training samples, as many as that allows
 NOT_COMPARED = "its science is seen only through what the network makes of the data, so no assumption can be asked"
 OF_THETA = "see parameter_units"
 ABOUT = {  # variable -> long_name, units
@@ -195,6 +196,7 @@ def identify(
     UserError for assumptions that make no sense.
     """
     data = model.data(dataset, "train", members.theta.dtype, "cpu")
+    data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
     comparison = model.comparison(data)
     if comparison is None or members.too_few:
         return _described(model, members, dataset, {}).assign_attrs(reason=members.too_few or NOT_COMPARED)
