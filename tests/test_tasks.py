@@ -7,7 +7,8 @@ import xarray as xr
 from helpers import small
 from helpers.marks import slow_but_for
 
-from hybridsam.api import load_runs, predict
+from hybridsam.analysis.runs import load_runs
+from hybridsam.api import predict
 from hybridsam.core import modules, records, settings
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError

@@ -38,9 +38,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
+    from hybridsam.analysis.runs import load_runs as load_runs
+    from hybridsam.analysis.trust import identify as identify
     from hybridsam.api import fit as fit
-    from hybridsam.api import identify as identify
-    from hybridsam.api import load_runs as load_runs
     from hybridsam.api import predict as predict
     from hybridsam.core.errors import UserError as UserError
     from hybridsam.core.settings import values_of as values_of
@@ -75,8 +75,8 @@ __version__ = "0.1.0"
 
 PUBLIC = {  # name -> module; imported when asked for: the command line, and each of its jobs, needs few of them
     "fit": "api",
-    "identify": "api",
-    "load_runs": "api",
+    "identify": "analysis.trust",
+    "load_runs": "analysis.runs",
     "predict": "api",
     "HybridModule": "export",
     "load_module": "export",

@@ -1,4 +1,4 @@
-"""Hybrid models in Python, without Snakemake: train and compare, predict, open what the workflow trained."""
+"""Hybrid models in Python, without Snakemake: train and compare, predict."""
 
 import json
 import logging
@@ -6,22 +6,15 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
-from safetensors.torch import load_file
-from torch import Tensor
 from tqdm import tqdm
 
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
-from hybridsam.analysis.ensemble import ensemble_in
-from hybridsam.analysis.identifiability import identify as diagnose
-from hybridsam.analysis.identification import identify as identified
-from hybridsam.analysis.trust import TOLERANCE, with_verdicts
-from hybridsam.core import modules, records
+from hybridsam.analysis.runs import check_are_of, dtype_of, with_network
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
@@ -29,7 +22,6 @@ from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
 from hybridsam.core.scales import STANDARD
 from hybridsam.core.settings import typed
-from hybridsam.data.units import check_same
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
@@ -112,7 +104,7 @@ def fit(
                 bar.update(done + state.step - bar.n)
 
             runs, weights = train_block(model, how, dataset, block, device, each_step=advance)
-            trained.append(_with_network(runs.assign_attrs(made_by), model, weights))
+            trained.append(with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
     runs = combine(trained, trained[0], dataset).isel(data=0, drop=True)
     for remark in remarks(ways(runs)):
@@ -131,39 +123,6 @@ def _study(methods: Mapping[str, Sequence[float]], seeds: int | Sequence[int]) -
     if not study:
         raise UserError(f"methods: {methods!r} has no rho; allowed is a mapping such as {{'erm': [0], 'sam': [0.05]}}")
     return study
-
-
-def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
-    """A run file of the workflow, with the weights that lie beside it.
-
-    Parameters
-    ----------
-    path : str or pathlib.Path
-        Of the run file.
-
-    Returns
-    -------
-    model : HybridModel
-        That of the file.
-    runs : xarray.Dataset
-        For :func:`predict`.
-
-    Raises
-    ------
-    UserError
-        Naming the file if it is no run file, or if its weights are missing.
-    """
-    path = Path(path)
-    runs = records.read(path, "runs")
-    model = model_of(json.loads(runs.attrs["configuration"]))
-    if not (weights := path.with_suffix(".safetensors")).is_file():
-        raise UserError(f"{weights}: no such file; the trained weights lie beside the run file")
-    return model, _with_network(runs, model, load_file(weights))
-
-
-def model_of(configuration: Mapping) -> HybridModel:
-    """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
-    return modules.build(configuration)
 
 
 @torch.no_grad()
@@ -205,7 +164,7 @@ def predict(
         without samples, times that do not increase, and times of a model that has none.
     """
     dtype = dtype_of(runs)
-    _check_are_of(runs, model, dataset)
+    check_are_of(runs, model, dataset)
     dataset = dataset.assign({name: runs[name].variable for name in STANDARD if name in runs})  # those of training
     data = model.data(dataset, split, dtype, "cpu")
     if times is not None:
@@ -239,70 +198,6 @@ def predict(
     return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
 
 
-def identify(
-    model: HybridModel,
-    runs: xr.Dataset,
-    dataset: xr.Dataset,
-    assume: Iterable[str | Mapping] | None = None,
-    tolerance: float | str | Mapping[str, float | str] = TOLERANCE,
-) -> xr.Dataset:
-    """Theta from what all runs of plain erm agree on, the whole f + g, by assumptions about the part that f lacks.
-
-    The data fix the whole where they lie; how it splits is fixed by an assumption alone. Each says what theta would be,
-    how much it has to say of it, and how well it fits.
-
-    Parameters
-    ----------
-    model : HybridModel
-    runs : xarray.Dataset
-        Of :func:`fit` or :func:`load_runs`, of which those of erm are taken that fit. Let theta start at different
-        places: ``Parameter("k", "s-1", start=(0.5, 2.0))``.
-    dataset : xarray.Dataset
-        On which they were trained.
-    assume : iterable of str or mapping, optional
-        ``small``: what is missing is as small as can be, in the mean square. ``straight``: it is an affine function.
-        ``{"depends_on": [names]}``: some function of these components or inputs alone, of a field on a grid of their
-        values at the same place. ``{"vanishes_where": condition}``: nothing is missing where that holds.
-        ``{"spanned_by": [expressions]}``: a combination of these and a constant. Left out: small, straight, and each
-        component or input alone; for a law that a network sees, small.
-    tolerance : float or str or mapping, optional
-        By how much values of theta may differ that count as one: ``"5 %"``, or a number in its unit; or parameter ->
-        such a one.
-
-    Returns
-    -------
-    xarray.Dataset
-        On the axes (assumption, parameter): ``theta`` with the interval ``low`` to ``high`` over runs and samples, NaN
-        where the assumption says nothing of it; ``information``, the share of what theta does to f that neither the
-        assumption nor another parameter can imitate. Of each assumption ``unexplained``, the share of the missing part
-        that it cannot be, as a root mean square, and ``spread_ratio``, the same over how much the runs differ: far
-        above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. Of each parameter
-        a ``verdict``, such as ``fixed by an assumption``, and a ``sentence`` with its numbers. No assumption for a
-        model whose science is seen only through what its network makes of the data, nor from fewer than three runs
-        that fit: the attribute ``reason`` says so.
-
-    Raises
-    ------
-    UserError
-        For runs of another model, none of erm, and assumptions or a tolerance that make no sense.
-    """
-    dtype_of(runs)
-    _check_are_of(runs, model, dataset)
-    runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
-    found = identified(model, ensemble_in(runs, dataset), dataset, assume)
-    return with_verdicts(found, diagnose(model, dataset).told_by_science, tolerance)
-
-
-def _check_are_of(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> None:
-    """Raise UserError unless runs are of such a model, and the dataset has the variables and units of their data."""
-    check_parts(model, dataset)
-    if (theirs := runs["parameter"].values.tolist()) != model.parameters.names:
-        raise UserError(f"model: theta is {', '.join(model.parameters.names)}; the runs have {', '.join(theirs)}")
-    if (weights := runs.sizes["weight"]) != len(model.network):
-        raise UserError(f"model: its network has {len(model.network)} parameters; that of the runs has {weights}")
-    check_same(json.loads(runs.attrs.get("units_of_data", "{}")), dataset)
-
-
 def _checked_times(times: Sequence[float], data: Samples) -> tuple[float, ...]:
     if not data.times:
         raise UserError("times: only a model of time series has them")
@@ -313,31 +208,3 @@ def _checked_times(times: Sequence[float], data: Samples) -> tuple[float, ...]:
     if len(found) < 2 or not all(start < end for start, end in pairwise(found)):
         raise UserError(f"times: {reprlib.repr(list(found))} are not two or more numbers that increase")
     return found
-
-
-def dtype_of(runs: xr.Dataset) -> torch.dtype:
-    """The type of numbers in which runs were trained; raises UserError for those of old, or without their networks."""
-    if not isinstance(runs, xr.Dataset):
-        raise UserError(f"runs: {type(runs).__name__} is no xarray Dataset; allowed are results of hybridsam.fit")
-    if "method" in runs.coords:
-        raise UserError("runs: the axis method is called training_method now: runs.rename(method='training_method')")
-    if "phi" not in runs:
-        raise UserError("runs: no variable phi; allowed are results of hybridsam.fit and of hybridsam.load_runs")
-    configuration = json.loads(runs.attrs["configuration"])
-    return getattr(torch, configuration.get("training", configuration)["dtype"])
-
-
-def _with_network(runs: xr.Dataset, model: HybridModel, weights: Mapping[str, Tensor]) -> xr.Dataset:
-    """The runs with ``phi`` (training_method, rho, seed, weight), and the running statistics of BatchNorm."""
-
-    def vector(names: Sequence[str]) -> np.ndarray:
-        parts = [weights[f"network.{name}"].flatten(1) for name in names]
-        return (torch.cat(parts, 1) if parts else torch.empty(runs.sizes["seed"], 0)).numpy()[None, None]
-
-    phi = (
-        (*RUN, "weight"),
-        vector(list(model.network.shapes)),
-        {"long_name": "phi at the final iterate", "units": "1"},
-    )
-    about = {"long_name": "running statistics of the network", "units": "1"}
-    return runs.assign(phi=phi, running=((*RUN, "statistic"), vector(list(model.network.running)), about))

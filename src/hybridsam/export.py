@@ -10,7 +10,7 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from hybridsam.api import dtype_of, load_runs, model_of
+from hybridsam.analysis.runs import dtype_of, load_runs, model_of
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import RUN, origin
 from hybridsam.core.scales import STANDARD

@@ -37,7 +37,7 @@ rule identify:
         dataset=first_data,
         runs="results/{experiment}/{task}/ensemble.nc",
         weights="results/{experiment}/{task}/ensemble.safetensors",
-        code=lambda wc: library("hybridsam.api", task_settings(wc.task)["module"]),
+        code=lambda wc: library("hybridsam.analysis.trust", task_settings(wc.task)["module"]),
     output:
         file="results/{experiment}/{task}/identification.nc",
         table=report(

@@ -6,8 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from hybridsam.analysis import identification
 from hybridsam.analysis.assumptions import PLAIN, Small
+from hybridsam.analysis.ensemble import ensemble_in
+from hybridsam.analysis.identifiability import identify as diagnose
+from hybridsam.analysis.runs import check_are_of, dtype_of
 from hybridsam.core.errors import UserError
+from hybridsam.core.records import RUN
+from hybridsam.models.hybrid import HybridModel
 
 FOLLOWS = 0.25  # slope of theta on its start, above which it follows that
 REJECTED = 2.0  # spread_ratio, above which an assumption is wrong
@@ -111,3 +117,57 @@ def _joined(parts: Sequence[str]) -> str:
     first, *others = parts
     others = [other.replace("what the science lacks", "it") for other in others]
     return ", and ".join([", ".join([first, *others[:-1]]), others[-1]]) if others else first
+
+
+def identify(
+    model: HybridModel,
+    runs: xr.Dataset,
+    dataset: xr.Dataset,
+    assume: Iterable[str | Mapping] | None = None,
+    tolerance: float | str | Mapping[str, float | str] = TOLERANCE,
+) -> xr.Dataset:
+    """Theta from what all runs of plain erm agree on, the whole f + g, by assumptions about the part that f lacks.
+
+    The data fix the whole where they lie; how it splits is fixed by an assumption alone. Each says what theta would be,
+    how much it has to say of it, and how well it fits.
+
+    Parameters
+    ----------
+    model : HybridModel
+    runs : xarray.Dataset
+        Of :func:`fit` or :func:`load_runs`, of which those of erm are taken that fit. Let theta start at different
+        places: ``Parameter("k", "s-1", start=(0.5, 2.0))``.
+    dataset : xarray.Dataset
+        On which they were trained.
+    assume : iterable of str or mapping, optional
+        ``small``: what is missing is as small as can be, in the mean square. ``straight``: it is an affine function.
+        ``{"depends_on": [names]}``: some function of these components or inputs alone, of a field on a grid of their
+        values at the same place. ``{"vanishes_where": condition}``: nothing is missing where that holds.
+        ``{"spanned_by": [expressions]}``: a combination of these and a constant. Left out: small, straight, and each
+        component or input alone; for a law that a network sees, small.
+    tolerance : float or str or mapping, optional
+        By how much values of theta may differ that count as one: ``"5 %"``, or a number in its unit; or parameter ->
+        such a one.
+
+    Returns
+    -------
+    xarray.Dataset
+        On the axes (assumption, parameter): ``theta`` with the interval ``low`` to ``high`` over runs and samples, NaN
+        where the assumption says nothing of it; ``information``, the share of what theta does to f that neither the
+        assumption nor another parameter can imitate. Of each assumption ``unexplained``, the share of the missing part
+        that it cannot be, as a root mean square, and ``spread_ratio``, the same over how much the runs differ: far
+        above 1 the assumption is wrong. Of each run ``trained``, its own theta, and ``theta_start``. Of each parameter
+        a ``verdict``, such as ``fixed by an assumption``, and a ``sentence`` with its numbers. No assumption for a
+        model whose science is seen only through what its network makes of the data, nor from fewer than three runs
+        that fit: the attribute ``reason`` says so.
+
+    Raises
+    ------
+    UserError
+        For runs of another model, none of erm, and assumptions or a tolerance that make no sense.
+    """
+    dtype_of(runs)
+    check_are_of(runs, model, dataset)
+    runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
+    found = identification.identify(model, ensemble_in(runs, dataset), dataset, assume)
+    return with_verdicts(found, diagnose(model, dataset).told_by_science, tolerance)

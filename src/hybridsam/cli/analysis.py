@@ -68,16 +68,16 @@ def collect(
     option("--verdict", "verdict.csv to write", type=Path),
 )
 def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table: Path, verdict: Path) -> None:
-    from hybridsam import api
+    from hybridsam.analysis import trust
     from hybridsam.analysis.identification import as_table, in_words
-    from hybridsam.analysis.trust import TOLERANCE
+    from hybridsam.analysis.runs import load_runs
     from hybridsam.core import records
     from hybridsam.core.files import write_whole
     from hybridsam.core.settings import load
 
-    model, runs = api.load_runs(ensemble)
+    model, runs = load_runs(ensemble)
     task, data = load(settings), records.read(dataset, "dataset")
-    found = api.identify(model, runs, data, task.get("assume"), task.get("tolerance", TOLERANCE))
+    found = trust.identify(model, runs, data, task.get("assume"), task.get("tolerance", trust.TOLERANCE))
     for line in in_words(found) or [found.attrs["reason"]]:
         logger.info(line)
     words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()
