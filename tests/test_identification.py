@@ -138,6 +138,16 @@ def test_a_parameter_is_kept_inside_its_bounds():
     assert result["low"].item() >= 0
 
 
+def test_starts_that_are_rounded_beyond_a_bound_are_no_mistake():
+    below = Parameter("k", "s-1", 1.0, "sigmoid", lower=0.0, upper=2.0 - 1e-9)  # the last member is at 2
+    assert theta(found(ODD["damping"], [{"depends_on": ["velocity"]}], rows=(below,))) == pytest.approx([1.3], abs=2e-3)
+
+
+def test_one_series_alone_can_be_asked():
+    result = found(ODD["damping"], [{"depends_on": ["velocity"]}], states(1, 200))
+    assert theta(result) == pytest.approx([1.3], abs=2e-3)
+
+
 def test_units_of_the_state_do_not_matter():
     """The same motion in other units of the state and of time, with the scale of each component in them."""
     scale, slower = torch.tensor([1e3, 1e-2]), 60.0

@@ -115,7 +115,8 @@ def fitted(fields: Fields, whole: np.ndarray, starts: Iterable[np.ndarray]) -> n
     def slope(scaled: np.ndarray) -> np.ndarray:
         return -fields.rest(fields.derivatives(scaled * sizes)).reshape(len(rows), -1).T
 
-    fits = [least_squares(left, start / sizes, jac=slope, bounds=bounds) for start in starts]
+    inside = [np.clip(start / sizes, *bounds) for start in starts]  # of fewer digits, they may lie beyond
+    fits = [least_squares(left, start, jac=slope, bounds=bounds) for start in inside]
     return min(fits, key=lambda fit: fit.cost).x * sizes
 
 
