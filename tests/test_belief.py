@@ -36,6 +36,7 @@ def test_a_task_has_its_verdict_and_a_row_for_each_assumption(tmp_path):
     assert "an ensemble of 4 runs of plain erm" in page
     assert "whose θ started between 0.4 and 2 s" in page
     assert "<td>–</td>" in page, "the assumption that is blind has no theta"
+    assert "<td>&lt; 0.001</td>" in page
     assert "nan" not in page.lower()
 
 
@@ -45,6 +46,19 @@ def test_the_entry_page_has_a_line_for_each_parameter_of_each_task(tmp_path):
     page = belief.of_experiment(tmp_path, ["one", "other"])
     assert page.count("<li>") == 2
     assert "<a href='other.html'>other</a>: <strong>" in page
+
+
+def test_parameters_with_the_same_verdict_share_a_line_of_the_entry_page(tmp_path):
+    rows = [
+        ("a", "undecided", "a is not known."),
+        ("b", "depends on the assumption", "b is anything."),
+        ("c", "undecided", "c."),
+    ]
+    (tmp_path / "mine").mkdir()
+    pd.DataFrame(rows, columns=["parameter", "verdict", "sentence"]).to_csv(tmp_path / "mine/verdict.csv", index=False)
+    page = belief.of_experiment(tmp_path, ["mine"])
+    assert "<strong>undecided</strong>: a, c.</li>" in page
+    assert "<strong>depends on the assumption</strong>: b is anything.</li>" in page
 
 
 def test_results_of_an_older_version_say_that_nothing_is_known(tmp_path):

@@ -91,8 +91,8 @@ def _verdict(of: xr.Dataset, told: bool, tolerance: float | str) -> Verdict:
         begun = f"{name} ends where it began (slope {slope:.2f}, {low:.2f} to {high:.2f}): training does not fix it"
         return Verdict(name, "follows its start", f"{begun}{by}.{refuted}")
     if not said:
-        why = of.attrs.get("reason", f"no assumption that was asked says something of {name} and fits")
-        return Verdict(name, "undecided", f"{why}.{refuted}")
+        why = of.attrs.get("reason", "no assumption that was asked has something to say of it and fits")
+        return Verdict(name, "undecided", f"{name} is not known: {why}.{refuted}")
     least, most = values[counts].min(), values[counts].max()
     if most - least <= allowed_difference(tolerance, np.median(values[counts]), name):
         untested = "; that it is small cannot be tested" if small[counts].all() else ""

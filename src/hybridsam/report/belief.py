@@ -1,12 +1,13 @@
 """What pages say of whether theta may be believed: verdicts, and what each assumption makes of theta."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import xarray as xr
 
+from hybridsam.analysis.identification import BLIND
 from hybridsam.core import records
 from hybridsam.figures.style import written_unit
 from hybridsam.report.fragments import shown
@@ -38,29 +39,41 @@ NONE = "<p>Nothing is known here of what may be believed: there is no verdict.cs
 
 def of_task(folder: Path) -> str:
     """Verdicts of a task and the table of its assumptions, as HTML; folder: of the task."""
-    if not (lines := _verdicts(folder)):
+    verdicts = _table(folder)
+    if verdicts.empty:
         return NONE
     found = records.read(folder / "identification.nc", "identification")
-    said = "".join(f"<li>{line}</li>" for line in lines)
+    said = "".join(f"<li>{_bold(row.verdict)}: {html.escape(row.sentence)}</li>" for row in verdicts.itertuples())
     return f"<ul>{said}</ul>{_assumptions(folder, found)}"
 
 
 def of_experiment(folder: Path, tasks: Iterable[str]) -> str:
-    """The verdicts of all tasks, as HTML; folder: of the experiment."""
+    """The verdicts of all tasks, as HTML, with the names alone where several parameters have the same.
+
+    folder: of the experiment.
+    """
     rows = "".join(
-        f"<li><a href='{task}.html'>{html.escape(task)}</a>: {line}</li>"
+        f"<li><a href='{task}.html'>{html.escape(task)}</a>: {_bold(kind)}: {html.escape(said)}</li>"
         for task in tasks
-        for line in _verdicts(folder / task)
+        for kind, said in _by_kind(_table(folder / task))
     )
     return f"<ul>{rows}</ul>" if rows else NONE
 
 
-def _verdicts(folder: Path) -> list[str]:
-    """One line a parameter: its kind in bold, and the sentence; none in results of an older version."""
-    if not (file := folder / "verdict.csv").is_file():
-        return []
-    rows = pd.read_csv(file).itertuples()
-    return [f"<strong>{html.escape(row.verdict)}</strong>: {html.escape(row.sentence)}" for row in rows]
+def _by_kind(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Each kind of verdict, and the sentence of the one parameter that has it, or the names of those that do."""
+    for kind, rows in table.groupby("verdict", sort=False):
+        yield str(kind), rows["sentence"].iloc[0] if len(rows) == 1 else f"{', '.join(rows['parameter'])}."
+
+
+def _table(folder: Path) -> pd.DataFrame:
+    """Parameter, verdict and sentence; no rows of results of an older version."""
+    file = folder / "verdict.csv"
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=["parameter", "verdict", "sentence"])
+
+
+def _bold(kind: str) -> str:
+    return f"<strong>{html.escape(kind)}</strong>"
 
 
 def _assumptions(folder: Path, found: xr.Dataset) -> str:
@@ -68,6 +81,7 @@ def _assumptions(folder: Path, found: xr.Dataset) -> str:
         return f"<p>There is no θ by an assumption: {html.escape(found.attrs['reason'])}.</p>"
     table = pd.read_csv(folder / "identification.csv")
     table = table.assign(unit=table["unit"].astype(str).map(written_unit)).set_index("assumption").rename_axis(None)
+    table["information"] = [f"{share:.3f}" if share >= BLIND else f"< {BLIND}" for share in table["information"]]
     kept = table.reindex(columns=[name for name in COLUMNS if name in table]).rename(columns=COLUMNS)
     return f"<p>{ABOUT.format(n=found.sizes['member'], starts=_starts(found))}</p>{shown(kept)}"
 

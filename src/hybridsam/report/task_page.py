@@ -187,8 +187,8 @@ def _as_in_the_file(value: Any) -> str:
 def known_before(folder: Path) -> str:
     """What was known of theta before any training, as HTML: what it means, the table, and what it says in words."""
     table = identifiability(folder)
-    settings = table.columns.intersection(["start", "true"])
-    table[settings] = table[settings].map(_as_in_the_file)
+    if "start" in table:
+        table["start"] = table["start"].map(_as_in_the_file)
     least_norm = "the one for which the network has least to add in the mean square (<em>least_norm</em>), "
     absent = "the one for which the network has least to add needs true rates of change, which only simulated data have"
     has = "least_norm" in table
