@@ -61,7 +61,7 @@ def settings_of(project, task):
 @every_task
 def test_titles_and_attributes_of_files_say_what_the_data_are(all_tasks, task):
     files = [*(all_tasks.results / task).glob("*.nc"), *(all_tasks.results / task).glob("runs/*/*/*.nc")]
-    assert len(files) == 2 + len(METHODS)
+    assert len(files) == 4 + len(METHODS)  # dataset, cube, ensemble, identification
     for path in files:
         with xr.open_dataset(path) as dataset:
             assert dataset.attrs["title"].startswith("SYNTHETIC TWIN: ") == (task in TWINS), path
