@@ -47,10 +47,11 @@ def storm(on_cluster):
     for seeds in ("3-3", "4-4"):
         cluster.kill(f"slurmd-{first[seeds].node}")
         cluster.begin(f"slurmd-{first[seeds].node}")
-    cluster.stop("slurmctld")
+    ours.wait_for("what became of the crashed node", are_in("NODE_FAIL"), process)
+    ours.wait_for("new jobs", lambda: all(ours.trainings()[seeds] != first[seeds] for seeds in HURT), process)
+    cluster.stop("slurmctld")  # no job is to be submitted now: sbatch would fail (docs/cluster.md)
     cluster.wait_for_commands_to_fail()
     cluster.begin("slurmctld")
-    ours.wait_for("what became of the crashed node", are_in("NODE_FAIL"), process)
     ours.let_go()
     assert process.wait(BACKSTOP) == 0, ours.output
     return ours, first
