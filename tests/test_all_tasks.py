@@ -188,7 +188,7 @@ def test_an_optional_task_without_its_archive_is_left_out(all_tasks, tmp_path):
     jobs = project.plan("all", configuration=without)
     assert rules(jobs) == {"index"}
     assert "table_measured" not in jobs[0].command
-    assert "-r left_out 'light_sensors'" in jobs[0].command
+    assert "left_out='light_sensors'" in jobs[0].command
     result = project.snakemake("-n", "all", "--quiet", configuration=without, stderr=subprocess.PIPE)
     [line] = [line for line in result.stderr.splitlines() if "Left out" in line]
     assert [word for word in ("light_sensors", "lt_interventions_standard_v1", "nowhere") if word not in line] == []

@@ -1,16 +1,6 @@
 """Needs tables and figures. Makes report/index.html, a page for each task, and the executed notebooks beside them."""
 
 TEMPLATE = [shipped(f"notebooks/templates/page/{file}") for file in ("index.html.j2", "conf.json")]
-# The kernel of notebooks is the Python that runs papermill, whatever python3 stands for in an environment or a module of a
-# cluster: by Jupyter, "python" in the kernel.json that is found first is the Python that looks for it.
-EXECUTE = (
-    f"JUPYTER_PATH={shlex.quote(shipped('notebooks/kernel'))}${{JUPYTER_PATH:+:$JUPYTER_PATH}} "
-    "papermill --no-progress-bar"
-)
-TO_HTML = (
-    "jupyter nbconvert --log-level WARN --to html --template page "
-    f"--TemplateExporter.extra_template_basedirs={shlex.quote(shipped('notebooks/templates'))}"
-)
 
 
 localrules:
@@ -23,6 +13,7 @@ rule page:
     input:
         notebook=shipped("notebooks/task.ipynb"),
         template=TEMPLATE,
+        execute=shipped("notebooks/execute.py"),
         cube="results/{experiment}/{task}/cube.nc",
         table=lambda wc: results("{table}.csv", table=table_of(wc.task)),
         selection="results/{experiment}/{task}/selection.csv",
@@ -46,13 +37,10 @@ rule page:
         "../../envs/environment.yaml"
     params:
         results=lambda wc, output: Path(output.notebook).parents[2],
-        execute=EXECUTE,
-        to_html=TO_HTML,
     shell:
         logged(
-            "({params.execute} {input.notebook:q} {output.notebook:q} -r task {wildcards.task} "
-            "-r results {params.results:q} -r experiment {wildcards.experiment} "
-            "&& {params.to_html} {output.notebook:q})"
+            "python {input.execute:q} {input.notebook:q} {output.notebook:q} task={wildcards.task} "
+            "results={params.results:q} experiment={wildcards.experiment}"
         )
 
 
@@ -61,6 +49,7 @@ rule index:
     input:
         notebook=shipped("notebooks/overview.ipynb"),
         template=TEMPLATE,
+        execute=shipped("notebooks/execute.py"),
         tables=results("{table}.csv", table=TABLES),
         cubes=results("{task}/cube.nc", task=TASKS),
         identifiability=results("{task}/identifiability.csv", task=TASKS),
@@ -81,17 +70,14 @@ rule index:
         "../../envs/environment.yaml"
     params:
         results=lambda wc, output: Path(output.notebook).parents[2],
-        execute=EXECUTE,
-        to_html=TO_HTML,
         tables=" ".join(TABLES),
         twins=", ".join(twins_of(TASKS)),
         left_out=" ".join(LEFT_OUT),
     shell:
         logged(
-            "({params.execute} {input.notebook:q} {output.notebook:q} "
-            "-r results {params.results:q} -r experiment {wildcards.experiment} "
-            "-r table_names {params.tables:q} -r left_out '{params.left_out}' "
-            "&& {params.to_html} {output.notebook:q})"
+            "python {input.execute:q} {input.notebook:q} {output.notebook:q} "
+            "results={params.results:q} experiment={wildcards.experiment} "
+            "table_names='{params.tables}' left_out='{params.left_out}'"
         )
 
 

@@ -21,10 +21,10 @@ from scipy.optimize import least_squares
 from hybridsam.analysis.assumptions import Assumption, Seen, defaults, parsed
 from hybridsam.analysis.ensemble import Members, slopes
 from hybridsam.analysis.intervals import counts, expanded_tail
+from hybridsam.analysis.thresholds import BLIND
 from hybridsam.core.records import origin
 from hybridsam.models.hybrid import Comparison, HybridModel
 
-BLIND = 1e-3  # information below which an assumption says nothing of a parameter
 RESAMPLES = 999
 MOST = 500_000  # numbers in the targets: the first training samples, as many as that allows
 NOT_COMPARED = "its science is seen only through what the network makes of the data, so no assumption can be asked"

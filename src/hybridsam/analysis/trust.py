@@ -11,13 +11,10 @@ from hybridsam.analysis.assumptions import PLAIN, Small
 from hybridsam.analysis.ensemble import ensemble_in
 from hybridsam.analysis.identifiability import identify as diagnose
 from hybridsam.analysis.runs import check_are_of, dtype_of
+from hybridsam.analysis.thresholds import FOLLOWS, REJECTED, TOLERANCE
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import RUN
 from hybridsam.models.hybrid import HybridModel
-
-FOLLOWS = 0.25  # slope of theta on its start, above which it follows that
-REJECTED = 2.0  # spread_ratio, above which an assumption is wrong
-TOLERANCE = "5 %"
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,14 @@ def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table:
     from hybridsam.analysis import trust
     from hybridsam.analysis.identification import as_table, in_words
     from hybridsam.analysis.runs import load_runs
+    from hybridsam.analysis.thresholds import TOLERANCE
     from hybridsam.core import records
     from hybridsam.core.files import write_whole
     from hybridsam.core.settings import load
 
     model, runs = load_runs(ensemble)
     task, data = load(settings), records.read(dataset, "dataset")
-    found = trust.identify(model, runs, data, task.get("assume"), task.get("tolerance", trust.TOLERANCE))
+    found = trust.identify(model, runs, data, task.get("assume"), task.get("tolerance", TOLERANCE))
     for line in in_words(found) or [found.attrs["reason"]]:
         logger.info(line)
     words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.identification import BLIND
+from hybridsam.analysis.thresholds import BLIND
 from hybridsam.core import records
 from hybridsam.figures.style import written_unit
 from hybridsam.report.fragments import shown
