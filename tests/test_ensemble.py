@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from helpers import small
 from helpers.project import rules
+from PIL import Image
 
 import hybridsam
 from hybridsam.core import modules, records
@@ -134,6 +135,14 @@ def test_the_workflow_asks_what_the_task_says_and_asks_again_without_training(pr
     np.testing.assert_array_equal(theirs["theta"], ours["theta"])
     np.testing.assert_allclose(table["theta"], ours["theta"].values.ravel(), rtol=1e-12)
     assert not (task / "checkpoints_of_ensemble").exists()
+    profile = project.snakemake(
+        "--cores", "2", "results/test/pendulum/profile.csv", "results/test/pendulum/profile.png"
+    )
+    assert profile.returncode == 0, profile.stdout
+    assert len(pd.read_csv(task / "profile.csv")) == 9
+    assert not (task / "checkpoints_of_profile").exists()
+    with Image.open(task / "profile.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
     assert project.plan("identification") == []
 
     project.append("config/tasks/pendulum.yaml", "\nassume: [small, {depends_on: [angular velocity]}]\n")

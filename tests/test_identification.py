@@ -221,11 +221,13 @@ def test_intervals_cover_what_more_members_and_series_would_say(assumption):
 
 def test_the_slope_of_theta_on_its_start_is_that_of_a_line():
     start = np.array([[0.5, 1.0], [1.0, 1.0], [1.5, 1.0], [2.0, 1.0]])
-    slope = slopes(Members(np.arange(4), torch.tensor(1.0 + 0.3 * start), start, torch.zeros(4, 0), 4))
+    slope = slopes(
+        Members(np.arange(4), torch.tensor(1.0 + 0.3 * start), start, torch.zeros(4, 0), torch.zeros(4, 0), 4)
+    )
     assert slope[:, 0] == pytest.approx([0.3] * 3)
     assert np.isnan(slope[:, 1]).all(), "all start at the same place"
     noisy = torch.tensor(1 + 0.3 * start + np.array([0.01, -0.02, 0.02, -0.01])[:, None])
-    estimate, low, high = slopes(Members(np.arange(4), noisy, start, torch.zeros(4, 0), 4))[:, 0]
+    estimate, low, high = slopes(Members(np.arange(4), noisy, start, torch.zeros(4, 0), torch.zeros(4, 0), 4))[:, 0]
     assert low < estimate < high
 
 

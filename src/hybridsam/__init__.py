@@ -38,6 +38,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
+    from hybridsam.analysis.profiles import profile as profile
     from hybridsam.analysis.runs import load_runs as load_runs
     from hybridsam.analysis.trust import identify as identify
     from hybridsam.api import fit as fit
@@ -77,6 +78,7 @@ PUBLIC = {  # name -> module; imported when asked for: the command line, and eac
     "fit": "api",
     "identify": "analysis.trust",
     "load_runs": "analysis.runs",
+    "profile": "analysis.profiles",
     "predict": "api",
     "HybridModule": "export",
     "load_module": "export",

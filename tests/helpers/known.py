@@ -65,4 +65,4 @@ def with_missing(missing, k=1.3):
 def members(n, n_theta=1, start=None):
     theta = torch.linspace(0.4, 2.0, n).unsqueeze(1).repeat(1, n_theta)
     start = theta.numpy() if start is None else start
-    return Members(np.arange(n), theta, start, torch.zeros(n, 0), n)
+    return Members(np.arange(n), theta, start, torch.zeros(n, 0), torch.zeros(n, 0), n)

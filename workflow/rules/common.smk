@@ -311,6 +311,12 @@ def members_of(task):
     return task_settings(task)["ensemble"].get("members", 6)
 
 
+def held_of(task):
+    """How many runs the profile of a task has."""
+    own = task_settings(task)
+    return own["profile"].get("values", 9) * len(own["model"]["theta"])
+
+
 @cache
 def datasets_of(task):
     """The folders of a task's datasets in its own, by seed; that of the task file's own seed is the task's: ""."""
@@ -401,7 +407,7 @@ def estimates(*tasks):
 
 
 def need_of_training(wildcards):
-    """Estimated `seconds` and `megabytes` of a job that trains, without a method that of the ensemble.
+    """Estimated `seconds` and `megabytes` of a job that trains, without a method that of the ensemble or the profile.
 
     On the safe side where there is no estimate.
 
@@ -412,7 +418,7 @@ def need_of_training(wildcards):
     need = task.get("jobs", {}).get(wildcards.get("method", BASELINE)) or {"seconds": 8 * 3600, "megabytes": 2000}
     if "method" in wildcards.keys():
         return need
-    share = max(1, members_of(wildcards.task) / seeds_per_job(wildcards.task))
+    share = max(1, max(members_of(wildcards.task), held_of(wildcards.task)) / seeds_per_job(wildcards.task))
     return {name: value * share for name, value in need.items()}
 
 

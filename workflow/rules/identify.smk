@@ -1,4 +1,4 @@
-"""Needs dataset.nc. Makes ensemble.nc, and from it identification.nc and .csv: theta by assumptions on what is missing."""
+"""Needs dataset.nc. Makes ensemble.nc, and from it identification.nc (theta by assumptions) and profile.nc (theta held)."""
 
 
 rule ensemble:
@@ -59,6 +59,64 @@ rule identify:
             "python -m hybridsam identify {input.runs:q} --dataset {input.dataset:q} --settings {params.settings:q} "
             "--output {output.file:q} --table {output.table:q} --verdict {output.verdict:q}"
         )
+
+
+rule profile:
+    """Hold each parameter at values between the starts of the ensemble, and refit phi."""
+    input:
+        dataset=first_data,
+        runs="results/{experiment}/{task}/ensemble.nc",
+        weights="results/{experiment}/{task}/ensemble.safetensors",
+        code=lambda wc: library("hybridsam.analysis.profiles", task_settings(wc.task)["module"]),
+    output:
+        file="results/{experiment}/{task}/profile.nc",
+        table="results/{experiment}/{task}/profile.csv",
+    log:
+        "logs/{experiment}/{task}/profile.log",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=memory_of_training,
+        runtime=runtime_of_training,
+    params:
+        settings=settings("model", "training", "profile"),
+        checkpoints=lambda wc, output: Path(output.file).parent / "checkpoints_of_profile",
+    shell:
+        logged(
+            "(python -m hybridsam profile {input.runs:q} --dataset {input.dataset:q} --settings {params.settings:q} "
+            "--threads {threads} --checkpoints {params.checkpoints:q} --output {output.file:q} "
+            "--table {output.table:q} && rm -rf {params.checkpoints:q})"
+        )
+
+
+rule profile_figure:
+    """Draw the profile of a task."""
+    input:
+        file="results/{experiment}/{task}/profile.nc",
+        code=library("hybridsam.figures.profile"),
+    output:
+        "results/{experiment}/{task}/profile.pdf",
+        "results/{experiment}/{task}/profile.svg",
+        report(
+            "results/{experiment}/{task}/profile.png",
+            caption="../report/profile.rst",
+            category="{task}",
+            labels={"kind": "figure", "content": "profile"},
+        ),
+    log:
+        "logs/{experiment}/{task}/profile_figure.log",
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        logged("python -m hybridsam profile-figure {input.file:q} --output {output:q}")
+
+
+rule profiles:
+    """Which values of theta the data allow, and how sharp the loss is at each, for every task."""
+    input:
+        results("{task}/profile.csv", task=TASKS),
+        results("{task}/profile.png", task=TASKS),
 
 
 rule identification:

@@ -18,13 +18,14 @@ from hybridsam.training.ensemble import FEWEST
 class Members:
     """Runs that fit: their seeds, theta and its start (member, parameter) in natural units, and phi (member, n).
 
-    trained: how many there are, with those that do not fit.
+    running: running statistics of their networks, (member, n). trained: how many there are, with those that do not fit.
     """
 
     seeds: np.ndarray
     theta: Tensor
     start: np.ndarray
     phi: Tensor
+    running: Tensor
     trained: int
 
     @property
@@ -52,9 +53,9 @@ def ensemble_in(runs: xr.Dataset, dataset: xr.Dataset) -> Members:
     of_erm = runs.sel(training_method=BASELINE, rho=0)
     fits = ((of_erm["status"] == "completed") & ~worse_than_mean(of_erm, "validation")).values
     chosen = of_erm.isel(seed=np.flatnonzero(fits))
-    theta, phi = (torch.as_tensor(chosen[name].values).float() for name in ("theta", "phi"))
+    theta, phi, running = (torch.as_tensor(chosen[name].values).float() for name in ("theta", "phi", "running"))
     start = chosen["theta_start"] if "theta_start" in chosen else chosen["theta"] - chosen["theta_moved"]
-    return Members(chosen["seed"].values, theta, start.values, phi, len(fits))
+    return Members(chosen["seed"].values, theta, start.values, phi, running, len(fits))
 
 
 def slopes(members: Members) -> np.ndarray:

@@ -90,6 +90,56 @@ def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table:
     records.write(found, output, "identification", "theta by assumptions about what the science lacks")
 
 
+@command(
+    "hold each parameter at values on a grid and refit phi: which of them the data allow, and how sharp the loss is",
+    option("ensemble", "run file of the ensemble; its weights lie beside it", type=Path),
+    DATASET_OF_RUNS,
+    SETTINGS,
+    output("profile.nc to write"),
+    option("--table", "profile.csv to write", type=Path),
+    option("--device", "auto (a GPU when there is one), cpu, cuda, cuda:1 …", default="auto"),
+    option("--threads", "CPU threads of this process", type=int, default=1),
+    option("--checkpoints", "folder for a checkpoint; a killed training resumes from there", type=Path, default=None),
+)
+def profile(
+    ensemble: Path,
+    dataset: Path,
+    settings: Path,
+    output: Path,
+    table: Path,
+    device: str,
+    threads: int,
+    checkpoints: Path | None,
+) -> None:
+    import torch
+
+    from hybridsam.analysis import profiles
+    from hybridsam.analysis.ensemble import ensemble_in
+    from hybridsam.analysis.runs import load_runs
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+    from hybridsam.core.provenance import fingerprint
+    from hybridsam.core.settings import digest, load, typed
+    from hybridsam.training.checkpoint import Checkpoint
+    from hybridsam.training.loop import Training
+
+    torch.set_num_threads(threads)
+    model, runs = load_runs(ensemble)
+    task, data = load(settings), records.read(dataset, "dataset")
+    training = typed(Training, task["training"], "training")
+    grid = typed(profiles.Grid, task.get("profile", {}), "profile")
+    checkpoint = None
+    if checkpoints:
+        of_this = [dict(task), fingerprint(data), fingerprint(runs), torch.__version__]
+        checkpoint = Checkpoint(checkpoints / f"{digest(json.dumps(of_this))}.safetensors")
+    found = profiles.of_members(model, training, ensemble_in(runs, data), data, grid, device, checkpoint)
+    for line in profiles.in_words(found):
+        print(line)
+    rows = profiles.as_table(found)
+    write_whole(table, lambda part: rows.to_csv(part, index=False))
+    records.write(found, output, "profile", "profile of the loss over theta")
+
+
 @command("choose each method's rho by every rule", CUBE, output("selection.csv to write"))
 def select(cube: Path, output: Path) -> None:
     from hybridsam.analysis import selection

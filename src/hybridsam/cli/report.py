@@ -46,6 +46,25 @@ def figure(name: str, dataset: Path, cube: Path, selection: Path, rule: str, out
 
 
 @command(
+    "draw the profile of a task",
+    option("profile", "profile.nc", type=Path),
+    output("profile.pdf, profile.svg, profile.png", nargs="+"),
+)
+def profile_figure(profile: Path, output: Sequence[Path]) -> None:
+    from functools import partial
+
+    from hybridsam.core import records
+    from hybridsam.core.files import write_whole
+    from hybridsam.figures.profile import draw_profile
+    from hybridsam.figures.style import save
+
+    logging.getLogger("fontTools").setLevel(logging.WARNING)
+    figure = draw_profile(records.read(profile, "profile"))
+    for path in output:
+        write_whole(path, partial(save, figure, kind=path.suffix))
+
+
+@command(
     "a page of Markdown with an experiment's sizes, identifiability and Table 1",
     option("experiment", "folder of the experiment, with table.csv", type=Path),
     option("--tasks", "whose folders are there", nargs="+"),

@@ -37,6 +37,7 @@ REQUIRED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "cube": {"theta": (*CUBE, "parameter"), "y_error": (*CUBE, "split"), "status": CUBE},
     "identification": {"theta": ("assumption", "parameter"), "trained": ("member", "parameter")},
+    "profile": {"held": ("parameter", "value"), "theta": ("parameter", "value", "of")},
 }
 OPTIONAL: dict[str, dict[str, tuple[str, ...]]] = {  # as REQUIRED, but files of older versions lack it
     kind: {"validation_errors": (*axes, "validation_sample")} for kind, axes in {"runs": RUN, "cube": CUBE}.items()

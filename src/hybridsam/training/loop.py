@@ -19,6 +19,7 @@ from hybridsam.training.checkpoint import Checkpoint, State
 from hybridsam.training.devices import captured, members_at_once, saved_bytes
 from hybridsam.training.loss import Loss, mean_squared_error, objective
 from hybridsam.training.methods import PERTURBED, hybrid_gradient, perturbation_of
+from hybridsam.training.warm import WarmStart
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's defaults (Kingma & Ba 2015)
 PURPOSES = ("initialisation", "batch order")
@@ -107,13 +108,20 @@ class BatchOrder:
 
 
 def initial_state(
-    model: HybridModel, seeds: Sequence[int], training: Training, device: torch.device | str = "cpu"
+    model: HybridModel,
+    seeds: Sequence[int],
+    training: Training,
+    device: torch.device | str = "cpu",
+    warm: WarmStart | None = None,
 ) -> State:
     """Start of training: theta at its start, of an interval at that of the seed, and phi drawn from the seed."""
     dtype = getattr(torch, training.dtype)
-    theta = model.parameters.drawn(seeds, dtype)
-    phi = torch.stack([model.initial(generator(seed, "initialisation")) for seed in seeds]).to(dtype)
-    w = torch.cat([theta, phi], 1).to(device)
+    theta, running = model.parameters.drawn(seeds, dtype), model.network.initial_running().repeat(len(seeds), 1)
+    phi = torch.stack([model.initial(generator(seed, "initialisation")) for seed in seeds])
+    if warm:
+        theta = warm.raw
+        phi, running = (own if given is None else given for own, given in ((phi, warm.phi), (running, warm.running)))
+    w = torch.cat([theta.to(dtype), phi.to(dtype)], 1).to(device)
     n_records, members = len(training.recorded_steps), len(seeds)
     shapes = dict.fromkeys(("train_loss", "validation_loss", "grad_norm_theta", "grad_norm_phi"), ()) | {
         "theta": (theta.shape[1],)
@@ -124,7 +132,7 @@ def initial_state(
         v=torch.zeros_like(w),
         updates=torch.zeros(members, dtype=torch.float64, device=device),
         skipped=torch.zeros(members, dtype=torch.int64, device=device),
-        running=model.network.initial_running().to(w).repeat(members, 1),
+        running=running.to(w, copy=True),
         history={name: torch.full((n_records, members, *s), torch.nan, dtype=dtype) for name, s in shapes.items()},
     )
 
@@ -139,6 +147,7 @@ def train(
     training: Training,
     checkpoint: Checkpoint | None = None,
     each_step: Callable[[State], None] | None = None,
+    warm: WarmStart | None = None,
 ) -> State:
     """Train one member for each pair of rho and seed, all at once; return the final state.
 
@@ -146,7 +155,7 @@ def train(
     """
     device = data.targets.device
     model = loss.model
-    state = (checkpoint and checkpoint.load(device)) or initial_state(model, seeds, training, device)
+    state = (checkpoint and checkpoint.load(device)) or initial_state(model, seeds, training, device, warm)
     n_theta = len(model.parameters)
     rhos = torch.as_tensor(rho, dtype=state.w.dtype, device=device)
     relative_rate = torch.ones_like(state.w[0])
@@ -160,11 +169,14 @@ def train(
     gradients = captured(block_gradients(loss, method, rhos, data, index, state, training), device)
     records = {step: i for i, step in enumerate(training.recorded_steps)}
     progress = Progress(state, training, model.parameters.names)
+    held = warm.held.to(device) if warm else None
 
     while True:
         if order and index is not None:
             index.copy_(order.at(state.step))
         values, g_theta, g_phi, running = gradients()
+        if held is not None:
+            g_theta = g_theta.masked_fill(held, 0)
         if state.step in records:
             batch = data if index is None else data.batch(index)
             record(state, records[state.step], loss, batch, validation, g_theta, g_phi)
