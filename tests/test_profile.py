@@ -118,21 +118,31 @@ def test_a_value_that_is_worse_in_every_sample_is_rejected_however_large_a_few_e
     same = best * np.exp(0.1 * np.linspace(-1, 1, 25))
     worse = best * np.exp(0.3 + 0.1 * rng.normal(size=25))
     worse[0] *= 1e6  # by which a test of means would see nothing
-    allowed, p = compatible(np.stack([worse, best * 0.99, same, worse * 1e9, np.full(25, np.nan)]))
+    alike = best * np.array([[0.99], [1], [1.01]])
+    allowed, p = compatible(np.stack([worse, best * 0.99, same, worse * 1e9, np.full(25, np.nan)]), alike)
     assert allowed.tolist() == [False, True, True, False, False]
     assert p[1] == 1 and np.isnan(p[4])
-    scaled, _ = compatible(1e-12 * np.stack([worse, best * 0.99, same]))
+    scaled, _ = compatible(1e-12 * np.stack([worse, best * 0.99, same]), 1e-12 * alike)
     assert scaled.tolist() == [False, True, True]
+
+
+def test_refittings_that_differ_by_no_more_than_runs_do_are_allowed():
+    """A run that happens to predict all samples 30 % better says nothing of the value it was refitted at."""
+    best = np.exp(np.random.default_rng(0).normal(size=25))
+    errors = np.stack([best, 1.3 * best, 5 * best])
+    assert compatible(errors, best * np.array([[1], [1.001], [0.999]]))[0].tolist() == [True, False, False]
+    assert compatible(errors, best * np.array([[1], [1.3], [1.6]]))[0].tolist() == [True, True, False]
 
 
 def test_values_that_are_alike_are_allowed_as_often_as_the_test_says():
     rng = np.random.default_rng(1)
-    kept = [compatible(np.exp(rng.normal(size=(3, 30))))[0].all() for _ in range(300)]
+    alike = np.ones((3, 30))
+    kept = [compatible(np.exp(rng.normal(size=(3, 30))), alike)[0].all() for _ in range(300)]
     assert np.mean(kept) > 0.85  # 5 % for the best by chance, which is picked, and so rather more
 
 
 def test_one_validation_sample_rejects_nothing():
-    assert compatible(np.array([[1.0], [2.0], [3.0]]))[0].all()
+    assert compatible(np.array([[1.0], [2.0], [3.0]]), np.ones((3, 1)))[0].all()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 Every refitting begins at the run of the ensemble whose theta is nearest, with as many steps as the others. A value is
 compatible with the data if, sample by sample of the validation data, it does not predict worse than the best value
-does. Where the network can make up for any theta, all values are: that is the answer then.
+does, by more than runs differ anyway. Where the network can make up for any theta, all values are: that is then the
+answer.
 """
 
 import json
@@ -45,6 +46,7 @@ ABOUT = {  # variable -> long_name, units
     "train_loss": ("mean squared error on the training data", "1"),
     "validation_loss": ("mean squared error on the validation data", "1"),
     "validation_errors": ("mean squared error of each validation sample", "1"),
+    "errors_of_runs": ("mean squared error of each validation sample, of the runs that refitting began from", "1"),
     "penalty": ("how much the network does, the R of functional regularisation", "1"),
     "loss_within": ("largest training loss found within rho of phi", "1"),
     "trace": ("trace of the Hessian of the training loss by phi", "1"),
@@ -128,7 +130,8 @@ def profile(
     xarray.Dataset
         On the axes (parameter, value): ``held``, the value; ``theta`` (..., of), the others being free;
         ``train_loss``, ``validation_loss`` and ``validation_errors`` (..., validation_sample); ``compatible``, whether
-        the value predicts the validation samples no worse than the best one, by the ``p_value`` of Wilcoxon's test;
+        the value predicts the validation samples no worse than the best one, by the ``p_value`` of Wilcoxon's test and
+        by how much the runs differ (``errors_of_runs``);
         ``penalty``, how much the network does; and how sharp the training loss is around phi, by ``loss_within`` rho,
         the ``trace`` of the Hessian (with ``trace_error``) and its ``top_eigenvalue``.
 
@@ -175,6 +178,10 @@ def of_members(
         train_loss = mean_squared_error(loss, theta, phi, data["train"], running, at_once)
         few = next(data["train"].chunks(at_once))
         penalty = model.penalty(theta, phi, few, model.predict(theta, phi, few, running))
+        began = (members.theta.to(theta), members.phi.to(phi))
+        of_runs = errors_of_samples(
+            loss, *began, data["validation"], RunningStatistics(members.running.to(phi)), at_once
+        )
     found = {
         "held": values.flatten(),
         "theta": theta,
@@ -184,6 +191,7 @@ def of_members(
         "penalty": penalty,
         **_sharpness(model, dataset, state.w.cpu(), state.running.cpu(), grid.rho, at_once),
     }
+    found["errors_of_runs"] = of_runs
     return _described(model, dataset, values.shape, {name: one.cpu().numpy() for name, one in found.items()}, grid)
 
 
@@ -231,16 +239,22 @@ def _gradients(loss: Loss, raw: Tensor, running: Tensor, data: Samples) -> sharp
     return of_several
 
 
-def compatible(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compatible(errors: np.ndarray, of_runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which values predict no worse than the best one, (value,), and p-values of that, from errors (value, sample).
 
     Errors of one sample are compared by their ratio, since those of a few are often larger than all others together.
-    Best is the value with the smallest geometric mean. Each other is compared with it by Wilcoxon's signed-rank test of
-    the logarithms, one-sided, at 5 % by Holm's correction for their number. Not finite errors: not compatible.
+    Best is the value with the smallest geometric mean. Another one is worse if Wilcoxon's signed-rank test of the
+    logarithms says so, one-sided, at 5 % by Holm's correction for their number, and if its geometric mean is so much
+    larger as that of one run in twenty is than that of another by chance: two refittings differ as two runs do, and
+    then in all samples alike. Not finite errors: not compatible.
+
+    of_runs: errors (run, sample) of the runs from which the refittings began, whose spread that is, by Student's t.
     """
-    logs = np.log(np.maximum(errors, np.finfo(errors.dtype).tiny))
+    logs, logs_of_runs = (np.log(np.maximum(of, np.finfo(of.dtype).tiny)) for of in (errors, of_runs))
     allowed = np.isfinite(logs).all(1)
-    best = int(np.where(allowed, logs.mean(1), np.inf).argmin())
+    means = np.where(allowed, logs.mean(1), np.inf)
+    best, n = int(means.argmin()), len(of_runs)
+    by_chance = stats.t.ppf(1 - SIGNIFICANCE, n - 1) * 2**0.5 * logs_of_runs.mean(1).std(ddof=1)
     others = [i for i in np.flatnonzero(allowed) if i != best]
     p = np.where(allowed, 1.0, np.nan)
     for i in others:
@@ -249,7 +263,7 @@ def compatible(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for rank, i in enumerate(sorted(others, key=lambda i: p[i])):
         if p[i] > SIGNIFICANCE / (len(others) - rank):
             break
-        allowed[i] = False
+        allowed[i] = means[i] - means[best] <= by_chance
     return allowed, p
 
 
@@ -260,8 +274,10 @@ def _described(
     names = model.parameters.names
     both: tuple[str, ...] = ("parameter", "value")
     last = {"theta": ("of",), "validation_errors": ("validation_sample",)}
+    of_runs = found.pop("errors_of_runs")
     values = {name: (both + last.get(name, ()), one.reshape(*shape, *one.shape[1:])) for name, one in found.items()}
-    tests = [compatible(errors) for errors in values["validation_errors"][1]]
+    tests = [compatible(errors, of_runs) for errors in values["validation_errors"][1]]
+    values["errors_of_runs"] = ("run", "validation_sample"), of_runs
     values["compatible"] = both, np.array([allowed for allowed, _ in tests])
     values["p_value"] = both, np.array([p for _, p in tests])
     truth = json.loads(dataset.attrs.get("truth", "{}"))
