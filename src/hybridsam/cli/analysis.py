@@ -118,7 +118,7 @@ def profile(
     from hybridsam.analysis.runs import load_runs
     from hybridsam.core import records
     from hybridsam.core.files import write_whole
-    from hybridsam.core.provenance import fingerprint
+    from hybridsam.core.provenance import code_hash, fingerprint
     from hybridsam.core.settings import digest, load, typed
     from hybridsam.training.checkpoint import Checkpoint
     from hybridsam.training.loop import Training
@@ -130,7 +130,8 @@ def profile(
     grid = typed(profiles.Grid, task.get("profile", {}), "profile")
     checkpoint = None
     if checkpoints:
-        of_this = [dict(task), fingerprint(data), fingerprint(runs), torch.__version__]
+        code = code_hash("hybridsam.analysis.profiles", task["module"])
+        of_this = [dict(task), fingerprint(data), fingerprint(runs), code, torch.__version__]
         checkpoint = Checkpoint(checkpoints / f"{digest(json.dumps(of_this))}.safetensors")
     found = profiles.of_members(model, training, ensemble_in(runs, data), data, grid, device, checkpoint)
     for line in profiles.in_words(found):
