@@ -56,7 +56,7 @@ def given(path):
 
 def check(values, schema, where):
     """Values with the schema's defaults; stops with one line for each mistake, naming key, value and what is allowed."""
-    schema = yaml.safe_load(Path(workflow.source_path(f"../schemas/{schema}.schema.yaml")).read_text())
+    schema = parse_yaml(Path(workflow.source_path(f"../schemas/{schema}.schema.yaml")).read_text())
     defaults = {key: entry["default"] for key, entry in schema["properties"].items() if "default" in entry}
     values = defaults | values
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(values), key=lambda e: list(map(str, e.path)))

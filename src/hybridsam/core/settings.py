@@ -51,7 +51,7 @@ class Settings(dict):
         return super().__iter__()
 
 
-class _AsItLooks(yaml.SafeLoader):
+class _AsItLooks(yaml.CSafeLoader):
     """YAML that is what it looks like, or refused; PyYAML reads some of it as something else, without a word.
 
     Of a key that stands twice in a mapping it takes the last. The key NO it reads as false, 010 as 8, 12:30 as 750, 1_5
@@ -110,7 +110,7 @@ def parse_yaml(text: str | bytes) -> Any:
 def may_mean(value: Any, text: str) -> bool:
     """Whether plain YAML makes this value, which is no text, of a text without quotes: False of NO, 1 of 001."""
     try:
-        read_as = numbers(yaml.safe_load(text))
+        read_as = numbers(yaml.load(text, yaml.CSafeLoader))
     except (yaml.YAMLError, ValueError):
         return False
     return read_as == value and isinstance(read_as, bool) == isinstance(value, bool)
