@@ -168,11 +168,12 @@ def test_of_measured_data_and_twins_the_ones_that_are_simulated_have_several(fre
 
 
 @pytest.mark.slow
-def test_two_datasets_and_two_seeds_run_to_their_page(fresh):
+def test_two_datasets_and_two_seeds_run_to_their_page(project):
+    """The second is new; the runs on the first are taken as they are."""
     changes = {"tasks": ["pendulum"], "methods": ["erm", "sam"], "data_seeds": [3, 0]}
-    result = fresh.snakemake("--cores", "2", "all", "models", configuration=fresh.configure(changes))
+    result = project.snakemake("--cores", "2", "all", "models", configuration=project.configure(changes))
     assert result.returncode == 0, result.stdout
-    folder = fresh.results / "pendulum"
+    folder = project.results / "pendulum"
     cube = records.read(folder / "cube.nc", "cube")
     assert cube["data"].values.tolist() == [0, 3] and int((cube["status"] == "completed").sum()) == 3 * 4
     for seed, where in ((0, ""), (3, "data=3/")):
@@ -182,9 +183,9 @@ def test_two_datasets_and_two_seeds_run_to_their_page(fresh):
         assert records.seed_of_data(records.read(folder / f"{where}dataset.nc", "dataset")) == seed
     selection = pd.read_csv(folder / "selection.csv")
     assert (selection["n"] + selection["failed"] == 4).all()
-    page = (fresh.results / "report/pendulum.html").read_text()
+    page = (project.results / "report/pendulum.html").read_text()
     assert "There are 2 datasets of so many samples" in page and re.search(r"n = \d( to \d)? on 2 datasets", page)
-    assert "2 on each of 2 datasets" in (fresh.results / "report/index.html").read_text()
-    jobs = fresh.plan("all", configuration=fresh.configure(changes | {"data_seeds": [9, 3, 0]}))
+    assert "2 on each of 2 datasets" in (project.results / "report/index.html").read_text()
+    jobs = project.plan("all", configuration=project.configure(changes | {"data_seeds": [9, 3, 0]}))
     assert names(jobs, "simulate") == {"simulate pendulum data=9/"}
     assert {name.split()[2] for name in names(jobs, "train")} == {"data=9/"}

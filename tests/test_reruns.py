@@ -147,7 +147,7 @@ def test_results_that_were_copied_alone_are_taken_over_and_the_runs_among_them_c
     assert fresh.plan("all") == []
     jobs = fresh.plan("all", "--forcerun", "collect")
     assert rules(jobs) == {"collect", "select", "figure", "make_table", "page", "index"}
-    cubes = [f"results/test/{task}/cube.nc" for task in TASKS]
+    cubes = ["results/test/pendulum/cube.nc"]
     assert fresh.snakemake(*cubes, "--cores", "2", "--forcerun", "collect").returncode == 0
 
     fresh.edit("config/tasks/pendulum.yaml", "clip_norm: 10", "clip_norm: 9")
