@@ -147,7 +147,7 @@ def test_the_workflow_asks_what_the_task_says_and_asks_again_without_training(pr
 
     project.append("config/tasks/pendulum.yaml", "\nassume: [small, {depends_on: [angular velocity]}]\n")
     assert rules(project.plan("identification")) == {"identify"}
-    assert rules(project.plan("all")) == {"identify", "page", "index"}
+    assert rules(project.plan("all")) == {"identify", "figure", "page", "index"}
     project.edit("config/tasks/pendulum.yaml", "starts: {omega: [0.5, 2.0]}", "starts: {omega: [0.4, 2.0]}")
     assert {job.rule for job in project.plan("identification") if job.task == "pendulum"} == {"ensemble", "identify"}
 

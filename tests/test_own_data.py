@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from helpers import small
+from helpers.oscillator import make_identification
 from helpers.project import Project, assert_refused, copy_repository, executed_by, names
 from helpers.tables import IRREGULAR, LAW, SITES, changed, growth
 
@@ -159,6 +160,7 @@ def without_truth(tmp_path_factory):
         write_runs(*train_task(CHOSEN, dataset, block, "cpu"), folder / "runs" / block.path)
     cube = collect(CHOSEN, dataset, [folder / "runs" / block.path for block in study], folder)
     records.write(cube, folder / "cube.nc", "cube", "Cube")
+    records.write(make_identification(cube), folder / "identification.nc", "identification", "Identification")
     select(cube).to_csv(folder / "selection.csv", index=False)
     as_table(modules.load(CHOSEN["module"]).build(CHOSEN["model"]), dataset).to_csv(
         folder / "identifiability.csv", index=False

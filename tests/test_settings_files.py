@@ -196,8 +196,10 @@ def test_jobs_that_read_run_files_have_them_among_their_inputs(fresh):
         assert runs <= set(jobs[f"collect {task}"].inputs)
         for name in ("predictions", "residuals"):
             assert runs <= set(jobs[f"figure {task} {name}"].inputs)
-        for name in ("theta_training", "errors_rho", "tradeoff", "losses"):
-            assert not [path for path in jobs[f"figure {task} {name}"].inputs if "/runs/" in path]
+        for name in ("theta_training", "errors_rho", "tradeoff", "losses", "landscape"):
+            inputs = jobs[f"figure {task} {name}"].inputs
+            assert not [path for path in inputs if "/runs/" in path]
+            assert (f"results/test/{task}/identification.nc" in inputs) == (name == "landscape")
         for method in {run.split()[0] for run in TRAINED}:
             own = {path for path in runs if f"/runs/{method}/" in path}
             weights = {path.replace(".nc", ".safetensors") for path in own}

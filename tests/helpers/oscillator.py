@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from hybridsam.analysis.cube import combine
+from hybridsam.analysis.landscapes import OF_BOTH
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.selection import select
 from hybridsam.core import records
@@ -18,7 +19,7 @@ STEPS, TIMES = np.arange(0, 101, 10), np.linspace(0, 4, 9)
 COMPONENTS, UNITS = ["position", "velocity"], ["m", "m s-1"]
 SPLITS = ["train", "validation", "test"]
 TRUTH = {"k": 2.0, "mass": 0.5}
-RUN = records.RUN
+RUN, CUBE = records.RUN, records.CUBE
 
 
 def make_dataset(truth: bool = True, synthetic: str = "yes") -> xr.Dataset:
@@ -124,7 +125,31 @@ def make_results(
     cube = combine(blocks, blocks[0], dataset)
     cube.attrs["task_title"] = "Oscillator"
     cube = change(cube)
+    records.write(make_identification(cube), folder / "identification.nc", "identification", "Oscillator")
     return Results(dataset, cube, select(cube), "validation", folder)
+
+
+def make_identification(cube: xr.Dataset) -> xr.Dataset:
+    """What two assumptions say of theta, the second nothing; numbers from thin air, around the theta of the runs."""
+    names, runs = cube["parameter"].values, cube["theta"].stack(run=CUBE).dropna("run")
+    size = np.abs(runs.values).max(1) if runs.sizes["run"] else np.ones(len(names))
+    curve = size[:, None] * np.linspace(0.5, 1.5, 11)
+    left = 1e-3 + (np.linspace(0.5, 1.5, 11) - 1) ** 2 * np.ones((2, len(names), 1))
+    both, point = ("assumption", "parameter"), ("parameter", "point")
+    found = {
+        "theta": (both, np.stack([size, np.full(len(names), np.nan)])),
+        "trained": (("member", "parameter"), size[None]),
+        "curve_theta": (point, curve),
+        "left": ((*both, "point"), left),
+        "correlation": (point, np.minimum(1, 0.1 + left[0])),
+        "combination": (point, left[0] ** 2),
+    }
+    if len(names) == 2:
+        plane = left[0, 0][:, None] + left[0, 0]
+        maps = {"left_map": (("assumption", "step", "step_2"), np.stack([plane, plane]))}
+        maps |= {f"{name}_map": (("step", "step_2"), plane) for name in OF_BOTH}
+        found |= {"map_theta": (("parameter", "step"), curve), **maps}
+    return xr.Dataset(found, {"assumption": ["small", "straight"], "parameter": names})
 
 
 def nine_parameters(cube: xr.Dataset) -> xr.Dataset:

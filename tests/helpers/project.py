@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "workflow", "config", "src", "envs", "notebooks", "slurm", "pyproject.toml")
 TASKS = ("pendulum", "duffing")
 TRAINED = ("erm 0", "l2reg 1e-4", "freg 0.1", "sam 0.05", "sam 0.1", "asam 0.1", "fsam 0.05")  # by config/test.yaml
-FIGURES = {"predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses"}
+FIGURES = {"predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses", "landscape"}
 LIGHT_SENSOR_COLUMNS = (
     "timestamp,config,counter,flag,intervention,red,green,blue,osr_c,v_c,current,pol_1,pol_2,osr_angle_1,osr_angle_2,"
     "v_angle_1,v_angle_2,angle_1,angle_2,ir_1,vis_1,ir_2,vis_2,ir_3,vis_3,l_11,l_12,l_21,l_22,l_31,l_32,diode_ir_1,"

@@ -1,7 +1,8 @@
-"""Needs dataset.nc, cube.nc, selection.csv. Makes figures/<figure>.pdf, .svg, .png and the .csv each was drawn from."""
+"""Needs dataset.nc, cube.nc, selection.csv, identification.nc. Makes figures/<figure>.pdf, .svg, .png and the .csv each was drawn from."""
 
-FIGURES = ["predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses"]
+FIGURES = ["predictions", "residuals", "theta_training", "errors_rho", "tradeoff", "losses", "landscape"]
 OF_RUNS = ["predictions", "residuals"]  # figures of what lies in the run files alone
+OF_IDENTIFICATION = ["landscape"]  # of what is known of theta without its truth
 
 if workflow.is_main_process:  # which makes Snakemake's own report, where ../report/figure.rst is read
     from docutils.parsers.rst.directives import register_directive
@@ -22,6 +23,9 @@ rule figure:
         cube="results/{experiment}/{task}/cube.nc",
         selection="results/{experiment}/{task}/selection.csv",
         runs=lambda wc: first_runs(wc) if wc.figure in OF_RUNS else [],
+        identification=lambda wc: (
+            results("{task}/identification.nc", task=wc.task) if wc.figure in OF_IDENTIFICATION else []
+        ),
         code=library("hybridsam.figures.registry"),
     output:
         "results/{experiment}/{task}/figures/{figure}.pdf",

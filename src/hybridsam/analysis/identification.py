@@ -8,7 +8,6 @@ plain erm, from spread starts, and an assumption S gives
 over the training data x_i, without another training. See :mod:`.assumptions`.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -18,12 +17,14 @@ import torch
 import xarray as xr
 from scipy.optimize import least_squares
 
-from hybridsam.analysis.assumptions import Assumption, Seen, defaults, parsed
+from hybridsam.analysis import landscapes
+from hybridsam.analysis.assumptions import Assumption, Seen, Small, defaults, parsed
 from hybridsam.analysis.ensemble import Members, slopes
 from hybridsam.analysis.intervals import counts, expanded_tail
 from hybridsam.analysis.thresholds import BLIND
-from hybridsam.core.records import origin
-from hybridsam.models.hybrid import Comparison, HybridModel
+from hybridsam.analysis.wholes import Fields, sizes_of
+from hybridsam.core.records import origin, true_theta
+from hybridsam.models.hybrid import HybridModel
 
 RESAMPLES = 999
 MOST = 500_000  # numbers in the targets: the first training samples, as many as that allows
@@ -63,46 +64,6 @@ class Found:
     unexplained: float
 
 
-class Fields:
-    """The wholes of all members, the science, and what an assumption leaves of them."""
-
-    def __init__(
-        self, assumption: Assumption, model: HybridModel, comparison: Comparison, members: Members, seen: Seen
-    ) -> None:
-        self.model = model
-        points = assumption.points(seen)
-        double = {name: values.double() for name, values in points.items()}
-        self._science = lambda theta: comparison.science(theta[None], double)[0]
-        with torch.no_grad():
-            wholes = comparison.whole(members.theta, members.phi, points).double().cpu().numpy()
-        self.series, self._operator = assumption.series(seen), assumption.operator(seen)
-        self._imitation = assumption.imitation(seen)
-        self.wholes = self.rest(wholes)
-        self.mean = wholes.mean(0)
-
-    def rest(self, fields: np.ndarray) -> np.ndarray:
-        """What the assumption leaves of fields (k, series, time, ...) at its points, (k, row, number)."""
-        return self._operator(fields).reshape(len(fields), len(self.series), -1)
-
-    def information(self, derivatives: np.ndarray) -> np.ndarray:
-        """(parameter,) how much the assumption has to say, from the derivatives of f; see :func:`information`."""
-        return information(self._imitation(derivatives), derivatives)
-
-    def missing(self, f: np.ndarray) -> float:
-        """||F - f||^2 at the points, as many as rows have: what the science lacks, all in all."""
-        return float(np.square(self.mean - f[0]).sum()) * self.wholes[0].size / self.mean.size
-
-    def science(self, theta: np.ndarray) -> np.ndarray:
-        """f at the points, (1, series, time, ...)."""
-        with torch.no_grad():
-            return self._science(torch.as_tensor(theta)).cpu().numpy()[None]
-
-    def derivatives(self, theta: np.ndarray) -> np.ndarray:
-        """Of f by theta over its size, (parameter, series, time, ...)."""
-        found = torch.func.jacfwd(self._science)(torch.as_tensor(theta))
-        return np.moveaxis(found.detach().cpu().numpy() * sizes_of(self.model), -1, 0)
-
-
 def fitted(fields: Fields, whole: np.ndarray, starts: Iterable[np.ndarray]) -> np.ndarray:
     """Theta (parameter,) inside its bounds at which least is left of a whole (row, number); the best of all starts."""
     rows = fields.model.parameters.rows
@@ -118,25 +79,6 @@ def fitted(fields: Fields, whole: np.ndarray, starts: Iterable[np.ndarray]) -> n
     inside = [np.clip(start / sizes, *bounds) for start in starts]  # of fewer digits, they may lie beyond
     fits = [least_squares(left, start, jac=slope, bounds=bounds) for start in inside]
     return min(fits, key=lambda fit: fit.cost).x * sizes
-
-
-def sizes_of(model: HybridModel) -> np.ndarray:
-    """(parameter,) how large each is, seen from its start and bounds."""
-    return np.array([row.size or row.raw_unit for row in model.parameters.rows])
-
-
-def information(rest: np.ndarray, derivatives: np.ndarray) -> np.ndarray:
-    """(parameter,) the share of ||df/dtheta||^2 that neither the assumption nor the other parameters can imitate.
-
-    rest, derivatives: of f by each parameter, (parameter, ...), what the assumption leaves of them, and all of them.
-    """
-    left, whole = rest.reshape(len(rest), -1).T, np.square(derivatives.reshape(len(derivatives), -1)).sum(1)
-    shares = []
-    for j in range(len(rest)):
-        others = np.delete(left, j, 1)
-        own = left[:, j] - others @ np.linalg.lstsq(others, left[:, j], rcond=None)[0]
-        shares.append(np.square(own).sum() / whole[j] if whole[j] else 0.0)
-    return np.array(shares)
 
 
 def by_assumption(fields: Fields, trained: np.ndarray) -> Found:
@@ -205,11 +147,31 @@ def identify(
         science = comparison.science(members.theta[:1], comparison.points)
     seen = Seen.of(comparison, dataset, tuple(science.shape[3:]))
     asked = defaults(comparison, seen) if assume is None else [parsed(entry) for entry in assume]
-    found = {}
-    for assumption in asked:
-        fields = Fields(assumption, model, comparison, members, seen)
-        found[assumption] = by_assumption(fields, members.theta.double().numpy())
-    return _described(model, members, dataset, found)
+    fields = {assumption: Fields(assumption, model, comparison, members, seen) for assumption in asked}
+    found = {one: by_assumption(of_one, members.theta.double().numpy()) for one, of_one in fields.items()}
+    plain = fields.get(Small()) or Fields(Small(), model, comparison, members, seen)
+    return _described(model, members, dataset, found).assign(_landscapes(fields, plain, found, members, dataset))
+
+
+def _landscapes(
+    fields: Mapping[Assumption, Fields],
+    plain: Fields,
+    found: Mapping[Assumption, Found],
+    members: Members,
+    dataset: xr.Dataset,
+) -> dict[str, tuple]:
+    """The variables of :mod:`.landscapes`, in a range that holds every theta that is known."""
+    if not found:
+        return {}
+    theta, told = (np.array([getattr(one, name) for one in found.values()]) for name in ("theta", "information"))
+    true = true_theta(dataset, plain.model.parameters.names)
+    others = np.vstack([members.theta, members.start, *([] if true is None else [true])])
+    drawn = landscapes.of(fields, plain, theta, told >= BLIND, others)
+    return {name: (dims, drawn[name], _labels(*of)) for name, (dims, *of) in landscapes.ABOUT.items() if name in drawn}
+
+
+def _labels(long_name: str, units: str) -> dict[str, str]:
+    return {"long_name": long_name, "units": units}
 
 
 def _described(
@@ -238,11 +200,10 @@ def _described(
         "theta_start": (each, members.start),
         "slope": (("end", "parameter"), slopes(members)),
     }
-    truth = json.loads(dataset.attrs.get("truth", "{}"))
-    if set(names) <= set(truth):
-        values["theta_true"] = ("parameter", np.array([float(truth[name]) for name in names]))
+    if (true := true_theta(dataset, names)) is not None:
+        values["theta_true"] = ("parameter", true)
     return xr.Dataset(
-        {name: (*of, dict(zip(("long_name", "units"), ABOUT[name], strict=True))) for name, of in values.items()},
+        {name: (*of, _labels(*ABOUT[name])) for name, of in values.items()},
         coords={
             "assumption": [assumption.title for assumption in found],
             "meaning": ("assumption", [assumption.meaning for assumption in found]),

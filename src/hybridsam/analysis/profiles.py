@@ -22,7 +22,7 @@ from hybridsam.analysis.ensemble import Members, ensemble_in
 from hybridsam.analysis.runs import check_are_of, dtype_of
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE, get_method
-from hybridsam.core.records import RUN, origin
+from hybridsam.core.records import RUN, origin, true_theta
 from hybridsam.core.settings import typed
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.hybrid import HybridModel
@@ -280,9 +280,8 @@ def _described(
     values["errors_of_runs"] = ("run", "validation_sample"), of_runs
     values["compatible"] = both, np.array([allowed for allowed, _ in tests])
     values["p_value"] = both, np.array([p for _, p in tests])
-    truth = json.loads(dataset.attrs.get("truth", "{}"))
-    if set(names) <= set(truth):
-        values["theta_true"] = ("parameter",), np.array([float(truth[name]) for name in names])
+    if (true := true_theta(dataset, names)) is not None:
+        values["theta_true"] = ("parameter",), true
     return xr.Dataset(
         {name: (*one, dict(zip(("long_name", "units"), ABOUT[name], strict=True))) for name, one in values.items()},
         coords={"parameter": names, "parameter_units": ("parameter", model.parameters.units), "of": names},

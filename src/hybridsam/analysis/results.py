@@ -67,6 +67,11 @@ class Results:
                 found[method] = run.set_coords("sample").swap_dims({"example": "sample"})
         return found
 
+    @cached_property
+    def identification(self) -> xr.Dataset:
+        """What is known of theta without its truth, from the file beside the cube."""
+        return records.read(self.folder / "identification.nc", "identification")
+
     @property
     def data(self) -> str:
         """Where the data come from: simulated, measured, or SYNTHETIC TWIN."""

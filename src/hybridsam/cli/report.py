@@ -30,9 +30,9 @@ def table(selections: Sequence[Path], output: Sequence[Path]) -> None:
 
 @command(
     "draw one figure of a task and write the numbers in it",
-    option("name", "predictions, residuals, theta_training, errors_rho, tradeoff or losses"),
+    option("name", "predictions, residuals, theta_training, errors_rho, tradeoff, losses or landscape"),
     DATASET_OF_RUNS,
-    option("--cube", "cube.nc; it leads to the run files", type=Path),
+    option("--cube", "cube.nc; it leads to the run files and to identification.nc", type=Path),
     option("--selection", "selection.csv", type=Path),
     RULE,
     output("name.pdf, name.svg, name.png, name.csv", nargs="+"),

@@ -108,6 +108,12 @@ def seed_of_data(file: xr.Dataset) -> int:
     return seed if isinstance(seed, int) else 0
 
 
+def true_theta(dataset: xr.Dataset, names: Sequence[str]) -> np.ndarray | None:
+    """(parameter,) the true theta as a dataset has it; None where it does not know that of all."""
+    truth = json.loads(dataset.attrs.get("truth", "{}"))
+    return np.array([float(truth[name]) for name in names]) if set(names) <= set(truth) else None
+
+
 def with_data(runs: xr.Dataset, seed: int) -> xr.Dataset:
     """Runs on one dataset, on the axes ``RUN``, as a cube, on the axes ``CUBE``; seed: that of the data."""
     cube = runs.assign_coords(data=("data", [seed], {"long_name": "seed of the dataset", "units": "1"}))

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from hybridsam.analysis.errors_rho import errors_rho
 from hybridsam.analysis.histories import losses, theta_training
+from hybridsam.analysis.landscapes import landscape
 from hybridsam.analysis.predictions import predictions
 from hybridsam.analysis.residuals import residuals
 from hybridsam.analysis.results import Results
@@ -18,6 +19,7 @@ from hybridsam.core.files import write_whole
 from hybridsam.figures.errors_rho import draw_errors_rho
 from hybridsam.figures.histories import draw_losses, draw_theta_training
 from hybridsam.figures.images import draw_fields, draw_frames, draw_images
+from hybridsam.figures.landscape import draw_landscape
 from hybridsam.figures.readings import draw_differences, draw_ratios
 from hybridsam.figures.residuals import draw_residual_maps, draw_residual_readings, draw_residual_series
 from hybridsam.figures.style import FORMATS, save
@@ -51,6 +53,7 @@ FIGURES: dict[str, tuple[Callable[[Results], pd.DataFrame], Draw]] = {
     "errors_rho": (errors_rho, draw_errors_rho),
     "tradeoff": (tradeoff, draw_tradeoff),
     "losses": (losses, draw_losses),
+    "landscape": (landscape, draw_landscape),
 }
 
 

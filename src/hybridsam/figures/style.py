@@ -183,6 +183,16 @@ def empty_figure(
     return figure
 
 
+def sentence(text: str, title: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    text = in_lines(text, int(LETTERS * 0.6 * WIDTH) + 20)
+    figure = empty_figure(title, 0.8 + LINE * text.count("\n"), 0.6 * WIDTH)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.text(0, 0.5, text, va="center")
+    return figure
+
+
 def panels(
     rows: Sequence[str],
     columns: Sequence[str],

@@ -22,6 +22,7 @@ from hybridsam.figures.style import (
     log_scale,
     look,
     row_label,
+    sentence,
     styled,
     with_unit,
 )
@@ -55,7 +56,7 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     theta itself takes the place of its error, a panel a parameter: parameter, theta, unit.
     """
     if nothing_to_compare(table):
-        return _sentence("Every run failed: there is nothing to compare.", title)
+        return sentence("Every run failed: there is nothing to compare.", title)
     centres = table[(table["statistic"] == "centre") & (table["n"] > 0)]
     runs = table[(table["statistic"] == "run") & (table["failed"] == 0)]
     if "theta_error" not in table:
@@ -76,15 +77,6 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     axis.set_ylabel(in_lines(with_unit("y-error (test MSE)", table["y_error_unit"].iloc[0]), 44))
     legend(figure, _plane_handles(centres), 3)
     _label_ends(figure, axis, centres)
-    return figure
-
-
-def _sentence(text: str, title: str) -> Figure:
-    """A figure that says why there is nothing to draw."""
-    figure = empty_figure(title, 0.8, 0.6 * WIDTH)
-    axis = figure.subplots()
-    axis.set_axis_off()
-    axis.text(0, 0.5, text, va="center")
     return figure
 
 

@@ -68,6 +68,13 @@ CAPTIONS = {
     "losses": "Loss against the training step at the ρ that {rule} chooses: validation (solid) and training (dotted). "
     "Thin lines: {runs}; thick lines: mean of those that did not fail ({n} for each method; {failed}). No interval is "
     "drawn.",
+    "landscape": "What the science lacks ({data}), g = F − f, over θ, with F what runs of erm agree on in all: no run "
+    "was trained for this. Left: the root mean square of what an assumption about g does not allow, least at its θ "
+    "(triangle; none where the assumption says nothing of the parameter); under “small” that is all of g, R_norm. "
+    "Middle: the correlation of f and g, R_corr. Right: the mean square of g times that of its product with f. {held}"
+    "{maps}On the lower edge: the median of θ over the runs that did not fail, at the ρ that {rule} chooses ({n} for "
+    "each method; {failed}), where it lies within the panel. {true} No interval is drawn.",
+    "landscape without curves": "No landscape ({data}), as {reason} ({n} for each method; {failed}).",
 }
 
 
@@ -81,6 +88,8 @@ def caption(name: str, table: pd.DataFrame) -> str:
         kind = "tradeoff without runs"
     if name == "residuals" and table["rms"].isna().all():
         kind = "residuals without runs"
+    if name == "landscape" and not (table["statistic"] == "curve").any():
+        kind = "landscape without curves"
     text = CAPTIONS[kind].format(
         rule=_rule(table),
         n=_n(table, counts["n"]),
@@ -130,6 +139,8 @@ def _details(kind: str, table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, 
         return {"runs": _runs(table, counts, "method"), "true": _true(table)}
     if kind.startswith("tradeoff"):
         return _of_plane(table, counts)
+    if kind.startswith("landscape"):
+        return _of_landscape(table)
     if kind == "errors_rho":
         return _of_errors(table, counts)
     if kind == "residuals without runs":
@@ -257,6 +268,19 @@ def _of_plane(table: pd.DataFrame, counts: pd.DataFrame) -> dict[str, str]:
         "filled_one": " filled one" * hollow,
         "absent": f"{absent} {have} no marker. " * bool(absent),
         "baseline": "erm is the baseline. " * bool((shown["method"] == BASELINE).any()),
+    }
+
+
+def _of_landscape(table: pd.DataFrame) -> dict[str, str]:
+    maps = "Below, the same over both parameters, from dark, the least, to bright, in steps of equal area. "
+    held = (
+        "The other parameters are held where the assumption has its θ (in the middle and on the right: the first one). "
+    )
+    return {
+        "held": held * (table["parameter"].nunique() > 1),
+        "maps": maps * bool((table["statistic"] == "map").any()),
+        "true": _true(table),
+        "reason": str(table["reason"].iloc[0]),
     }
 
 
