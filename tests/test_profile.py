@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 import hybridsam
 from hybridsam.analysis.ensemble import ensemble_in
-from hybridsam.analysis.profiles import Grid, as_table, compatible, in_words, nearest, of_members
+from hybridsam.analysis.profiles import Grid, allowed, as_table, compatible, in_words, nearest, of_members
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.training.checkpoint import Checkpoint
@@ -164,3 +165,19 @@ def test_a_start_that_is_no_interval_and_too_few_runs_are_refused(model, spread,
     few = type(fitted)(fitted.seeds[:2], fitted.theta[:2], fitted.start[:2], fitted.phi[:2], fitted.running[:2], 4)
     with pytest.raises(UserError, match="runs: 2 of 4 runs of erm fit"):
         of_members(spread, training(), few, dataset, GRID, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("compatible", "expected"),
+    [
+        ([False, True, True, False], (0.5, 4.0)),
+        ([True, True, False, False], (-np.inf, 2.0)),
+        ([False, True, False, True], (0.5, np.inf)),
+        ([True] * 4, (-np.inf, np.inf)),
+        ([False] * 4, (np.nan, np.nan)),
+    ],
+)
+def test_the_data_allow_what_lies_between_the_values_that_they_exclude(compatible, expected):
+    held = ("parameter", "value"), [[0.5, 1.0, 2.0, 4.0]]
+    found = xr.Dataset({"held": held, "compatible": (held[0], [compatible])}, {"parameter": ["k"]})
+    np.testing.assert_array_equal(allowed(found)[:, 0], expected)

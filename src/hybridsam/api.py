@@ -15,9 +15,10 @@ from tqdm import tqdm
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
 from hybridsam.analysis.runs import check_are_of, dtype_of, with_network
+from hybridsam.analysis.trust import identify
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import get_method
+from hybridsam.core.methods import BASELINE, get_method
 from hybridsam.core.provenance import git_commit, versions
 from hybridsam.core.records import RUN
 from hybridsam.core.scales import STANDARD
@@ -27,6 +28,7 @@ from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
 from hybridsam.models.samples import Samples
 from hybridsam.training.block import train_block
+from hybridsam.training.ensemble import FEWEST
 from hybridsam.training.loop import State, Training
 
 logger = logging.getLogger(__name__)
@@ -82,7 +84,9 @@ def fit(
         validation sample (``validation_errors``), ``theta_error`` where the truth is known, ``status`` (completed,
         diverged, or missing where a method was not run at a rho), histories on ``step``, and the trained network,
         ``phi`` (..., weight), for :func:`predict`. Write it with ``to_netcdf``. A theta that has not arrived, or has
-        hardly left its start, is named in the log.
+        hardly left its start, is named in the log. From three runs of erm on, ``verdict`` and ``sentence`` of each
+        parameter say whether theta may be believed, as :func:`identify` finds it; let theta start at different places
+        for that, ``start=(0.5, 2.0)``.
 
     Raises
     ------
@@ -109,7 +113,19 @@ def fit(
     runs = combine(trained, trained[0], dataset).isel(data=0, drop=True)
     for remark in remarks(ways(runs)):
         logger.warning(remark)
-    return runs
+    return runs.assign(_believed(model, runs, dataset))
+
+
+def _believed(model: HybridModel, runs: xr.Dataset, dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Verdict and sentence of each parameter; nothing without erm, or if whatever goes wrong: the runs are trained."""
+    if BASELINE not in runs["training_method"] or runs.sizes["seed"] < FEWEST:
+        return {}
+    try:
+        found = identify(model, runs, dataset)
+    except Exception as error:
+        logger.warning(f"no verdict on theta: {error}")
+        return {}
+    return {name: found[name].reset_coords(drop=True) for name in ("verdict", "sentence")}
 
 
 def _study(methods: Mapping[str, Sequence[float]], seeds: int | Sequence[int]) -> list[Block]:

@@ -237,7 +237,8 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
         (-inf, inf where there is none), ``nominalValue``, that of the completed run with the lowest validation error,
         to which its network belongs (:func:`best_run`), and ``estimate`` (1); beside PEtab's columns ``seed``, of that
         run, ``meanOverSeeds`` and ``spreadOverSeeds``, mean and standard deviation of the ``completedRuns`` (the spread
-        is empty for one), and ``unit``. The spread says how much the initial network matters, and is no uncertainty of
+        is empty for one), ``unit``, and, where the runs have them, ``verdict`` and ``sentence``: whether the value may
+        be believed. The spread says how much the initial network matters, and is no uncertainty of
         theta. PEtab's files are separated by tabs.
 
     Raises
@@ -265,6 +266,7 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
             "completedRuns": n,
             "unit": model.parameters.units,
         }
+        | {name: runs[name].values for name in ("verdict", "sentence") if name in runs}
     )
 
 

@@ -13,6 +13,7 @@ rule export_model:
         selection="results/{experiment}/{task}/selection.csv",
         runs=first_runs,
         weights=lambda wc: [str(Path(run).with_suffix(".safetensors")) for run in first_runs(wc)],
+        verdict="results/{experiment}/{task}/verdict.csv",
         code=lambda wc: library("hybridsam.export", "hybridsam.analysis.selection", task_settings(wc.task)["module"]),
     output:
         model="results/{experiment}/{task}/models/{method}/model.safetensors",
@@ -27,7 +28,7 @@ rule export_model:
         logged(
             "python -m hybridsam export {input.cube:q} --dataset {input.dataset:q} --selection {input.selection:q} "
             "--method {wildcards.method} --rule {params.rule} --output {output.model:q} "
-            "--parameters {output.parameters:q}"
+            "--parameters {output.parameters:q} --verdict {input.verdict:q}"
         )
 
 

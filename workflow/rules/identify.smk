@@ -37,6 +37,7 @@ rule identify:
         dataset=first_data,
         runs="results/{experiment}/{task}/ensemble.nc",
         weights="results/{experiment}/{task}/ensemble.safetensors",
+        profile="results/{experiment}/{task}/profile.nc" if experiment["profiles"] else [],
         code=lambda wc: library("hybridsam.analysis.trust", task_settings(wc.task)["module"]),
     output:
         file="results/{experiment}/{task}/identification.nc",
@@ -52,12 +53,13 @@ rule identify:
     conda:
         "../../envs/environment.yaml"
     params:
-        settings=settings("assume", "tolerance"),
+        settings=settings("assume", "tolerance", "thresholds"),
+        profile=lambda wc, input: f"--profile {input.profile}" if experiment["profiles"] else "",
         data=lambda wc: data_of(wc.task),
     shell:
         logged(
             "python -m hybridsam identify {input.runs:q} --dataset {input.dataset:q} --settings {params.settings:q} "
-            "--output {output.file:q} --table {output.table:q} --verdict {output.verdict:q}"
+            "{params.profile} --output {output.file:q} --table {output.table:q} --verdict {output.verdict:q}"
         )
 
 
@@ -94,6 +96,7 @@ rule profile_figure:
     """Draw the profile of a task."""
     input:
         file="results/{experiment}/{task}/profile.nc",
+        table="results/{experiment}/{task}/profile.csv",
         code=library("hybridsam.figures.profile"),
     output:
         "results/{experiment}/{task}/profile.pdf",

@@ -22,6 +22,7 @@ rule page:
             "results/{experiment}/{task}/", "identification.nc", "identification.csv", "verdict.csv"
         ),
         figures=results("{{task}}/figures/{figure}.{kind}", figure=FIGURES, kind=["png", "csv"]),
+        profile=multiext("results/{experiment}/{task}/profile", ".png", ".csv") if experiment["profiles"] else [],
         code=lambda wc: library(
             "hybridsam.report.task_page",
             "hybridsam.report.belief",

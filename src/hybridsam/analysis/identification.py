@@ -21,7 +21,7 @@ from hybridsam.analysis import landscapes
 from hybridsam.analysis.assumptions import Assumption, Seen, Small, defaults, parsed
 from hybridsam.analysis.ensemble import Members, slopes
 from hybridsam.analysis.intervals import counts, expanded_tail
-from hybridsam.analysis.thresholds import BLIND
+from hybridsam.analysis.thresholds import DEFAULT
 from hybridsam.analysis.wholes import Fields, sizes_of
 from hybridsam.core.records import origin, true_theta
 from hybridsam.models.hybrid import HybridModel
@@ -49,16 +49,17 @@ ABOUT = {  # variable -> long_name, units
 class Found:
     """What one assumption says of theta.
 
-    theta, information: (parameter,). interval: (2, parameter), over members and series; its ends are quantiles as those
-    of :func:`.bootstrap_interval`. of_members: theta by the whole of each member alone, (member, parameter).
-    spread_ratio: root of ||rest of F - f(theta)||^2 over the mean of ||rest of F_m - F||^2: about 1 where the
-    assumption explains F as well as the members agree on it. unexplained: root of ||rest of F - f(theta)||^2 over
-    ||F - f(theta)||^2.
+    theta, information: (parameter,). blind: where there is too little of it for a theta. interval: (2, parameter), over
+    members and series; its ends are quantiles as those of :func:`.bootstrap_interval`. of_members: theta by the whole
+    of each member alone, (member, parameter). spread_ratio: root of ||rest of F - f(theta)||^2 over the mean of ||rest
+    of F_m - F||^2: about 1 where the assumption explains F as well as the members agree on it. unexplained: root of
+    ||rest of F - f(theta)||^2 over ||F - f(theta)||^2.
     """
 
     theta: np.ndarray
     interval: np.ndarray
     information: np.ndarray
+    blind: np.ndarray
     of_members: np.ndarray
     spread_ratio: float
     unexplained: float
@@ -81,13 +82,15 @@ def fitted(fields: Fields, whole: np.ndarray, starts: Iterable[np.ndarray]) -> n
     return min(fits, key=lambda fit: fit.cost).x * sizes
 
 
-def by_assumption(fields: Fields, trained: np.ndarray) -> Found:
-    """What an assumption says of theta; trained: (member, parameter), from whose median and ends the fits begin."""
+def by_assumption(fields: Fields, trained: np.ndarray, blind: float = DEFAULT.blind) -> Found:
+    """What an assumption says of theta; trained: (member, parameter), from whose median and ends the fits begin.
+
+    blind: see :class:`.Thresholds`; where the assumption is blind for all parameters, nothing is fitted.
+    """
     mean, n = fields.wholes.mean(0), len(fields.wholes)
     theta = np.median(trained, 0)
     derivatives = fields.derivatives(theta)
-    blind = fields.information(derivatives) < BLIND
-    if not blind.all():
+    if (fields.information(derivatives) >= blind).any():
         theta = fitted(fields, mean, np.quantile(trained, [0.5, 0, 1], axis=0))
         derivatives = fields.derivatives(theta)
     f, slopes = fields.science(theta), fields.rest(derivatives)
@@ -101,7 +104,7 @@ def by_assumption(fields: Fields, trained: np.ndarray) -> Found:
     spread, missing = np.square(fields.wholes - mean).sum() / (n - 1), fields.missing(f)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio, unexplained = (float(np.sqrt(np.square(left).sum() / whole)) for whole in (spread, missing))
-    return Found(theta, interval, told, theta + sizes_of(fields.model) * of_members, ratio, unexplained)
+    return Found(theta, interval, told, told < blind, theta + sizes_of(fields.model) * of_members, ratio, unexplained)
 
 
 def steps_from(fields: Fields, theta: np.ndarray, slopes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,15 +131,19 @@ def steps_from(fields: Fields, theta: np.ndarray, slopes: np.ndarray) -> tuple[n
 
 
 def identify(
-    model: HybridModel, members: Members, dataset: xr.Dataset, assume: Iterable[str | Mapping] | None = None
+    model: HybridModel,
+    members: Members,
+    dataset: xr.Dataset,
+    assume: Iterable[str | Mapping] | None = None,
+    blind: float = DEFAULT.blind,
 ) -> xr.Dataset:
     """What the fitted wholes of an ensemble say of theta, by each assumption.
 
     Returns a Dataset on the axes assumption and parameter: theta, low, high, information, theta_of_members (member),
     and of each assumption spread_ratio, unexplained and its meaning. theta is NaN where the information is below
-    ``BLIND``. Of each member trained, its own theta, and theta_start; slope of one on the other. No assumption for a
-    model whose whole cannot be compared with its science, and for too few members, by the attribute ``reason``. Raises
-    UserError for assumptions that make no sense.
+    ``blind``, see :class:`.Thresholds`. Of each member trained, its own theta, and theta_start; slope of one on the
+    other. Curves and maps of :mod:`.landscapes`. No assumption for a model whose whole cannot be compared with its
+    science, and for too few members, by the attribute ``reason``. Raises UserError for assumptions that make no sense.
     """
     data = model.data(dataset, "train", members.theta.dtype, "cpu")
     data = next(data.chunks(max(1, MOST // data.targets[0, 0].numel())))
@@ -148,7 +155,7 @@ def identify(
     seen = Seen.of(comparison, dataset, tuple(science.shape[3:]))
     asked = defaults(comparison, seen) if assume is None else [parsed(entry) for entry in assume]
     fields = {assumption: Fields(assumption, model, comparison, members, seen) for assumption in asked}
-    found = {one: by_assumption(of_one, members.theta.double().numpy()) for one, of_one in fields.items()}
+    found = {one: by_assumption(of_one, members.theta.double().numpy(), blind) for one, of_one in fields.items()}
     plain = fields.get(Small()) or Fields(Small(), model, comparison, members, seen)
     return _described(model, members, dataset, found).assign(_landscapes(fields, plain, found, members, dataset))
 
@@ -163,10 +170,10 @@ def _landscapes(
     """The variables of :mod:`.landscapes`, in a range that holds every theta that is known."""
     if not found:
         return {}
-    theta, told = (np.array([getattr(one, name) for one in found.values()]) for name in ("theta", "information"))
+    theta, blind = (np.array([getattr(one, name) for one in found.values()]) for name in ("theta", "blind"))
     true = true_theta(dataset, plain.model.parameters.names)
     others = np.vstack([members.theta, members.start, *([] if true is None else [true])])
-    drawn = landscapes.of(fields, plain, theta, told >= BLIND, others)
+    drawn = landscapes.of(fields, plain, theta, ~blind, others)
     return {name: (dims, drawn[name], _labels(*of)) for name, (dims, *of) in landscapes.ABOUT.items() if name in drawn}
 
 
@@ -181,7 +188,7 @@ def _described(
     names, ones = model.parameters.names, list(found.values())
     shapes = {"of_both": (len(ones), len(names)), "of_members": (len(ones), len(members.seeds), len(names))}
     told = np.array([one.information for one in ones]).reshape(shapes["of_both"])
-    blind = told < BLIND
+    blind = np.array([one.blind for one in ones], bool).reshape(shapes["of_both"])
     theta, low, high = (
         np.where(blind, np.nan, np.array(values).reshape(shapes["of_both"]))
         for values in ([one.theta for one in ones], *([one.interval[end] for one in ones] for end in (0, 1)))

@@ -289,6 +289,20 @@ def _described(
     )
 
 
+def allowed(found: xr.Dataset) -> np.ndarray:
+    """(2, parameter) between which values the data alone allow each parameter: the nearest that they do not.
+
+    Infinite where they allow all that were tried on that side, NaN where no refitting came to an end.
+    """
+    ends = []
+    for name in found["parameter"].values:
+        held, compatible = (found[of].sel(parameter=name).values for of in ("held", "compatible"))
+        padded = np.r_[-np.inf, held, np.inf]
+        inside = np.flatnonzero(compatible) + 1
+        ends.append((padded[inside[0] - 1], padded[inside[-1] + 1]) if len(inside) else (np.nan, np.nan))
+    return np.array(ends).T
+
+
 def in_words(found: xr.Dataset) -> list[str]:
     """A line for each parameter: between which values on the grid the data allow it, and where the loss is flattest."""
     lines = []

@@ -63,11 +63,14 @@ def collect(
     option("ensemble", "run file of the ensemble; its weights lie beside it", type=Path),
     DATASET_OF_RUNS,
     SETTINGS,
+    option("--profile", "profile.nc, for what the data say whatever is assumed", type=Path, default=None),
     output("identification.nc to write"),
     option("--table", "identification.csv to write", type=Path),
     option("--verdict", "verdict.csv to write", type=Path),
 )
-def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table: Path, verdict: Path) -> None:
+def identify(
+    ensemble: Path, dataset: Path, settings: Path, profile: Path | None, output: Path, table: Path, verdict: Path
+) -> None:
     from hybridsam.analysis import trust
     from hybridsam.analysis.identification import as_table, in_words
     from hybridsam.analysis.runs import load_runs
@@ -78,7 +81,9 @@ def identify(ensemble: Path, dataset: Path, settings: Path, output: Path, table:
 
     model, runs = load_runs(ensemble)
     task, data = load(settings), records.read(dataset, "dataset")
-    found = trust.identify(model, runs, data, task.get("assume"), task.get("tolerance", TOLERANCE))
+    asked = task.get("assume"), task.get("tolerance", TOLERANCE), task.get("thresholds", {})
+    held = records.read(profile, "profile") if profile else None
+    found = trust.identify(model, runs, data, *asked, held)
     for line in in_words(found) or [found.attrs["reason"]]:
         logger.info(line)
     words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()
@@ -160,8 +165,19 @@ def select(cube: Path, output: Path) -> None:
     RULE,
     output("safetensors file to write"),
     option("--parameters", "parameters.tsv to write", type=Path),
+    option("--verdict", "verdict.csv, for what may be believed of them", type=Path, default=None),
 )
-def export(cube: Path, dataset: Path, selection: Path, method: str, rule: str, output: Path, parameters: Path) -> None:
+def export(
+    cube: Path,
+    dataset: Path,
+    selection: Path,
+    method: str,
+    rule: str,
+    output: Path,
+    parameters: Path,
+    verdict: Path | None,
+) -> None:
+    import pandas as pd
     from safetensors.torch import save_file
 
     from hybridsam.analysis.selection import read_selection
@@ -170,6 +186,9 @@ def export(cube: Path, dataset: Path, selection: Path, method: str, rule: str, o
     from hybridsam.export import parameter_table, selected, selected_module
 
     runs = selected(records.read(cube, "cube"), read_selection(selection), method, rule)
+    if verdict:
+        words = pd.read_csv(verdict).set_index("parameter").loc[runs["parameter"].values]
+        runs = runs.assign({name: ("parameter", words[name].values) for name in ("verdict", "sentence")})
     module, about = selected_module(cube.parent, runs, records.read(dataset, "dataset"))
     table, weights = parameter_table(module.model, runs), module.state_dict()
     write_whole(parameters, lambda part: table.to_csv(part, sep="\t", index=False))

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.thresholds import BLIND
 from hybridsam.core import records
 from hybridsam.figures.style import written_unit
-from hybridsam.report.fragments import shown
+from hybridsam.report.captions import caption
+from hybridsam.report.fragments import embedded, shown
 
+LEAST = 1e-3  # share that is shown with three decimals
 COLUMNS = {  # of identification.csv -> as the page calls them
     "parameter": "parameter",
     "unit": "unit",
@@ -44,7 +45,7 @@ def of_task(folder: Path) -> str:
         return NONE
     found = records.read(folder / "identification.nc", "identification")
     said = "".join(f"<li>{_bold(row.verdict)}: {html.escape(row.sentence)}</li>" for row in verdicts.itertuples())
-    return f"<ul>{said}</ul>{_assumptions(folder, found)}"
+    return f"<ul>{said}</ul>{_assumptions(folder, found)}{_profile(folder, found)}"
 
 
 def of_experiment(folder: Path, tasks: Iterable[str]) -> str:
@@ -81,9 +82,17 @@ def _assumptions(folder: Path, found: xr.Dataset) -> str:
         return f"<p>There is no θ by an assumption: {html.escape(found.attrs['reason'])}.</p>"
     table = pd.read_csv(folder / "identification.csv")
     table = table.assign(unit=table["unit"].astype(str).map(written_unit)).set_index("assumption").rename_axis(None)
-    table["information"] = [f"{share:.3f}" if share >= BLIND else f"< {BLIND}" for share in table["information"]]
+    table["information"] = [f"{share:.3f}" if share >= LEAST else f"< {LEAST}" for share in table["information"]]
     kept = table.reindex(columns=[name for name in COLUMNS if name in table]).rename(columns=COLUMNS)
     return f"<p>{ABOUT.format(n=found.sizes['member'], starts=_starts(found))}</p>{shown(kept)}"
+
+
+def _profile(folder: Path, found: xr.Dataset) -> str:
+    """The figure of the profile, if the verdicts know one."""
+    if "allowed_low" not in found:
+        return ""
+    table = pd.read_csv(folder / "profile.csv")
+    return embedded((folder / "profile.png").read_bytes(), caption("profile", table))
 
 
 def _starts(found: xr.Dataset) -> str:
