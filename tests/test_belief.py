@@ -21,7 +21,9 @@ def written(folder, assume=ASKED, model=None):
     folder.mkdir(parents=True, exist_ok=True)
     records.write(found, folder / "identification.nc", "identification", "theta")
     as_table(found).to_csv(folder / "identification.csv", index=False)
-    words = pd.DataFrame({"parameter": ["k"], **{name: found[name].values for name in ("verdict", "sentence")}})
+    words = pd.DataFrame(
+        {"parameter": ["k"], "unit": ["s-1"], **{name: found[name].values for name in ("verdict", "sentence")}}
+    )
     words.to_csv(folder / "verdict.csv", index=False)
     return found
 
@@ -88,3 +90,10 @@ def test_the_file_is_read_back_as_it_was(tmp_path, kind):
     read = records.read(tmp_path / "identification.nc", kind)
     np.testing.assert_array_equal(read["theta"], found["theta"])
     assert read["verdict"].values.tolist() == found["verdict"].values.tolist()
+
+
+def test_units_are_printed_as_figures_print_them_and_no_line_ends_in_them(tmp_path):
+    written(tmp_path / "mine")
+    for page in (belief.of_task(tmp_path / "mine"), belief.of_experiment(tmp_path, ["mine"])):
+        said = page.split("</li>")[0]
+        assert "\N{NO-BREAK SPACE}s⁻¹ (" in said and "s-1" not in said

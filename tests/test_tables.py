@@ -135,7 +135,7 @@ def test_the_interval_of_a_ratio_that_needs_an_exponent_leaves_other_ratios_with
     wide = RESULTS | {"fsam": (*RESULTS["fsam"][:3], ("inconclusive", 0.8, 1e-37, 4e36))}
     assert cells(COLUMNS[5], results=wide)[1:] == [
         "worse<br>× 1.5 [1.2, 1.9]",
-        "inconclusive<br>× 8.0e-01 [1.0e-37, 4.0e+36]",
+        "inconclusive<br>× 0.80 [1.0e-37, 4.0e+36]",
     ]
 
 
@@ -253,7 +253,7 @@ def test_without_a_known_theta_there_is_no_theta_error():
     frame = formatted(table, "validation")
     assert frame.loc["lynx", "θ"].tolist() == [
         "a_&lt;1 1.80 [1.75, 1.85] kg m^-0.5<br>b 3.00e-07 [2.00e-07, 4.00e-07]",
-        "a_&lt;1 21.0 (20.0 to 22.0) kg m^-0.5<br>b 2.00e-01",
+        "a_&lt;1 21.0 (20.0 to 22.0) kg m^-0.5<br>b 0.200",
         "–",
     ]
     assert (frame.loc["pendulum", "θ"] == "–").all() and (frame.loc["lynx", COLUMNS[:4]] == "–").all(axis=None)

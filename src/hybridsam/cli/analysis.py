@@ -86,9 +86,10 @@ def identify(
     found = trust.identify(model, runs, data, *asked, held)
     for line in in_words(found) or [found.attrs["reason"]]:
         logger.info(line)
-    words = found[["verdict", "sentence"]].reset_coords(drop=True).to_dataframe().reset_index()
-    for parameter, kind, sentence in words.itertuples(index=False):
-        print(f"theta.{parameter}: {kind}: {sentence}")
+    words = found[["parameter_units", "verdict", "sentence"]].reset_coords().to_dataframe().reset_index()
+    words = words.rename(columns={"parameter_units": "unit"})
+    for of in words.itertuples():
+        print(f"theta.{of.parameter}: {of.verdict}: {of.sentence}")
     rows = as_table(found)
     write_whole(table, lambda part: rows.to_csv(part, index=False))
     write_whole(verdict, lambda part: words.to_csv(part, index=False))

@@ -44,7 +44,7 @@ def of_task(folder: Path) -> str:
     if verdicts.empty:
         return NONE
     found = records.read(folder / "identification.nc", "identification")
-    said = "".join(f"<li>{_bold(row.verdict)}: {html.escape(row.sentence)}</li>" for row in verdicts.itertuples())
+    said = "".join(f"<li>{_bold(kind)}: {html.escape(_in_print(*of))}</li>" for kind, *of in _rows(verdicts))
     return f"<ul>{said}</ul>{_assumptions(folder, found)}{_profile(folder, found)}"
 
 
@@ -64,7 +64,23 @@ def of_experiment(folder: Path, tasks: Iterable[str]) -> str:
 def _by_kind(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Each kind of verdict, and the sentence of the one parameter that has it, or the names of those that do."""
     for kind, rows in table.groupby("verdict", sort=False):
-        yield str(kind), rows["sentence"].iloc[0] if len(rows) == 1 else f"{', '.join(rows['parameter'])}."
+        [(_, *of), *others] = _rows(rows)
+        yield str(kind), f"{', '.join(rows['parameter'])}." if others else _in_print(*of)
+
+
+def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Verdict, sentence and unit of each parameter; files of an older version have no unit."""
+    for of in table.assign(unit=table.get("unit", "1")).itertuples():
+        yield of.verdict, of.sentence, str(of.unit)
+
+
+def _in_print(sentence: str, unit: str) -> str:
+    """A sentence with its unit as pages write it."""
+    return (
+        sentence
+        if unit == "1"
+        else sentence.replace(f" {unit}", f" {written_unit(unit)}".replace(" ", "\N{NO-BREAK SPACE}"))
+    )
 
 
 def _table(folder: Path) -> pd.DataFrame:

@@ -59,16 +59,14 @@ def column(means: ArrayLike, spreads: ArrayLike = np.nan, sign: str = "", digits
 def between(values: ArrayLike, low: ArrayLike, high: ArrayLike, sign: str = "", digits: int = 3) -> list[str]:
     """All numbers of a column with the ends of their intervals, ``0.504 [0.481, 0.533]``, where these are known.
 
-    All have so many digits, and an exponent where one of them needs it; sign: as above.
+    All have so many digits, and those an exponent that need it: the ends of a wide interval, and not 4.0 between them.
+    sign: as above.
     """
-    if not len(np.atleast_1d(values)):
-        return []
-    rows = np.array(np.broadcast_arrays(values, low, high), dtype=float)
-    texts = column(rows.ravel(), sign=sign, digits=digits)
-    parts = zip(*(texts[i : i + rows.shape[1]] for i in range(0, rows.size, rows.shape[1])), strict=True)
+    rows = np.array(np.broadcast_arrays(values, low, high), dtype=float).reshape(3, -1).T
+    texts = ([number(value, digits, sign) for value in row] for row in rows)
     return [
-        f"{value} [{low}, {high}]" if np.isfinite(ends).all() else value
-        for (value, low, high), ends in zip(parts, rows[1:].T, strict=True)
+        f"{value} [{low}, {high}]" if np.isfinite(row[1:]).all() else value
+        for row, (value, low, high) in zip(rows, texts, strict=True)
     ]
 
 
