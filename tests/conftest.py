@@ -165,7 +165,7 @@ def draw_all_tasks(root):
     """A project with all_tasks.yaml as far as its figures, drawn here: to start thirty processes takes longer."""
     copy_with_all_tasks(root)
     project = Project(root)
-    result = project.snakemake("--cores", "2", "table")
+    result = project.snakemake("--cores", "2", "table", "identification")
     assert result.returncode == 0, result.stdout
     for cube in project.results.glob("*/cube.nc"):
         results = load_results(cube.with_name("dataset.nc"), cube, cube.with_name("selection.csv"), "validation")

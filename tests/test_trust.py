@@ -44,7 +44,8 @@ CASES = {
     "one that is far from the others": ({**AGREE, "straight": (1.4, 1.1)}, "depends on the assumption"),
     "one that is far, but rejected": ({**AGREE, "straight": (1.4, 2.1)}, "fixed by an assumption"),
     "small, which nothing can reject, is far": ({**AGREE, "small": (1.4, 99.0)}, "depends on the assumption"),
-    "small alone": ({"small": (1.0, 9.0), **NOTHING}, "fixed by an assumption"),
+    "small alone, which nothing can test": ({"small": (1.0, 9.0), **NOTHING}, "undecided"),
+    "small, and another that is rejected": ({"small": (1.0, 9.0), "straight": (1.0, 9.0)}, "undecided"),
     "none that says anything": (NOTHING, "undecided"),
     "none that fits": ({"straight": (1.0, 5.0)}, "undecided"),
     "none that can be asked": ({}, "undecided"),
@@ -80,7 +81,9 @@ def test_the_sentence_has_the_numbers_their_unit_and_what_they_rest_on():
     far = verdict(**AGREE | {"straight": (1.4, 1.1)}).sentence
     assert far.startswith("k is anything from 1 s-1 to 1.4 s-1: 1 s-1 (")
     assert verdict(**AGREE | {"straight": (1.4, 2.1)}).sentence.endswith(" Rejected by the data: straight.")
-    assert "that it is small cannot be tested" in verdict(small=(1.0, 9.0)).sentence
+    assert verdict(small=(1.0, 9.0)).sentence == (
+        "k is not known: nothing but 1 s-1 (0.95 to 1.05) if what the science lacks is small, which nothing can test."
+    )
     assert "(slope 0.31, 0.26 to 0.36): training does not fix it; 1 s-1" in verdict(slope=0.31, **AGREE).sentence
 
 

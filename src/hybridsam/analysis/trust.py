@@ -28,8 +28,9 @@ class Verdict:
     kind: ``structurally not``: the science itself does not tell it from others. ``fixed by the data``: those allow no
     values that differ by more than the tolerance, whatever is assumed. ``follows its start``: it ends where it began,
     so training says nothing of it. ``fixed by an assumption``: all that have something to say and fit agree within the
-    tolerance. ``depends on the assumption``: they do not. ``undecided``: none has something to say and fits;
-    ``undecided: has not arrived``: and most runs would move theta on, if they were trained on.
+    tolerance. ``depends on the assumption``: they do not. ``undecided``: none has something to say and fits, but for
+    ``small``, which forbids nothing; ``undecided: has not arrived``: and most runs would move theta on, if they were
+    trained on.
     """
 
     parameter: str
@@ -105,15 +106,16 @@ def _verdict(of: xr.Dataset, told: bool, tolerance: float | str, thresholds: Thr
     if low > thresholds.follows:
         begun = f"{name} ends where it began (slope {slope:.2f}, {low:.2f} to {high:.2f}): training does not fix it"
         return Verdict(name, "follows its start", f"{begun}{_on_the_way(of)}{by}.{rest}")
-    if not said:
+    if not (counts & ~small).any():
         why = of.attrs.get("reason", "no assumption that was asked has something to say of it and fits")
+        if said:
+            why = f"nothing but {said[0]}, which nothing can test"
         late = 2 * _not_arrived(of) > of.sizes.get("member", 0)
         kind = "undecided" + ": has not arrived" * late
         return Verdict(name, kind, f"{name} is not known: {why}{_on_the_way(of)}.{rest}")
     least, most = values[counts].min(), values[counts].max()
     if most - least <= allowed_difference(tolerance, np.median(values[counts]), name):
-        untested = "; that it is small cannot be tested" if small[counts].all() else ""
-        return Verdict(name, "fixed by an assumption", f"{name} is {_joined(said)}{untested}.{rest}")
+        return Verdict(name, "fixed by an assumption", f"{name} is {_joined(said)}.{rest}")
     span = f"{name} is anything from {_quantity(least, unit)} to {_quantity(most, unit)}: {_joined(said)}"
     return Verdict(name, "depends on the assumption", f"{span}.{rest}")
 

@@ -147,6 +147,28 @@ def profile(
     records.write(found, output, "profile", "profile of the loss over theta")
 
 
+@command(
+    "how often verdicts are right: truths of a science whose missing part is drawn at random, identified without them",
+    option("science", "pendulum, spring, hardening_spring or damper"),
+    option("--fields", "how many truths are identified from fields that are known but for small errors", type=int),
+    option("--trained", "how many are identified from an ensemble that is trained for them", type=int),
+    option("--threads", "CPU threads of this process", type=int, default=1),
+    output("table to write, a row a truth and assumption"),
+)
+def calibrate(science: str, fields: int, trained: int, threads: int, output: Path) -> None:
+    import torch
+
+    from hybridsam.analysis import calibration
+    from hybridsam.core.errors import UserError
+    from hybridsam.core.files import write_whole
+
+    if science not in calibration.SCIENCES:
+        raise UserError(f"science: {science!r} is not one of {', '.join(calibration.SCIENCES)}")
+    torch.set_num_threads(threads)
+    table = calibration.calibrate(science, fields, trained)
+    write_whole(output, lambda part: table.to_csv(part, index=False))
+
+
 @command("choose each method's rho by every rule", CUBE, output("selection.csv to write"))
 def select(cube: Path, output: Path) -> None:
     from hybridsam.analysis import selection

@@ -86,3 +86,19 @@ def results(experiment: Path, tasks: Sequence[str], made_by: str, output: Path) 
         made_by,
     )
     write_whole(output, lambda part: part.write_text(page))
+
+
+@command(
+    "a page of Markdown that says how often the verdicts on theta are right",
+    option("tables", "of `calibrate`", type=Path, nargs="+"),
+    option("--made-by", "the command to state on the page"),
+    output("page to write"),
+)
+def calibration(tables: Sequence[Path], made_by: str, output: Path) -> None:
+    import pandas as pd
+
+    from hybridsam.core.files import write_whole
+    from hybridsam.report.calibration_page import as_page
+
+    page = as_page(pd.concat([pd.read_csv(path) for path in tables], ignore_index=True), made_by)
+    write_whole(output, lambda part: part.write_text(page))
