@@ -71,13 +71,11 @@ def _number(table: pd.DataFrame) -> str:
 
 def _markdown(table: pd.DataFrame, shares: dict[str, str]) -> str:
     """A table with each share and its interval in one column; shares: name -> heading."""
-    shown = table.assign(source=table["source"].map(SOURCES))
+    plain = table.columns[~table.columns.str.match(f"({'|'.join(shares)})(_|$)")]
+    shown = table[plain].assign(source=table["source"].map(SOURCES))
     for name, heading in shares.items():
         shown[heading] = [_share(row, name) for row in table.to_dict("records")]
-    endings = ("_low", "_high", "_n")
-    gone = [f"{name}{ending}" for name in shares for ending in endings]
-    gone += [name for name, heading in shares.items() if name != heading]
-    return shown.drop(columns=[name for name in gone if name in shown]).to_markdown(index=False, disable_numparse=True)
+    return shown.to_markdown(index=False, disable_numparse=True)
 
 
 def _share(row: dict, name: str) -> str:
