@@ -3,6 +3,7 @@
 import pandas as pd
 
 from hybridsam.analysis import reliability
+from hybridsam.analysis.assumptions import Small
 from hybridsam.report.markdown_page import machine
 
 SOURCES = {"fields": "known fields", "training": "training"}
@@ -50,7 +51,7 @@ def as_page(table: pd.DataFrame, command: str) -> str:
         "## Assumptions and their intervals",
         ASSUMPTIONS,
         _markdown(
-            reliability.of_assumptions(table).replace({"holds": {True: "yes", False: "no"}}),
+            _with_holds_in_words(reliability.of_assumptions(table)),
             {"rejected": "rejected", "right": "right", "covered": "covers"},
         ),
         "## Threshold",
@@ -58,6 +59,12 @@ def as_page(table: pd.DataFrame, command: str) -> str:
         _markdown(reliability.of_thresholds(table), {"kept": "kept", "caught": "caught"}),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _with_holds_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """yes or no; of small, which forbids nothing, neither."""
+    words = table["holds"].map({True: "yes", False: "no"})
+    return table.assign(holds=words.where(table["assumption"] != Small.title, "–"))
 
 
 def _number(table: pd.DataFrame) -> str:
