@@ -128,3 +128,11 @@ def test_every_variable_has_a_name_and_a_unit():
     result = found((K, LIFT), lifted)
     for name in landscapes.ABOUT:
         assert result[name].attrs["long_name"] and result[name].attrs["units"]
+
+
+def test_a_map_that_differs_by_round_off_alone_has_no_shades(results):
+    table = landscapes.landscape(results("normal")).assign(data="simulated")
+    is_flat = (table["statistic"] == "map") & (table["measure"] == "straight")
+    table.loc[is_flat, "value"] = 0.04 * (1 + 1e-15 * np.arange(is_flat.sum()))
+    shades = {axis.get_title(): len(axis.collections) for axis in draw_landscape(table, "Title").axes}
+    assert shades["small"] > 0 and shades["straight"] == 0

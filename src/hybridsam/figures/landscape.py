@@ -41,6 +41,7 @@ MINIMUM: Look = {"linestyle": "", "marker": "v", "markersize": 5, "markerfacecol
 TRAINED: Look = {"linestyle": "", "markersize": 5, "zorder": 5, "clip_on": False}
 TRUTH: Look = {"color": "black", "linestyle": "", "marker": "x", "markersize": 7, "zorder": 6}
 FLOOR = 1e-6  # of the largest value, below which nothing is shown, such as round-off
+FLAT = 1e-6  # decades from the least to the largest value of a map, below which it has no shades
 LEVELS = 10  # of the shades of a map
 
 
@@ -116,7 +117,7 @@ def _map(axis: Axes, table: pd.DataFrame, of: pd.DataFrame, styles: dict[str, Lo
     grid = of.pivot(index="theta_2", columns="theta", values="value")
     values = np.log10(np.maximum(grid.to_numpy(), np.finfo(float).tiny))
     shades = np.quantile(values, np.linspace(0, 1, LEVELS + 1))
-    if shades[0] < shades[-1]:
+    if shades[-1] - shades[0] > FLAT:
         axis.contourf(grid.columns, grid.index, values, np.unique(shades), cmap=FIELDS)
     measure, names = of["measure"].iloc[0], (of["parameter"].iloc[0], of["parameter_2"].iloc[0])
     both = table.set_index("parameter")
