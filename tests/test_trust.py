@@ -1,8 +1,13 @@
 """Verdicts on theta: which kind, by which numbers, in words that hold them."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
+from helpers.project import ROOT
 
 import hybridsam
 from hybridsam.analysis.thresholds import Thresholds
@@ -58,6 +63,8 @@ CASES = {
     "a profile of few values": ({**AGREE, "allowed": (0.99, 1.03)}, "fixed by the data"),
     "a profile of few values, by starts that stay": ({"slope": 1.0, "allowed": (0.99, 1.03)}, "fixed by the data"),
     "a profile of many values": ({**AGREE, "allowed": (0.5, 1.5)}, "fixed by an assumption"),
+    "a profile that ends on one side": ({**AGREE, "allowed": (-np.inf, 1.0)}, "fixed by an assumption"),
+    "a profile that ends on the other": ({**AGREE, "allowed": (1.0, np.inf)}, "fixed by an assumption"),
     "a profile that ends nowhere": ({"allowed": (-np.inf, np.inf)}, "undecided"),
     "a profile without a refitting": ({"allowed": (np.nan, np.nan)}, "undecided"),
     "a science that does not tell it, by a profile": ({"told": False, "allowed": (1.0, 1.01)}, "structurally not"),
@@ -177,6 +184,20 @@ def test_runs_on_their_way_are_counted_from_what_they_say_of_theta(model, datase
     moved = runs.assign(theta_drift=(runs["theta_drift"].dims, np.reshape(late, runs["theta_drift"].shape)))
     found = hybridsam.identify(model, moved, dataset, ["small"])
     assert found["not_arrived"].values.tolist() == [2]
+
+
+@pytest.mark.slow
+def test_the_notebook_says_what_may_be_believed_of_theta(tmp_path):
+    """examples/identify.ipynb, by Jupyter, with few iterations: every cell comes to its end and shows something."""
+    executed = tmp_path / "identify.ipynb"
+    command = [sys.executable, "notebooks/execute.py", "examples/identify.ipynb", executed, "iterations=60"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    cells = [cell for cell in json.loads(executed.read_text())["cells"] if cell["cell_type"] == "code"]
+    shown = [text for cell in cells if (text := "".join(map(str, cell["outputs"])))]
+    expected = ["omega is", "spread_ratio", "image/png", "compatible", "Whatever is assumed"]
+    for words, said in zip(expected, shown, strict=True):
+        assert words in said
 
 
 def test_a_profile_of_other_parameters_is_refused(model, dataset):

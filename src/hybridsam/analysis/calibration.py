@@ -237,7 +237,7 @@ def calibrate(science: str, fields: int, trained: int, seed: int = 0) -> pd.Data
     """Verdicts on drawn truths of a science, from known fields and from training: a row a truth and assumption.
 
     Columns: science, source (``fields``, ``training``), truth (its number), missing, imitated, theta_true, verdict,
-    tolerance, assumption, holds (whether it does), and of it theta, low, high, information, spread_ratio. A truth
+    assumption, holds (whether it does), and of it theta, low, high, information, spread_ratio. A truth
     without an assumption that was asked has one row.
     """
     rows = []

@@ -100,7 +100,8 @@ def _verdict(of: xr.Dataset, told: bool, tolerance: float | str, thresholds: Thr
         sentence = f"{name} cannot be told from other parameters by the science itself"
         return Verdict(name, "structurally not", f"{sentence}; no data of this kind fix it.")
     least, most = (of.get(f"allowed_{end}", xr.DataArray(np.nan)).item() for end in ("low", "high"))
-    if most - least <= allowed_difference(tolerance, (least + most) / 2, name):
+    middle = (least + most) / 2  # infinite where no end was found
+    if most - least <= allowed_difference(tolerance, middle, name) and np.isfinite(middle):
         between = f"{name} is between {_quantity(least, unit)} and {_quantity(most, unit)}"
         return Verdict(name, "fixed by the data", f"{between}, whatever is assumed{by}.{rest}")
     if low > thresholds.follows:
