@@ -67,6 +67,7 @@ def test_the_same_seed_draws_the_same_truths_and_none_runs_away():
     assert data.identical(same)
     assert float(abs(data["state_true"]).max()) < calibration.FAR
     assert trajectories(Truth("spring", 0.1, {"q": 5.0}), 0) is None, "which grows as exp(2.2 t)"
+    assert trajectories(Truth("spring", 0.1, {"q^3": 5.0}), 0) is None, "which is infinite after a finite time"
 
 
 @pytest.mark.parametrize(

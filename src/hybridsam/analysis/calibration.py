@@ -24,7 +24,6 @@ from hybridsam.analysis.ensemble import Members
 from hybridsam.analysis.runs import with_network
 from hybridsam.analysis.trust import identify, with_verdicts
 from hybridsam.core.blocks import Block
-from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
 from hybridsam.data.simulate import simulate_ode
 from hybridsam.models.hybrid import Comparison, Inputs
@@ -129,6 +128,10 @@ class Truth:
         return set(self.missing) <= HOLDS.get(assumption, set(TERMS))
 
 
+class RunsAwayError(Exception):
+    """A trajectory has left the region that is observed."""
+
+
 def truths(science: str, n: int, seed: int = 0) -> Iterator[tuple[Truth, xr.Dataset]]:
     """Truths that are drawn at random, of which the trajectories stay near the origin, and these without noise."""
     rng = np.random.default_rng([seed, list(SCIENCES).index(science)])
@@ -162,13 +165,15 @@ def trajectories(truth: Truth, seed: int, noise: float = 0.0) -> xr.Dataset | No
     """What is observed of a truth; None where it runs away."""
 
     def field(t: float, x: np.ndarray) -> np.ndarray:
+        if np.abs(x).max() > 2 * FAR:  # before a solver takes ever shorter steps towards infinity
+            raise RunsAwayError
         return np.array([x[1], truth.force(np, *x)])
 
     constants = CONSTANTS | {"noise": noise, "seed": seed}
     bounds = np.array([[-1.5, 1.5], [-1.5, 1.5]])
     try:
         dataset = simulate_ode(field, bounds, {POSITION: "1", VELOCITY: "s-1"}, constants, {"theta": truth.theta})
-    except UserError:  # the solver stopped
+    except RunsAwayError:
         return None
     return dataset if float(np.abs(dataset["state_true"]).max()) < FAR else None
 
