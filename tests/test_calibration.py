@@ -117,13 +117,20 @@ def test_shares_have_the_interval_of_wilson():
 def test_verdicts_are_right_whose_median_is_near_and_hold_whose_range_does():
     rows = reliability.of_verdicts(table()).set_index("verdict")
     fixed = rows.loc["fixed by an assumption"]
-    assert fixed["n"] == 4
+    assert (fixed["n"], fixed["imitated"]) == (4, False)
     assert fixed["right"] == 0.0, "the median of 1.3 and 1.01"
-    assert fixed["holds"] == 1.0
+    assert (fixed["holds"], fixed["tested"], fixed["tested_n"]) == (1.0, 1.0, 4)
     undecided = rows.loc["undecided"]
-    assert (undecided["right"], undecided["holds"]) == (0.0, 0.0)
+    assert (undecided["right"], undecided["holds"], undecided["tested_n"]) == (0.0, 0.0, 0)
     near = reliability.of_verdicts(table(theta=1.04)).set_index("verdict")
     assert near.loc["fixed by an assumption", "right"] == 1.0
+
+
+def test_imitated_truths_are_counted_apart():
+    rows = table()
+    rows["imitated"] = rows["science"] == "damper"
+    found = reliability.of_verdicts(rows).set_index(["verdict", "imitated"])["n"]
+    assert found["undecided"].to_dict() == {False: 3, True: 1}
 
 
 def test_assumptions_that_hold_should_be_kept_and_cover_the_truth():

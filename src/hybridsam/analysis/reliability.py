@@ -42,23 +42,28 @@ def with_judgement(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """A row for each source and verdict: n truths, how many of them are imitated, and two shares with intervals.
+    """A row for each source, verdict, and whether the truth is imitated: n truths, and three shares with intervals.
 
     right: the median of what counts is within the tolerance. holds: the truth lies between the least and the greatest
-    of what counts, give or take the tolerance.
+    of what counts, give or take the tolerance. tested: as right, of the assumptions alone that were tested and fit,
+    small not being one, where there is such a one.
     """
     judged = with_judgement(table)
     counted = judged[judged["counts"]].groupby(TRUTH)["theta"].agg(["median", "min", "max"])
+    tested = judged[judged["counts"] & judged["fits"] & (judged["assumption"] != Small.title)]
+    counted["tested"] = tested.groupby(TRUTH)["theta"].median()
     truths = judged.groupby(TRUTH)[["verdict", "imitated", "theta_true"]].first().join(counted)
     margin = TOLERANCE * truths["theta_true"]
+    truths["tested_right"] = (truths["tested"] - truths["theta_true"]).abs() <= margin
     truths["right"] = (truths["median"] - truths["theta_true"]).abs() <= margin
     truths["holds"] = (truths["min"] - margin <= truths["theta_true"]) & (
         truths["theta_true"] <= truths["max"] + margin
     )
     rows = []
-    for (source, verdict), own in truths.groupby(["source", "verdict"]):
-        row = {"source": source, "verdict": verdict, "n": len(own), "imitated": int(own["imitated"].sum())}
-        rows.append(row | _shares(right=own["right"], holds=own["holds"]))
+    for (source, verdict, imitated), own in truths.groupby(["source", "verdict", "imitated"]):
+        row = {"source": source, "verdict": verdict, "imitated": imitated, "n": len(own)}
+        by_test = own.loc[own["tested"].notna(), "tested_right"]
+        rows.append(row | _shares(right=own["right"], holds=own["holds"], tested=by_test))
     return pd.DataFrame(rows)
 
 

@@ -6,6 +6,7 @@ from hybridsam.analysis import reliability
 from hybridsam.analysis.assumptions import Small
 from hybridsam.report.markdown_page import machine
 
+YES = {True: "yes", False: "no"}
 SOURCES = {"fields": "known fields", "training": "training"}
 ABOUT = """\
 A truth is an oscillator with a known term, times -θ, and one or two terms that the science lacks, drawn from p,
@@ -21,7 +22,9 @@ they are drawn.
 behind them."""
 VERDICTS = """\
 *Right*: the median of all θ that count for the verdict. *Holds the truth*: the range from the least to the
-greatest of them, give or take the tolerance. A verdict that names no θ has nothing that counts but *small*."""
+greatest of them, give or take the tolerance. *Right without small*: as *right*, by the assumptions alone that
+were tested and fit, where there is one; *small* forbids nothing, so nothing tests it. A verdict that is undecided
+has nothing that counts but *small*."""
 ASSUMPTIONS = """\
 Where an assumption says something of θ. Where it *holds*, it should not be rejected (false alarms), and its
 interval should cover the truth in 95 % of cases. Where it does not hold, it should be rejected, or be right all
@@ -47,7 +50,10 @@ def as_page(table: pd.DataFrame, command: str) -> str:
         ABOUT.format(tolerance=f"{reliability.TOLERANCE:.0%}"),
         "## Verdicts",
         VERDICTS,
-        _markdown(reliability.of_verdicts(table), {"right": "right", "holds": "holds the truth"}),
+        _markdown(
+            reliability.of_verdicts(table).assign(imitated=lambda rows: rows["imitated"].map(YES)),
+            {"right": "right", "holds": "holds the truth", "tested": "right without small"},
+        ),
         "## Assumptions and their intervals",
         ASSUMPTIONS,
         _markdown(
@@ -63,7 +69,7 @@ def as_page(table: pd.DataFrame, command: str) -> str:
 
 def _with_holds_in_words(table: pd.DataFrame) -> pd.DataFrame:
     """yes or no; of small, which forbids nothing, neither."""
-    words = table["holds"].map({True: "yes", False: "no"})
+    words = table["holds"].map(YES)
     return table.assign(holds=words.where(table["assumption"] != Small.title, "–"))
 
 
