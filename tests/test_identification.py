@@ -275,3 +275,9 @@ def test_quantities_have_the_names_of_the_components_and_of_the_inputs():
     assert list(seen.columns) == ["red", "blue", "angle"]
     assert seen.columns["blue"].ravel().tolist() == [1, 3, 5]
     assert seen.evaluated("red + 10 * angle").ravel().tolist() == [10, 22, 34]
+
+
+def test_a_theta_at_its_bound_is_the_bound():
+    """And no number of 1e-32, which a search within bounds comes to."""
+    result = found(lambda x: 3 * torch.sin(x[..., 0]), ["small"])
+    assert theta(result).tolist() == [0.0], "without a bound it were -1.7"

@@ -115,6 +115,13 @@ def test_a_training_asks_for_the_memory_and_time_that_it_needs(fresh):
     assert longest == 24 * 60
 
 
+def test_an_ensemble_asks_for_its_own_runs_and_a_profile_for_its_own(fresh):
+    many = fresh.configure({"overrides.pendulum.profile": {"values": 200}})
+    result = fresh.snakemake("-n", "results/test/pendulum/profile.nc", configuration=many)
+    asked = dict(re.findall(r"(?s)rule (ensemble|profile):.*?mem_mb=(\d+)", result.stdout))
+    assert int(asked["profile"]) > 2 * int(asked["ensemble"]), result.stdout
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """What Snakemake with the SLURM profile would do in a fresh clone, with these variables in its environment."""

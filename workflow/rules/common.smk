@@ -406,8 +406,8 @@ def estimates(*tasks):
     return json.loads(found.stdout)
 
 
-def need_of_training(wildcards):
-    """Estimated `seconds` and `megabytes` of a job that trains, without a method that of the ensemble or the profile.
+def need_of_training(wildcards, runs):
+    """Estimated `seconds` and `megabytes` of a job that trains; runs: of the ensemble or the profile, or None.
 
     On the safe side where there is no estimate.
 
@@ -416,23 +416,21 @@ def need_of_training(wildcards):
     together = TASKS if wildcards.task in TASKS else [wildcards.task]
     task = estimates(*together)["tasks"][together.index(wildcards.task)] if workflow.is_main_process else {}
     need = task.get("jobs", {}).get(wildcards.get("method", BASELINE)) or {"seconds": 8 * 3600, "megabytes": 2000}
-    if "method" in wildcards.keys():
-        return need
-    share = max(1, max(members_of(wildcards.task), held_of(wildcards.task)) / seeds_per_job(wildcards.task))
+    share = max(1, runs / seeds_per_job(wildcards.task)) if runs else 1
     return {name: value * share for name, value in need.items()}
 
 
-def memory_of_training(wildcards, attempt):
+def memory_of_training(wildcards, attempt, runs=None):
     """Megabytes to ask for: half as much again as estimated, and for two Snakemakes and a compiler; more at a retry."""
-    return attempt * round(1.5 * need_of_training(wildcards)["megabytes"] + 700)
+    return attempt * round(1.5 * need_of_training(wildcards, runs)["megabytes"] + 700)
 
 
-def runtime_of_training(wildcards, attempt):
+def runtime_of_training(wildcards, attempt, runs=None):
     """Minutes to ask for: thrice the estimate, as nodes differ, and more at a retry, but a day at most.
 
     A training that reaches its limit goes on in the retry, and what few clusters allow would wait for ever.
     """
-    return min(24 * 60, attempt * round(10 + 3 * need_of_training(wildcards)["seconds"] / 60))
+    return min(24 * 60, attempt * round(10 + 3 * need_of_training(wildcards, runs)["seconds"] / 60))
 
 
 LEFT_OUT = [task for task in experiment["optional_tasks"] if left_out(task)]

@@ -17,8 +17,8 @@ rule ensemble:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_training,
-        runtime=runtime_of_training,
+        mem_mb=lambda wc, attempt: memory_of_training(wc, attempt, members_of(wc.task)),
+        runtime=lambda wc, attempt: runtime_of_training(wc, attempt, members_of(wc.task)),
     params:
         settings=settings("model", "training", "ensemble"),
         last=lambda wc: members_of(wc.task) - 1,
@@ -79,8 +79,8 @@ rule profile:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=memory_of_training,
-        runtime=runtime_of_training,
+        mem_mb=lambda wc, attempt: memory_of_training(wc, attempt, held_of(wc.task)),
+        runtime=lambda wc, attempt: runtime_of_training(wc, attempt, held_of(wc.task)),
     params:
         settings=settings("model", "training", "profile"),
         checkpoints=lambda wc, output: Path(output.file).parent / "checkpoints_of_profile",

@@ -27,6 +27,7 @@ from hybridsam.core.records import origin, true_theta
 from hybridsam.models.hybrid import HybridModel
 
 RESAMPLES = 999
+AT_BOUND = 1e-9  # of its size: a theta that is closer to a bound is at it
 MOST = 500_000  # numbers in the targets: the first training samples, as many as that allows
 NOT_COMPARED = "its science is seen only through what the network makes of the data, so no assumption can be asked"
 OF_THETA = "see parameter_units"
@@ -79,7 +80,10 @@ def fitted(fields: Fields, whole: np.ndarray, starts: Iterable[np.ndarray]) -> n
 
     inside = [np.clip(start / sizes, *bounds) for start in starts]  # of fewer digits, they may lie beyond
     fits = [least_squares(left, start, jac=slope, bounds=bounds) for start in inside]
-    return min(fits, key=lambda fit: fit.cost).x * sizes
+    best = min(fits, key=lambda fit: fit.cost).x
+    for bound in bounds:  # which the search comes near, and never reaches
+        best = np.where(np.abs(best - bound) < AT_BOUND, bound, best)
+    return best * sizes
 
 
 def by_assumption(fields: Fields, trained: np.ndarray, blind: float = DEFAULT.blind) -> Found:
