@@ -253,7 +253,7 @@ def test_without_a_known_theta_there_is_no_theta_error():
     frame = formatted(table, "validation")
     assert frame.loc["lynx", "θ"].tolist() == [
         "a_&lt;1 1.80 [1.75, 1.85] kg m^-0.5<br>b 3.00e-07 [2.00e-07, 4.00e-07]",
-        "a_&lt;1 21.0 (20.0 to 22.0) kg m^-0.5<br>b 0.200",
+        "a_&lt;1 21.0 (20.0 to 22.0) kg m^-0.5<br>b 2.00e-01",
         "–",
     ]
     assert (frame.loc["pendulum", "θ"] == "–").all() and (frame.loc["lynx", COLUMNS[:4]] == "–").all(axis=None)

@@ -59,11 +59,13 @@ def column(means: ArrayLike, spreads: ArrayLike = np.nan, sign: str = "", digits
 def between(values: ArrayLike, low: ArrayLike, high: ArrayLike, sign: str = "", digits: int = 3) -> list[str]:
     """All numbers of a column with the ends of their intervals, ``0.504 [0.481, 0.533]``, where these are known.
 
-    All have so many digits, and those an exponent that need it: the ends of a wide interval, and not 4.0 between them.
-    sign: as above.
+    All have so many digits. The numbers have an exponent where one of them needs it, and then so have the ends; else
+    those ends that need it, such as of a wide interval around 4.0. sign: as above.
     """
     rows = np.array(np.broadcast_arrays(values, low, high), dtype=float).reshape(3, -1).T
-    texts = ([number(value, digits, sign) for value in row] for row in rows)
+    known = rows[np.isfinite(rows[:, 0]), 0]
+    exponent = True if any(_power(value, 2) not in PLAIN for value in known) else None
+    texts = ([number(value, digits, sign, exponent) for value in row] for row in rows)
     return [
         f"{value} [{low}, {high}]" if np.isfinite(row[1:]).all() else value
         for row, (value, low, high) in zip(rows, texts, strict=True)
