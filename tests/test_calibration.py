@@ -155,6 +155,13 @@ def test_the_threshold_of_a_science_is_chosen_by_the_others():
     assert found.loc["pendulum", ["kept", "caught"]].tolist() == [1, 1]
 
 
+def test_there_is_no_threshold_where_the_others_have_nothing_to_catch():
+    rows = table()
+    found = reliability.of_thresholds(rows[rows["holds"]])
+    assert found["threshold"].isna().all() and found["kept"].isna().all()
+    assert "nan" not in as_page(rows[rows["holds"]], "me")
+
+
 def test_the_page_says_how_many_truths_there_were_and_has_every_table():
     rows = pd.concat([table(), table(source="training", imitated=True)])
     page = as_page(rows, "snakemake docs/calibration.md")

@@ -93,10 +93,10 @@ def of_thresholds(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (source, science), own in judged.groupby(["source", "science"]):
         others = judged[(judged["source"] == source) & (judged["science"] != science)]
-        chosen = max(GRID, key=lambda threshold: sum(of.mean() for of in _kept_and_caught(others, threshold).values()))
-        rows.append(
-            {"source": source, "science": science, "threshold": chosen} | _shares(**_kept_and_caught(own, chosen))
-        )
+        gains = [sum(of.mean() for of in _kept_and_caught(others, threshold).values()) for threshold in GRID]
+        chosen = np.nan if np.isnan(gains).any() else GRID[int(np.argmax(gains))]  # others have no case of one kind
+        row = {"source": source, "science": science, "threshold": chosen}
+        rows.append(row | _shares(**_kept_and_caught(own if np.isfinite(chosen) else own[:0], chosen)))
     return pd.DataFrame(rows)
 
 

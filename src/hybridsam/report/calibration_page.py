@@ -85,7 +85,7 @@ def _number(table: pd.DataFrame) -> str:
 def _markdown(table: pd.DataFrame, shares: dict[str, str]) -> str:
     """A table with each share and its interval in one column; shares: name -> heading."""
     plain = table.columns[~table.columns.str.match(f"({'|'.join(shares)})(_|$)")]
-    shown = table[plain].assign(source=table["source"].map(SOURCES))
+    shown = table[plain].astype(object).fillna("–").assign(source=table["source"].map(SOURCES))
     for name, heading in shares.items():
         shown[heading] = [_share(row, name) for row in table.to_dict("records")]
     return shown.to_markdown(index=False, disable_numparse=True)
