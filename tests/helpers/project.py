@@ -13,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from helpers import forked
+
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("Snakefile", "workflow", "config", "src", "envs", "notebooks", "slurm", "pyproject.toml")
 TASKS = ("pendulum", "duffing")
@@ -89,8 +91,9 @@ class Project:
         options = {"env": self.environment, "cwd": self.root, "text": True, "stderr": subprocess.STDOUT} | options
         return subprocess.run(command, stdout=subprocess.PIPE, check=False, **options)
 
-    def snakemake(self, *arguments, configuration="config/test.yaml", **options):
-        return self.run(sys.executable, "-m", "snakemake", *arguments, "--configfile", configuration, **options)
+    def snakemake(self, *arguments, configuration="config/test.yaml", env=None, stderr=subprocess.STDOUT):
+        every = [*arguments, "--configfile", configuration]
+        return forked.run(every, self.root, env or self.environment, stderr)
 
     def hybridsam(self, *arguments, **options):
         return self.run(sys.executable, "-m", "hybridsam", *map(str, arguments), **options)
