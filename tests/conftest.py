@@ -148,8 +148,7 @@ def all_tasks(tmp_path_factory):
 
 def run_once(tmp_path_factory, name, prepare, target="all"):
     """A project that ``prepare`` makes and the workflow finishes, once for all processes of pytest."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base = shared(tmp_path_factory)
     project, log = Project(base / name), base / f"{name}.log"
     with open(base / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -159,6 +158,12 @@ def run_once(tmp_path_factory, name, prepare, target="all"):
             log.write_text(f"{result.stdout}\nexit code {result.returncode}")
     assert log.read_text().endswith("exit code 0"), log.read_text()[-5000:]
     return project
+
+
+def shared(tmp_path_factory):
+    """The folder of all processes of pytest."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 def draw_all_tasks(root):
@@ -180,11 +185,21 @@ def project(finished, tmp_path):
 
 
 @pytest.fixture
-def fresh(tmp_path):
+def unused(tmp_path):
     """A copy of the repository in which nothing has run."""
     project = Project(tmp_path / "a fresh project")
     copy_repository(project.root)
     return project
+
+
+@pytest.fixture
+def fresh(unused, tmp_path_factory):
+    """The same, where estimates that others have made are found, which takes seconds of every first dry run."""
+    estimates = shared(tmp_path_factory) / "estimates"
+    estimates.mkdir(exist_ok=True)
+    (unused.root / ".snakemake").mkdir()
+    (unused.root / ".snakemake/estimates").symlink_to(estimates)
+    return unused
 
 
 @pytest.fixture(scope="session")

@@ -339,38 +339,38 @@ def test_the_law_of_memory_is_above_what_was_measured_but_not_by_much(scaling):
 
 
 @pytest.mark.slow
-def test_a_dry_run_says_how_long_training_takes_and_stops_at_a_mistake(fresh):
-    fresh.append("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n")
-    result = fresh.snakemake("-n")
+def test_a_dry_run_says_how_long_training_takes_and_stops_at_a_mistake(unused):
+    unused.append("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n")
+    result = unused.snakemake("-n")
     assert result.returncode != 0
     said = result.stdout.splitlines()[-1]
     assert said.startswith("config/tasks/duffing.yaml: module: ") and said.endswith("RuntimeError: broken on import")
     assert "duffing.py, line " in said
 
-    fresh.edit("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n", "")
-    result = fresh.snakemake("-n")
+    unused.edit("src/hybridsam/tasks/duffing.py", "\nraise RuntimeError('broken on import')\n", "")
+    result = unused.snakemake("-n")
     (line,) = training_lines(result)
     assert result.returncode == 0
     assert line.startswith("Training: 28 runs in 14 jobs, about ")
     assert "CPU time" in line and "docs/performance.md" in line
 
-    for kept in (fresh.root / ".snakemake/estimates").glob("*.json"):
+    for kept in (unused.root / ".snakemake/estimates").glob("*.json"):
         kept.write_text(json.dumps({"seconds": 18000.0, "jobs": {}}))
-    assert "about 10 h of CPU time" in training_lines(fresh.snakemake("-n"))[0]
+    assert "about 10 h of CPU time" in training_lines(unused.snakemake("-n"))[0]
 
 
 @pytest.mark.slow
-def test_a_dry_run_goes_on_where_the_estimate_fails(fresh):
-    fresh.append("src/hybridsam/training/estimate.py", "\nraise RuntimeError\n")
-    result = fresh.snakemake("-n")
+def test_a_dry_run_goes_on_where_the_estimate_fails(unused):
+    unused.append("src/hybridsam/training/estimate.py", "\nraise RuntimeError\n")
+    result = unused.snakemake("-n")
     assert result.returncode == 0, result.stdout
     assert training_lines(result) == ["Training: no estimate of the time"]
 
 
 @pytest.mark.slow
-def test_only_a_dry_run_estimates(fresh):
-    assert training_lines(fresh.snakemake("--list")) == []
-    assert not (fresh.root / ".snakemake/estimates").exists()
+def test_only_a_dry_run_estimates(unused):
+    assert training_lines(unused.snakemake("--list")) == []
+    assert not (unused.root / ".snakemake/estimates").exists()
 
 
 def training_lines(result):
