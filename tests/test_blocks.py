@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hybridsam.core.blocks import Block, blocks_of, canonical, parse_seeds, seed_ranges
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import BASELINE, METHODS
+from hybridsam.core.methods import METHODS, has_rho
 
 rhos = st.floats(0, allow_infinity=False)
 some_seeds = st.sets(st.integers(0, 60), min_size=1)
@@ -112,7 +112,7 @@ def test_a_block_says_what_it_is_and_where_it_lies():
 
 @given(st.sampled_from(list(METHODS)), rhos, st.integers(0, 10**6), st.integers(1, 30))
 def test_the_path_leads_back_to_the_block(method, rho, first, n):
-    block = Block(method, rho if method != BASELINE else 0, range(first, first + n))
+    block = Block(method, rho if has_rho(method) else 0, range(first, first + n))
     for folder in (Path(), Path("/results/a task/runs"), Path("results/rho=1/seeds=0-1.nc")):
         found = Block.from_path(folder / block.path)
         assert found == block and hash(found) == hash(block)

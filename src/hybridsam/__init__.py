@@ -39,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what PUBLIC says, for type checkers and editors
     from hybridsam.analysis.profiles import profile as profile
+    from hybridsam.analysis.refitting import refit as refit
     from hybridsam.analysis.runs import load_runs as load_runs
     from hybridsam.analysis.trust import identify as identify
     from hybridsam.api import fit as fit
@@ -80,6 +81,7 @@ PUBLIC = {  # name -> module; imported when asked for: the command line, and eac
     "load_runs": "analysis.runs",
     "profile": "analysis.profiles",
     "predict": "api",
+    "refit": "analysis.refitting",
     "HybridModule": "export",
     "load_module": "export",
     "parameter_table": "export",

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
+from hybridsam.analysis.refitting import by_assumption, of_kind
 from hybridsam.analysis.runs import check_are_of, dtype_of, with_network
 from hybridsam.analysis.trust import identify
 from hybridsam.core.blocks import Block
@@ -26,14 +27,17 @@ from hybridsam.core.settings import typed
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
+from hybridsam.models.parts import part_of
 from hybridsam.models.samples import Samples
 from hybridsam.training.block import train_block
 from hybridsam.training.ensemble import FEWEST
 from hybridsam.training.loop import State, Training
+from hybridsam.training.warm import Held
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_METHODS = {"erm": (0.0,), "fsam": (0.02, 0.05, 0.1)}
+PREDICTIONS = {"prediction": "prediction of the whole model", "prediction_science": "science part alone"}
 TRAINING = {
     "iterations": 2000,
     "learning_rate": 1e-3,
@@ -98,22 +102,36 @@ def fit(
     study = _study(methods, seeds)
     made_by = {"git_commit": git_commit(), "versions": json.dumps(versions())}
     made_by |= {"configuration": json.dumps(asdict(how)), "configuration_hash": ""}
-    trained = []
+    trained: list[xr.Dataset] = []
     with tqdm(total=len(study) * how.iterations, disable=not progress, unit="step") as bar:
         for block in study:
             bar.set_description(str(block))
             done = bar.n
+            held = _held(model, block, trained, dataset)
 
             def advance(state: State, done: int = done) -> None:
                 bar.update(done + state.step - bar.n)
 
-            runs, weights = train_block(model, how, dataset, block, device, each_step=advance)
+            runs, weights = train_block(model, how, dataset, block, device, each_step=advance, held=held)
             trained.append(with_network(runs.assign_attrs(made_by), model, weights))
             bar.update(done + how.iterations - bar.n)  # also where all runs diverged
     runs = combine(trained, trained[0], dataset).isel(data=0, drop=True)
     for remark in remarks(ways(runs)):
         logger.warning(remark)
     return runs.assign(_believed(model, runs, dataset))
+
+
+def _held(model: HybridModel, block: Block, trained: Sequence[xr.Dataset], dataset: xr.Dataset) -> Held | None:
+    """Where theta stays, by the runs of erm among those that are trained; None for methods that train it."""
+    if not (method := get_method(block.method)).holds:
+        return None
+    of_erm = next((runs for runs in trained if runs["training_method"].item() == BASELINE), None)
+    if of_erm is None or not method.assumes:
+        what = (
+            f"erm, whose runs {method.name} begins from, comes before it" if method.assumes else "see hybridsam.refit"
+        )
+        raise UserError(f"methods: {method.name}: {what}")
+    return by_assumption(model, of_erm, dataset, of_kind(method.assumes))
 
 
 def _believed(model: HybridModel, runs: xr.Dataset, dataset: xr.Dataset) -> dict[str, xr.DataArray]:
@@ -187,23 +205,15 @@ def predict(
         data = replace(data, times=_checked_times(times, data))
     stacked = runs.expand_dims([name for name in RUN if name not in runs.dims])[["theta", "phi", "running"]]
     if "status" in runs:
-        stacked["theta"] = stacked["theta"].where(runs["status"] == "completed")
-    of_runs = [stacked.sizes[name] for name in RUN]
-    theta, phi, running = (
-        torch.as_tensor(stacked[name].transpose(*RUN, ...).values).flatten(0, 2).to(dtype) for name in stacked
-    )
-    statistics = RunningStatistics(running)
-    found = {
-        "prediction": ("prediction of the whole model", model.predict(theta, phi, data, statistics)),
-        "prediction_science": ("science part alone", model.predict_science(theta, phi, data, statistics)),
-    }
+        stacked["phi"] = stacked["phi"].where(runs["status"] == "completed")
+    of_methods = [_predicted(model, stacked.sel(training_method=[name]), data) for name in stacked[RUN[0]].values]
     target = dataset[model.target]
     dims = [*RUN, "sample", *map(str, target.dims[1:])]
     units = target.attrs.get("units", "1")
     predictions = xr.Dataset(
         {
-            name: (dims, data.in_units(values).unflatten(0, of_runs).numpy(), {"long_name": meaning, "units": units})
-            for name, (meaning, values) in found.items()
+            name: (dims, np.concatenate([of[name] for of in of_methods]), {"long_name": meaning, "units": units})
+            for name, meaning in PREDICTIONS.items()
         },
         coords={name: stacked[name] for name in RUN} | {"sample": np.flatnonzero(dataset["split"].values == split)},
     )
@@ -212,6 +222,20 @@ def predict(
         predictions = predictions.assign_coords(time=("time", np.array(times), dataset["time"].attrs))
     own = {name: target[name] for name in target.coords if set(target[name].dims) <= set(dims[4:]) - {"time"}}
     return predictions.assign_coords(own).squeeze([name for name in RUN if name not in runs.dims])
+
+
+def _predicted(model: HybridModel, runs: xr.Dataset, data: Samples) -> dict[str, np.ndarray]:
+    """What the runs of one method predict, by the part that it trains, on the axes ``RUN`` and those of predictions."""
+    part = part_of(model, get_method(runs["training_method"].item())) or model
+    arrays = [torch.as_tensor(runs[name].transpose(*RUN, ...).values).flatten(0, 2) for name in runs.data_vars]
+    theta, phi, running = (values.to(data.targets.dtype) for values in arrays)
+    found = (predict(theta, phi, data, RunningStatistics(running)) for predict in (part.predict, part.predict_science))
+    shape = [runs.sizes[name] for name in RUN]
+    lost = phi.isnan().any(1)  # by a science alone, its run would predict all the same
+    values = [
+        data.in_units(of_each.masked_fill(lost.view(-1, *[1] * (of_each.ndim - 1)), torch.nan)) for of_each in found
+    ]
+    return {name: of.unflatten(0, shape).numpy() for name, of in zip(PREDICTIONS, values, strict=True)}
 
 
 def _checked_times(times: Sequence[float], data: Samples) -> tuple[float, ...]:

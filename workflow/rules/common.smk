@@ -20,7 +20,7 @@ del sys.modules["rfc3987_syntax"]
 from hybridsam.core.blocks import blocks_of, canonical, seed_ranges
 from hybridsam.core.errors import UserError
 from hybridsam.core.files import TWIN_MARK, write_whole
-from hybridsam.core.methods import BASELINE
+from hybridsam.core.methods import BASELINE, get_method
 from hybridsam.core.modules import source
 from hybridsam.core.provenance import closure
 from hybridsam.core.settings import differences, digest, merge, numbers, parse_yaml, without_sources, yaml_fault
@@ -269,8 +269,8 @@ def left_out(task):
 
 
 def rhos_of(method):
-    """The values of rho of a method, as they stand in paths; erm has the one value 0."""
-    if method == BASELINE:
+    """The values of rho of a method, as they stand in paths; one without any has the one value 0."""
+    if not get_method(method).has_rho:
         return ["0"]
     if method not in experiment["rho"]:
         sys.exit(f"experiment configuration: rho.{method}: missing, though methods lists {method}")
@@ -365,6 +365,12 @@ def all_runs(wildcards):
 def first_runs(wildcards):
     """Those on the dataset whose samples are shown."""
     return runs_in(folders_of(wildcards)[:1], wildcards)
+
+
+def methods_that(hold_theta):
+    """Pattern of the methods that hold theta, or train it; with the latter comes erm, from which the others begin."""
+    own = {method for method in METHODS if get_method(method).holds == hold_theta}
+    return "|".join(own if hold_theta else own | {BASELINE}) or "(?!)"
 
 
 GRID = {method: rhos_of(method) for method in METHODS}

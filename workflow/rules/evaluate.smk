@@ -27,7 +27,7 @@ rule collect:
     params:
         runs=lambda wc, input: [str(Path(dataset).parent / "runs") for dataset in input.datasets],
         checkpoints=lambda wc, input: [str(Path(dataset).parent / "checkpoints") for dataset in input.datasets],
-        settings=settings_and_changes("title", "model", "training"),
+        settings=settings_and_changes("title", "model", "training", "assume", "thresholds"),
         grid=json.dumps(GRID),
         seeds=lambda wc: seed_ranges_of(wc.task),  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.methods import BASELINE
+from hybridsam.core.methods import BASELINE, trains_theta
 
 HARDLY = 0.05  # of its size: a theta that moved less has hardly left its start
 STILL = 0.1  # of its way so far: a theta that as much training would move on by more has not arrived ...
@@ -32,7 +32,7 @@ def ways(runs: xr.Dataset) -> pd.DataFrame:
     runs: of :func:`hybridsam.fit`, a run file or a cube. Columns method, rho, data (of a cube), seed, parameter, unit,
     size, those of ``OF_THETA``, start, the bound that is nearer, solver_error, and whether theta has hardly_left its
     start, is not_arrived, is feeble: takes steps that change nothing, or at_bound, and whether the solver is coarse. No
-    rows for files of older versions, which do not say how far theta moved.
+    rows for methods that do not train theta, and for files of older versions, which do not say how far it moved.
     """
     if not {*OF_THETA.values(), "parameter_lower"} <= set(runs.variables):
         return pd.DataFrame(columns=["method", "rho", "parameter"])
@@ -43,7 +43,8 @@ def ways(runs: xr.Dataset) -> pd.DataFrame:
     about["solver_error"] = runs.get("solver_error", xr.zeros_like(runs["y_error"].isel(split=0, drop=True)))
     chosen = chosen.assign({name: values.reset_coords(drop=True) for name, values in about.items()})
     table = chosen.to_dataframe().reset_index().rename(columns={"training_method": "method"})
-    table = table[table["status"] == "completed"].drop(columns="status")
+    trained = table["method"].map(trains_theta).astype(bool)
+    table = table[(table["status"] == "completed") & trained].drop(columns="status")
     moved, drift, size = table["moved"].abs(), table["drift"].abs(), table["size"]
     below, above = table["theta"] - table["lower"], table["upper"] - table["theta"]
     return table.assign(

@@ -75,6 +75,11 @@ def combine(
     """
     per_run = {str(name): variable for name, variable in like.data_vars.items() if is_of_runs(variable.dims)}
     parts = [_Part.of(block, per_run) for block in blocks]
+    ran = {part.method for part in parts if (part.values["status"] != "missing").any()}
+    left_out = {part.method: str(part.values["reason"][0]) for part in parts if part.method not in ran}
+    if not ran:
+        raise UserError("; ".join(f"{method}: {reason}" for method, reason in left_out.items()) + ": nothing was run")
+    parts = [part for part in parts if part.method in ran]
     per_run = {name: variable for name, variable in per_run.items() if all(name in part.values for part in parts)}
     axes: dict[str, list] = {
         "training_method": list(dict.fromkeys(part.method for part in parts)),
@@ -94,6 +99,7 @@ def combine(
         coords=axes | {name: like[name].variable for name in shared if name in like.variables},
         attrs={name: like.attrs[name] for name in OF_ALL if name in like.attrs}
         | {name: dataset.attrs[name] for name in PASSED_ON if name in dataset.attrs}
+        | {"not_run": json.dumps(left_out)}
         | _made_by(parts),
     )
     about = {"long_name": "training time, a run's share of its block's", "units": "s"}
@@ -125,10 +131,17 @@ def together(cubes: Sequence[xr.Dataset]) -> xr.Dataset:
     for name in (f"runs_{name}" for name in MADE_BY):
         values = {text for cube in cubes for text in cube.attrs[name].split(" | ")}
         whole.attrs[name] = " | ".join(sorted(values))
+    nowhere = {name: why for name, why in not_run(cubes[0]).items() if all(name in not_run(cube) for cube in cubes)}
+    whole.attrs["not_run"] = json.dumps(nowhere)
     for name, choose in PERIOD.items():
         if all(f"runs_{name}" in cube.attrs for cube in cubes):
             whole.attrs[f"runs_{name}"] = choose(cube.attrs[f"runs_{name}"] for cube in cubes)
     return whole
+
+
+def not_run(cube: xr.Dataset) -> dict[str, str]:
+    """The methods that were asked for and make no sense for a task, and why; they have no place on the axes."""
+    return json.loads(cube.attrs.get("not_run", "{}"))
 
 
 def pairs(runs: xr.DataArray) -> xr.DataArray:

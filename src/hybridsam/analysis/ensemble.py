@@ -48,14 +48,20 @@ def ensemble_in(runs: xr.Dataset, dataset: xr.Dataset) -> Members:
     if BASELINE not in runs["training_method"]:
         there = ", ".join(runs["training_method"].values)
         raise UserError(f"runs: none of {BASELINE}, from which theta is identified; there are {there}")
-    if "data_variance" not in runs:
-        runs = combine([runs], runs, dataset).isel(data=0, drop=True)
-    of_erm = runs.sel(training_method=BASELINE, rho=0)
-    fits = ((of_erm["status"] == "completed") & ~worse_than_mean(of_erm, "validation")).values
+    of_erm = runs.sel(training_method=[BASELINE], rho=[0])
+    fits = fit(of_erm, dataset)
+    of_erm = of_erm.isel(training_method=0, rho=0)
     chosen = of_erm.isel(seed=np.flatnonzero(fits))
     theta, phi, running = (torch.as_tensor(chosen[name].values).float() for name in ("theta", "phi", "running"))
     start = chosen["theta_start"] if "theta_start" in chosen else chosen["theta"] - chosen["theta_moved"]
     return Members(chosen["seed"].values, theta, start.values, phi, running, len(fits))
+
+
+def fit(runs: xr.Dataset, dataset: xr.Dataset) -> np.ndarray:
+    """(seed,) which runs of one method and rho, on the axes ``RUN``, fit; see :func:`ensemble_in`."""
+    if "data_variance" not in runs:
+        runs = combine([runs], runs, dataset)
+    return ((runs["status"] == "completed") & ~worse_than_mean(runs, "validation")).values.ravel()
 
 
 def slopes(members: Members) -> np.ndarray:

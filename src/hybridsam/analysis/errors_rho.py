@@ -6,11 +6,19 @@ from hybridsam.analysis.cube import METRICS, SHOWN, metrics_of, runs_table
 from hybridsam.analysis.intervals import AXES
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.selection import centre_and_interval, centre_of
+from hybridsam.core.methods import BASELINE, has_rho
 
 ROWS = 5000  # of the runs in a table of errors
 
 
 def errors_rho(results: Results) -> pd.DataFrame:
+    """As :func:`errors`, of the baseline and the methods that have a rho."""
+    table = errors(results)
+    shown = {name for name in table["method"].unique() if name == BASELINE or has_rho(name)}
+    return table[table["method"].isin(shown or table["method"])].reset_index(drop=True)
+
+
+def errors(results: Results) -> pd.DataFrame:
     """Errors of runs, and for each rho of a method the centre of those that did not fail, with its 95 % interval.
 
     Only the first runs of each rho have rows where all of them would be more than ``ROWS``; centres are of all. The

@@ -7,6 +7,7 @@ import xarray as xr
 from hybridsam.analysis.compact import rounded
 from hybridsam.analysis.cube import pairs, runs_table
 from hybridsam.analysis.results import Results
+from hybridsam.core.methods import trains_theta
 
 STEP = "step="  # before the number of a step, in the name of the column with its values
 SPLIT_OF = {"train_loss": "training", "validation_loss": "validation"}
@@ -14,10 +15,15 @@ NUMBERS = 100_000  # of the runs in a table of histories: a megabyte
 
 
 def theta_training(results: Results) -> pd.DataFrame:
-    """Theta at every recorded step of runs at the selected rho, their mean, and the true value."""
+    """Theta at every recorded step of runs at the selected rho, their mean, and the true value.
+
+    Of methods that train theta, unless there are no others.
+    """
     table = _histories(results, results.cube["theta_history"], "parameter")
     units = results.cube["parameter_units"].to_series()
     true = results.cube["theta_true"].to_series() if "theta_true" in results.cube else {}
+    trained = table["method"].map(trains_theta)
+    table = table[trained | ~trained.any()].reset_index(drop=True)
     return table.assign(unit=table["parameter"].map(units), true=table["parameter"].map(true).astype(float))
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from hybridsam.core import modules, records
 from hybridsam.core.errors import UserError
+from hybridsam.core.methods import get_method
 from hybridsam.core.records import RUN
 from hybridsam.data.units import check_same
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.parts import part_of
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -40,7 +42,9 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
     """
     path = Path(path)
     runs = records.read(path, "runs")
-    model = model_of(json.loads(runs.attrs["configuration"]))
+    [method] = runs["training_method"].values.tolist()
+    whole = model_of(json.loads(runs.attrs["configuration"]))
+    model = part_of(whole, get_method(method)) or whole
     if not (weights := path.with_suffix(".safetensors")).is_file():
         raise UserError(f"{weights}: no such file; the trained weights lie beside the run file")
     return model, with_network(runs, model, load_file(weights))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from hybridsam.analysis.cube import METRICS, SHOWN, runs_table
+from hybridsam.analysis.cube import METRICS, SHOWN, not_run, runs_table
 from hybridsam.analysis.intervals import (
     AXES,
     LEVEL,
@@ -122,7 +122,8 @@ def select(cube: xr.Dataset) -> pd.DataFrame:
     One row a method and rule. rho: chosen by all runs, as figures show. Everything else is of the runs at the rho that
     was chosen for their seed by other seeds (:func:`cross_fitted`). rho_of_seeds: how many seeds have which, as JSON.
     n: the number of runs that did not fail, of which alone are the errors; failed: of those that did, diverged: of
-    those that diverged; data: the origin; datasets: how many.
+    those that diverged; gradients: how many of the loss one evaluated, in the mean; data: the origin; datasets: how
+    many; not_run: methods that make no sense for the task, and why, as JSON.
 
     For every metric a centre and the 95 % interval of it, ``_low`` and ``_high``: of errors of theta the median and, as
     ``_rms``, the root mean square; of errors of prediction the geometric mean, and of their difference to that of the
@@ -176,7 +177,9 @@ def _of_runs(cube: xr.Dataset, chosen: pd.DataFrame, metrics: list[str]) -> dict
     good = chosen[~chosen["failed"]].set_index([*AXES])
     diverged = int((chosen["status"] == "diverged").sum())
     row: dict[str, Any] = {"n": len(good), "failed": int(chosen["failed"].sum()), "diverged": diverged}
-    row |= {"data": origin(cube), "datasets": cube.sizes["data"]}
+    row |= {"data": origin(cube), "datasets": cube.sizes["data"], "not_run": json.dumps(not_run(cube))}
+    if "gradients" in cube:
+        row["gradients"] = float(_of_each(cube["gradients"], chosen).mean())
     if "theta_error" in cube:
         row["theta_error_meaning"] = cube["theta_error"].attrs["long_name"]
     for name in metrics:

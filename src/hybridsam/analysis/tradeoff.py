@@ -5,18 +5,18 @@ import pandas as pd
 import xarray as xr
 
 from hybridsam.analysis.cube import SHOWN, runs_table
-from hybridsam.analysis.errors_rho import errors_rho
+from hybridsam.analysis.errors_rho import errors
 from hybridsam.analysis.results import Results
 
 
 def tradeoff(results: Results) -> pd.DataFrame:
-    """The errors of :func:`errors_rho` beside each other, and whether the centres of a rho lie on the Pareto front.
+    """The :func:`errors` of all methods beside each other, and whether the centres of a rho lie on the Pareto front.
 
     Where theta is not known there is no column theta_error, and no front, but a row for each parameter of each run and
     centre, with the columns parameter, theta (of a centre: the median of the runs that did not fail) and unit. A centre
     beside which a run failed lies on no front.
     """
-    of_metric = {name: rows.reset_index(drop=True) for name, rows in errors_rho(results).groupby("metric")}
+    of_metric = {name: rows.reset_index(drop=True) for name, rows in errors(results).groupby("metric")}
     columns = ["method", "rho", "data_seed", "seed", "status", "statistic", "n", "diverged", "failed"]
     table = of_metric["y_error"][columns].assign(front=False)
     for name in [name for name in SHOWN if name in of_metric]:

@@ -203,16 +203,21 @@ def export(
     import pandas as pd
     from safetensors.torch import save_file
 
+    from hybridsam.analysis.cube import not_run
     from hybridsam.analysis.selection import read_selection
     from hybridsam.core import records
     from hybridsam.core.files import write_whole
-    from hybridsam.export import parameter_table, selected, selected_module
+    from hybridsam.export import parameter_table, selected, selected_module, without_model
 
-    runs = selected(records.read(cube, "cube"), read_selection(selection), method, rule)
-    if verdict:
-        words = pd.read_csv(verdict).set_index("parameter").loc[runs["parameter"].values]
-        runs = runs.assign({name: ("parameter", words[name].values) for name in ("verdict", "sentence")})
-    module, about = selected_module(cube.parent, runs, records.read(dataset, "dataset"))
-    table, weights = parameter_table(module.model, runs), module.state_dict()
+    every = records.read(cube, "cube")
+    if reason := not_run(every).get(method):
+        (table, about), weights = without_model(reason), {}
+    else:
+        runs = selected(every, read_selection(selection), method, rule)
+        if verdict:
+            words = pd.read_csv(verdict).set_index("parameter").loc[runs["parameter"].values]
+            runs = runs.assign({name: ("parameter", words[name].values) for name in ("verdict", "sentence")})
+        module, about = selected_module(cube.parent, runs, records.read(dataset, "dataset"))
+        table, weights = parameter_table(module.model, runs), module.state_dict()
     write_whole(parameters, lambda part: table.to_csv(part, sep="\t", index=False))
     write_whole(output, lambda part: save_file(weights, part, about))

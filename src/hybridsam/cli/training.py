@@ -4,19 +4,18 @@ import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
+from hybridsam.cli.command import DATASET, DATASET_OF_RUNS, SETTINGS, command, option, output
 
+if TYPE_CHECKING:
+    import xarray as xr
 
-@command(
-    "train one block of runs: a method, a rho, some seeds",
-    DATASET,
-    SETTINGS,
-    option("--method", "erm, l2reg, freg, sam, asam or fsam"),
-    option("--rho", "radius of the perturbation or weight of the penalty; 0 for erm"),
-    option("--seeds", "first-last, such as 0-4"),
-    option("--ensemble", "start theta at places that are far apart, from which it is identified", action="store_true"),
-    output("run file to write; the weights go beside it"),
+    from hybridsam.core.blocks import Block
+    from hybridsam.core.settings import Settings
+    from hybridsam.training.warm import Held
+
+OF_TRAINING = (
     option("--device", "auto (a GPU when there is one), cpu, cuda, cuda:1 …", default="auto"),
     option("--threads", "CPU threads of this process", type=int, default=1),
     option(
@@ -26,6 +25,19 @@ from hybridsam.cli.command import DATASET, SETTINGS, command, option, output
         default=None,
     ),
     option("--checkpoint-seconds", "time between checkpoints", type=float, default=60.0),
+)
+
+
+@command(
+    "train one block of runs: a method, a rho, some seeds",
+    DATASET,
+    SETTINGS,
+    option("--method", "erm, l2reg, freg, sam, asam, fsam, science or black_box"),
+    option("--rho", "radius of the perturbation or weight of the penalty; 0 where there is none"),
+    option("--seeds", "first-last, such as 0-4"),
+    option("--ensemble", "start theta at places that are far apart, from which it is identified", action="store_true"),
+    output("run file to write; the weights go beside it"),
+    *OF_TRAINING,
 )
 def train(
     dataset: Path,
@@ -44,11 +56,7 @@ def train(
 
     from hybridsam.core import records
     from hybridsam.core.blocks import Block, canonical, parse_seeds
-    from hybridsam.core.settings import digest, load
-    from hybridsam.training.block import checkpoint_for, train_task, write_runs
-    from hybridsam.training.checkpoint import locked
-    from hybridsam.training.devices import chosen_device
-    from hybridsam.training.estimate import log_training
+    from hybridsam.core.settings import load
 
     torch.set_num_threads(threads)
     task, data = load(settings), records.read(dataset, "dataset")
@@ -57,15 +65,80 @@ def train(
 
         task = with_starts_apart(task)
     block = Block(method, float(canonical(rho)), parse_seeds(seeds))
+    _train(task, data, block, device, checkpoints, checkpoint_seconds, output)
+
+
+@command(
+    "train phi anew with theta held, at what an assumption makes of runs of erm, or at their own",
+    option("runs", "run file; its weights lie beside it", type=Path),
+    DATASET_OF_RUNS,
+    SETTINGS,
+    option("--method", "erm_small, erm_straight or erm_depends_on; refit: at their own", default="refit"),
+    option("--theta", "parameter=value in its unit, several; with refit, in place of their own", nargs="+", default=[]),
+    output("run file to write; the weights go beside it"),
+    *OF_TRAINING,
+)
+def refit(
+    runs: Path,
+    dataset: Path,
+    settings: Path,
+    method: str,
+    theta: Sequence[str],
+    output: Path,
+    device: str,
+    threads: int,
+    checkpoints: Path | None,
+    checkpoint_seconds: float,
+) -> None:
+    import torch
+
+    from hybridsam.analysis import refitting as held
+    from hybridsam.analysis.runs import load_runs
+    from hybridsam.core import records
+    from hybridsam.core.blocks import Block
+    from hybridsam.core.errors import UserError
+    from hybridsam.core.methods import METHODS, get_method
+    from hybridsam.core.settings import load
+
+    torch.set_num_threads(threads)
+    if not get_method(method).holds:
+        raise UserError(f"method: {method!r} is not one of {', '.join(of.name for of in METHODS.values() if of.holds)}")
+    (model, begun), task, data = load_runs(runs), load(settings), records.read(dataset, "dataset")
+    block = Block(method, 0.0, tuple(begun["seed"].values.tolist()))
+    if kind := get_method(method).assumes:
+        assumption = held.of_kind(kind, task.get("assume"))
+        start = held.by_assumption(model, begun, data, assumption, task.get("thresholds", {}))
+    else:
+        start = held.at(model, begun, data, held.parsed_theta(theta))
+    _train(task, data, block, device, checkpoints, checkpoint_seconds, output, start)
+
+
+def _train(
+    task: "Settings",
+    data: "xr.Dataset",
+    block: "Block",
+    device: str,
+    checkpoints: Path | None,
+    checkpoint_seconds: float,
+    output: Path,
+    held: "Held | None" = None,
+) -> None:
+    """Train a block, from its checkpoint if there is one, and write its run file."""
+    from hybridsam.core.settings import digest
+    from hybridsam.training.block import checkpoint_for, train_task, write_runs
+    from hybridsam.training.checkpoint import locked
+    from hybridsam.training.devices import chosen_device
+    from hybridsam.training.estimate import log_training
+
     checkpoint = None
     alone: AbstractContextManager = nullcontext()
     if checkpoints:
-        checkpoint = checkpoint_for(task, data, block, device, checkpoints, checkpoint_seconds)
+        checkpoint = checkpoint_for(task, data, block, device, checkpoints, checkpoint_seconds, held)
         alone = locked(checkpoints / f"{digest(str(output.resolve()))}.lock")
     with alone:
         if chosen_device(device) == "cpu":
             log_training(task, data, block)
-        write_runs(*train_task(task, data, block, device, checkpoint), output)
+        write_runs(*train_task(task, data, block, device, checkpoint, held), output)
 
 
 @command(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import BASELINE
+from hybridsam.core.methods import get_method
 from hybridsam.core.settings import digest
 
 PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\.nc$")
@@ -21,7 +21,7 @@ PATH = re.compile(r"(?P<method>\w+)/rho=(?P<rho>[^/]+)/seeds=(?P<seeds>\d+-\d+)\
 class Block:
     """A block of runs: one method at one rho, from several seeds, each of which is one run.
 
-    Raises UserError for a rho that is no number from zero on, or not 0 for the method that has none, and for seeds that
+    Raises UserError for a rho that is no number from zero on, or not 0 for a method that has none, and for seeds that
     are none, no whole numbers from zero on, or not different.
     """
 
@@ -31,8 +31,8 @@ class Block:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rho", float(canonical(self.rho)))
-        if self.method == BASELINE and self.rho:
-            raise UserError(f"rho: {self.rho} is not allowed for {BASELINE}, which has none; allowed is 0")
+        if self.rho and not get_method(self.method).has_rho:
+            raise UserError(f"rho: {self.rho} is not allowed for {self.method}, which has none; allowed is 0")
         object.__setattr__(self, "seeds", tuple(self.seeds))
         for seed in self.seeds:
             if isinstance(seed, bool) or not isinstance(seed, Integral) or seed < 0:
@@ -61,6 +61,8 @@ class Block:
         settings: of the task. data: its :func:`hybridsam.core.provenance.fingerprint`.
         """
         relevant = {key: settings[key] for key in ("module", "model", "training")}
+        if get_method(self.method).assumes:
+            relevant |= {key: settings.get(key) for key in ("assume", "thresholds")}
         return digest([relevant, data, self.method, canonical(self.rho), list(self.seeds)])
 
 

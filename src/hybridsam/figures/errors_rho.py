@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.core.methods import BASELINE, has_rho, in_order
 from hybridsam.figures.style import (
     CROWD,
     DASHED,
@@ -42,7 +42,7 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
     """
     table = with_intervals_drawn(table)
     metrics = list(table["metric"].unique())
-    methods = [name for name in in_order(table["method"]) if name != BASELINE] or [BASELINE]
+    methods = [name for name in in_order(table["method"]) if has_rho(name)] or [BASELINE]
     figure, axes = panels(metrics, methods, title, sharex="col")
     for metric in metrics:
         rows = table[table["metric"] == metric]

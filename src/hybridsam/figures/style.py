@@ -24,18 +24,23 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.methods import BASELINE, METHODS
+from hybridsam.core.methods import BASELINE, METHODS, has_rho
 
 Panels = dict[tuple[str, str | None], Axes]
 Look = dict[str, Any]  # keywords of Axes.plot, or of a text
 
-LOOKS = {  # of the methods: colour (seaborn's palette "colorblind") and marker
+LOOKS = {  # of the methods: colour (seaborn's palette "colorblind", and Tol's "muted") and marker
     "erm": ("#0173B2", "o"),
     "l2reg": ("#DE8F05", "s"),
     "freg": ("#029E73", "D"),
     "sam": ("#D55E00", "^"),
     "asam": ("#CC78BC", "v"),
     "fsam": ("#CA9161", "P"),
+    "erm_small": ("#56B4E9", "<"),
+    "erm_straight": ("#332288", ">"),
+    "erm_depends_on": ("#882255", "X"),
+    "science": ("#000000", "*"),
+    "black_box": ("#666666", "p"),
 }
 OTHER = ("#949494", "h")  # a method of the user's own
 LINE = 0.14  # in: of text
@@ -157,8 +162,8 @@ def is_penalty(method: str) -> bool:
 
 def heading(run: pd.Series, last: str) -> str:
     """What stands above the panels of a method: its name, its rho, ``last``, how many runs failed."""
-    kind = "baseline" if run["method"] == BASELINE else "λ" if is_penalty(run["method"]) else "ρ"
-    rho = kind if kind == "baseline" else f"{kind} = {canonical(run['rho'])}"
+    rho = f"{'λ' if is_penalty(run['method']) else 'ρ'} = {canonical(run['rho'])}" * has_rho(run["method"])
+    rho = "baseline" if run["method"] == BASELINE else rho
     return f"{run['method']}\n{rho}\n{last}" + f"\n{run['failed']} failed" * bool(run["failed"])
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from hybridsam.core.blocks import canonical
-from hybridsam.core.methods import BASELINE, in_order
+from hybridsam.core.methods import BASELINE, has_rho, in_order
 from hybridsam.figures.style import (
     CROWD,
     THIN,
@@ -57,7 +57,8 @@ def draw_tradeoff(table: pd.DataFrame, title: str) -> Figure:
     """
     if nothing_to_compare(table):
         return sentence("Every run failed: there is nothing to compare.", title)
-    centres = table[(table["statistic"] == "centre") & (table["n"] > 0)]
+    x = "theta_error" if "theta_error" in table else "theta"  # none of a method that does without the science
+    centres = table[(table["statistic"] == "centre") & (table["n"] > 0) & table[x].notna()]
     runs = table[(table["statistic"] == "run") & (table["failed"] == 0)]
     if "theta_error" not in table:
         return _theta_itself(runs, centres, title)
@@ -136,7 +137,7 @@ def _label_ends(figure: Figure, axis: Axes, centres: pd.DataFrame) -> None:
     figure.draw_without_rendering()  # before that, nothing has a place
     places = axis.transData.transform(centres[["theta_error", "y_error"]].to_numpy(dtype=float))
     taken = [Bbox.from_bounds(x - MARKER / 2, y - MARKER / 2, MARKER, MARKER) for x, y in places]
-    for _, of_method in centres[centres["method"] != BASELINE].groupby("method"):
+    for _, of_method in centres[centres["method"].map(has_rho)].groupby("method"):
         for _, end in of_method.sort_values("rho").iloc[[0, -1]].drop_duplicates("rho").iterrows():
             _label_if_there_is_room(axis, end, taken)
 

@@ -13,6 +13,7 @@ from hybridsam.analysis.standings import EQUIVALENT
 from hybridsam.analysis.verdict import is_shown, with_standing
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
+from hybridsam.core.methods import METHODS, get_method, in_order
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import written_unit
 from hybridsam.report.numbers import between, column, ended
@@ -53,6 +54,13 @@ THETA_ITSELF = (
     "No θ-error of {tasks}: the true θ is not known. In its place stands θ itself, a line a parameter: the median over "
     f"runs, with its 95 % interval where there are {FEWEST} seeds or more, else the least and the greatest."
 )
+GRADIENTS = "gradients is how many of the loss a run evaluated, with those of the run that it begins from."
+WITHOUT_RHO = {
+    "holds": "{methods}: θ is found from a run of erm by that assumption about what the science lacks, and held, while "
+    "φ is trained anew.",
+    "lacks": "science is fitted without a network, black_box is the network alone.",
+}
+NOT_RUN = "Not run for {task}: {methods}."
 NUMBERS = ("median", "low", "high", "least", "most", "bias", "bias_low", "bias_high")  # of a parameter
 DATASETS = "Runs of {task} are on {number} simulated datasets: one for each dataset and seed."
 
@@ -92,6 +100,8 @@ def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
     columns[f"y-error, {centre_of('y_error')}"] = _centres(rows, "y_error")
     columns["y-error against the best"] = _standings(rows, "y_error", bold)
     columns["rho"] = pd.Series([_rho(row.rho, json.loads(row.rho_of_seeds)) for row in rows.itertuples()], rows.index)
+    if "gradients" in rows:
+        columns["gradients"] = rows["gradients"].map("{:.0f}".format).replace("nan", "–")
     columns["n"] = pd.Series([ended(row.n, row.failed, row.diverged) for row in rows.itertuples()], rows.index)
     return pd.DataFrame(columns).set_index(pd.MultiIndex.from_arrays([tasks, rows["method"]], names=["task", "method"]))
 
@@ -139,7 +149,8 @@ def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame],
         unit = html.escape(written_unit(values["unit"].iloc[0]))
         texts = write(values.astype(dict.fromkeys(values.columns.intersection(NUMBERS), float)))
         label = f"{html.escape(name)} " if several else ""
-        theta.loc[values.index, "text"] = [f"{label}{text} {unit}".rstrip() for text in texts]
+        texts = [f"{label}{text} {unit}".rstrip() if text != "–" else text for text in texts]
+        theta.loc[values.index, "text"] = texts
     lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
     return lines.where(which & (rows["n"] > 0), "–")
 
@@ -164,6 +175,9 @@ def notes(table: pd.DataFrame) -> list[str]:
     lines.append(SPREAD if table["n"].max() > 1 else ONE_RUN)
     several_seeds = table["rho_of_seeds"].map(lambda text: sum(json.loads(text).values())).max() > 1
     lines.append(CROSS_FITTED if several_seeds else ONE_SEED)
+    if "gradients" in table:
+        lines.append(GRADIENTS)
+    lines += _of_methods(table)
     if "best" in standings:
         lines.append(f"{COMPARED} {BOLD}")
     if "theta_error_meaning" in table:
@@ -177,6 +191,20 @@ def notes(table: pd.DataFrame) -> list[str]:
     twins = table.loc[table["data"] == TWIN, "task"].unique()
     if len(twins):
         lines.append(f"{TWIN}: the data of {', '.join(twins)} stand in for measurements.")
+    return lines
+
+
+def _of_methods(table: pd.DataFrame) -> list[str]:
+    """What methods beside those of the paper do, and which were not run for a task, and why."""
+    methods, lines = [get_method(name) for name in in_order(table["method"]) if name in METHODS], []
+    if two_stage := [method.name for method in methods if method.holds]:
+        lines.append(WITHOUT_RHO["holds"].format(methods=", ".join(two_stage)))
+    if any(method.lacks for method in methods):
+        lines.append(WITHOUT_RHO["lacks"])
+    if "not_run" in table:
+        for task, text in table.drop_duplicates("task").set_index("task")["not_run"].items():
+            if left_out := [f"{method} ({why})" for method, why in json.loads(text).items()]:
+                lines.append(NOT_RUN.format(task=task, methods=", ".join(left_out)))
     return lines
 
 

@@ -22,11 +22,13 @@ from hybridsam.core.settings import digest, typed
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.check import check, check_parts
 from hybridsam.models.hybrid import HybridModel
+from hybridsam.models.parts import NO_NETWORK_ALONE, part_of
 from hybridsam.training.compiled import faster_loss
-from hybridsam.training.describe import describe
+from hybridsam.training.describe import describe, untrained, without_theta
 from hybridsam.training.devices import arithmetic, chosen_device, keep_freed_memory, peak_megabytes, without_old_garbage
-from hybridsam.training.loop import Checkpoint, State, Training, constrained, train
+from hybridsam.training.loop import Checkpoint, State, Training, constrained, initial_state, train
 from hybridsam.training.loss import Loss
+from hybridsam.training.warm import Held
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +39,12 @@ def train_task(
     block: Block,
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
+    held: Held | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """As :func:`train_block`, of the task file's ``module``, ``model`` and ``training``, which the runs then name."""
     model = modules.build(settings)
     training = typed(Training, settings["training"], "training")
-    runs, weights = train_block(model, training, dataset, block, device, checkpoint)
+    runs, weights = train_block(model, training, dataset, block, device, checkpoint, held=held)
     runs.attrs |= {
         "source": f"hybridsam, task module {settings['module']}",
         "configuration": json.dumps(dict(settings)),
@@ -58,12 +61,14 @@ def train_block(
     device: str = "auto",
     checkpoint: Checkpoint | None = None,
     each_step: Callable[[State], None] | None = None,
+    held: Held | None = None,
 ) -> tuple[xr.Dataset, dict[str, Tensor]]:
     """Train the runs of a block; return them and their weights.
 
     dataset: as ``dataset.nc``. device: ``auto`` takes a GPU when there is one. checkpoint: of :func:`checkpoint_for`,
     whose file stays for the caller to remove when the result is safe; without it a killed training starts anew.
-    each_step: called with the state after each step. Raises UserError for what makes no sense.
+    each_step: called with the state after each step. held: what stays of theta. A run that cannot be trained is
+    described all the same: see :func:`untrained`. Raises UserError for what makes no sense.
     """
     method = get_method(block.method)
     device = chosen_device(device)
@@ -71,6 +76,9 @@ def train_block(
     check_parts(model, dataset)
     data = {split: model.data(dataset, split, dtype, device) for split in SPLITS}
     check(model, dataset, data["train"])
+    part = part_of(model, method)
+    left_out = [NO_NETWORK_ALONE] * len(block.seeds) if part is None else held.left_out if held else ()
+    model = part or model
     if (offered := os.environ.get("CUDA_VISIBLE_DEVICES")) and not torch.cuda.is_available():
         logger.warning(f"CUDA_VISIBLE_DEVICES={offered}: no GPU for PyTorch {torch.__version__}, training on the CPU")
 
@@ -83,10 +91,20 @@ def train_block(
     began = datetime.now(UTC)
     with arithmetic(training.tf32), without_old_garbage():
         splits, rhos = (data["train"], data["validation"]), [block.rho] * len(block.seeds)
-        state = train(loss, method, rhos, block.seeds, *splits, training, checkpoint, each_step)
+        warm = held.start(model.parameters, block.seeds) if held else None
+        if left_out and all(left_out):
+            state = initial_state(model, block.seeds, training, device, warm)
+        else:
+            state = train(loss, method, rhos, block.seeds, *splits, training, checkpoint, each_step, warm)
 
     ended = datetime.now(UTC)
     runs = describe(loss, state, training, data, dataset, block)
+    if method.lacks == "science":
+        runs = without_theta(runs)
+    if held:
+        runs["gradients"] = runs["gradients"] + held.gradients
+        runs = untrained(runs, "diverged", held.failed)
+    runs = untrained(runs, "missing", left_out)
     for why in dict.fromkeys(filter(None, runs["reason"].values.ravel())):
         seeds = [seed for seed, own in zip(block.seeds, runs["reason"].values.ravel(), strict=True) if own == why]
         logger.warning(f"{block}, seeds {seeds}: diverged: {why}")
@@ -108,13 +126,20 @@ def train_block(
 
 
 def checkpoint_for(
-    settings: Mapping, dataset: xr.Dataset, block: Block, device: str, folder: Path, every_seconds: float
+    settings: Mapping,
+    dataset: xr.Dataset,
+    block: Block,
+    device: str,
+    folder: Path,
+    every_seconds: float,
+    held: Held | None = None,
 ) -> Checkpoint:
     """The checkpoint of a block: a file in ``folder`` whose name holds everything that the result depends on."""
     code = code_hash("hybridsam.training.block", settings["module"])
     configuration = block.hash(settings, fingerprint(dataset))
     order = digest(json.dumps(settings["model"]))  # of theta, which the hash of the configuration leaves open
-    key = f"{configuration}-{order}-{code}-torch{torch.__version__}-{chosen_device(device)}"
+    start = "" if held is None else f"-{digest(held.theta.tolist())}"
+    key = f"{configuration}-{order}-{code}-torch{torch.__version__}-{chosen_device(device)}{start}"
     return Checkpoint(folder / f"{key}.safetensors", every_seconds)
 
 

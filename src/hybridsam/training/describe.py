@@ -65,6 +65,8 @@ def describe(
     errors_in = squared_units(dataset, model.target, data["train"])
     runs = runs.assign(_scales(data["train"], dataset[model.target]))
     runs = runs.assign(_final(loss, state, training, data, errors_in))
+    done = np.full(len(state.w), state.step * get_method(block.method).gradients)
+    runs = runs.assign(gradients=_variable(done, [], "gradients of the loss that training evaluated"))
     numbers = _numbers(dataset, "validation", "validation_sample")
     if len(numbers) == len(data["validation"]):  # a class of one's own may make other samples of them
         runs = runs.assign_coords(validation_sample=numbers)
@@ -173,6 +175,26 @@ def _with_examples(
             last = {dim: slice(-runs.sizes[dim], None) for dim in coordinate.dims}
             runs = runs.assign_coords({label: coordinate.isel(last)})
     return runs
+
+
+def without_theta(runs: xr.Dataset) -> xr.Dataset:
+    """The runs of a method that does without the science, in which theta means nothing: NaN."""
+    of_theta = [name for name, variable in runs.data_vars.items() if "parameter" in variable.dims]
+    return runs.assign({name: xr.full_like(runs[name], np.nan) for name in of_theta})
+
+
+def untrained(runs: xr.Dataset, status: str, reasons: Sequence[str]) -> xr.Dataset:
+    """The runs in which those of a seed with a reason have that status instead of results; none: as they are.
+
+    status: ``missing``, of a run that makes no sense, or ``diverged``.
+    """
+    if not any(reasons):
+        return runs
+    said = xr.DataArray(np.array(reasons, dtype=object), dims="seed")
+    trained = said == ""
+    numbers = [name for name, of in runs.data_vars.items() if of.dims[:3] == RUN and of.dtype.kind == "f"]
+    runs = runs.assign({name: runs[name].where(trained) for name in numbers})
+    return runs.assign(status=runs["status"].where(trained, status), reason=runs["reason"].where(trained, said))
 
 
 def _scales(data: Samples, target: xr.DataArray) -> dict[str, tuple]:

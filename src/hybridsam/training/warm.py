@@ -1,7 +1,10 @@
 """Trainings that begin at given values, not at those of their seeds, and in which theta may stay where it begins."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from hybridsam.core.errors import UserError
@@ -33,3 +36,23 @@ class WarmStart:
     def raw(self) -> Tensor:
         """(member, parameter) unconstrained theta."""
         return self.parameters.unconstrain(self.theta.double())
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where theta of each run of a block stays: (seed, parameter) in natural units, NaN where it is free.
+
+    gradients: (seed,) that were evaluated to find it. failed, left_out: of each run why it cannot be trained, empty if
+    it can: the run failed that it begins from, or theta is not known there.
+    """
+
+    theta: Tensor
+    gradients: np.ndarray
+    failed: Sequence[str]
+    left_out: Sequence[str]
+
+    def start(self, parameters: Parameters, seeds: Sequence[int]) -> WarmStart:
+        """Everything else is as every seed begins."""
+        usual = parameters.constrain(parameters.drawn(seeds, torch.float64))
+        free = self.theta.isnan()
+        return WarmStart(parameters, torch.where(free, usual, self.theta.to(usual)), ~free)
