@@ -244,13 +244,13 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a parameter: ``parameterId``, ``parameterScale`` (lin: natural units), ``lowerBound`` and ``upperBound``
-        (-inf, inf where there is none), ``nominalValue``, that of the completed run with the lowest validation error,
-        to which its network belongs (:func:`best_run`), and ``estimate`` (1); beside PEtab's columns ``seed``, of that
-        run, ``meanOverSeeds`` and ``spreadOverSeeds``, mean and standard deviation of the ``completedRuns`` (the spread
-        is empty for one), ``unit``, and, where the runs have them, ``verdict`` and ``sentence``: whether the value may
-        be believed. The spread says how much the initial network matters, and is no uncertainty of
-        theta. PEtab's files are separated by tabs.
+        One row a parameter, none of a method that does without the science: ``parameterId``, ``parameterScale`` (lin:
+        natural units), ``lowerBound`` and ``upperBound`` (-inf, inf where there is none), ``nominalValue``, that of the
+        completed run with the lowest validation error, to which its network belongs (:func:`best_run`), and
+        ``estimate`` (1); beside PEtab's columns ``seed``, of that run, ``meanOverSeeds`` and ``spreadOverSeeds``, mean
+        and standard deviation of the ``completedRuns`` (the spread is empty for one), ``unit``, and, where the runs
+        have them, ``verdict`` and ``sentence``: whether the value may be believed. The spread says how much the initial
+        network matters, and is no uncertainty of theta. PEtab's files are separated by tabs.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:
             "unit": model.parameters.units,
         }
         | {name: runs[name].values for name in ("verdict", "sentence") if name in runs}
-    )
+    ).dropna(subset="nominalValue")
 
 
 def without_model(reason: str) -> tuple[pd.DataFrame, dict[str, str]]:

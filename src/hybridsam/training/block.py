@@ -105,9 +105,10 @@ def train_block(
         runs["gradients"] = runs["gradients"] + held.gradients
         runs = untrained(runs, "diverged", held.failed)
     runs = untrained(runs, "missing", left_out)
-    for why in dict.fromkeys(filter(None, runs["reason"].values.ravel())):
-        seeds = [seed for seed, own in zip(block.seeds, runs["reason"].values.ravel(), strict=True) if own == why]
-        logger.warning(f"{block}, seeds {seeds}: diverged: {why}")
+    ended_as = list(zip(runs["status"].values.ravel(), runs["reason"].values.ravel(), strict=True))
+    for status, why in dict.fromkeys(pair for pair in ended_as if pair[1]):
+        seeds = [seed for seed, own in zip(block.seeds, ended_as, strict=True) if own == (status, why)]
+        logger.warning(f"{block}, seeds {seeds}: {'not trained' if status == 'missing' else status}: {why}")
     runs.attrs |= {
         "source": "hybridsam",
         "synthetic": dataset.attrs.get("synthetic", "unknown"),

@@ -162,6 +162,7 @@ def _costs(
     from hybridsam.core.methods import get_method
     from hybridsam.core.settings import typed
     from hybridsam.models.check import check, check_parts
+    from hybridsam.models.parts import part_of
     from hybridsam.training.compiled import faster_loss
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
@@ -171,16 +172,20 @@ def _costs(
     check_parts(model, few)
     data = model.data(few, "train", getattr(torch, training.dtype), "cpu")
     chosen = {name: get_method(name) for name in methods}
-    # Methods with the same penalty differ in how many gradients they take, not in what one takes.
-    by_penalty = {method.penalty: method for method in chosen.values()}
+    # Methods of the same penalty and part of the model differ in how many gradients they take, not in what one takes.
+    alike = {(method.penalty, method.lacks): method for method in chosen.values()}
     try:
-        faster = faster_loss(model, data, quiet=True)
-        gradients = {penalty: gradient_of(model, faster, method, data) for penalty, method in by_penalty.items()}
+        gradients = {}
+        for key, method in alike.items():
+            part = part_of(model, method) or model
+            gradients[key] = gradient_of(part, faster_loss(part, data, quiet=True), method, data)
     except Exception:
         check(model, few, data)  # which says what is wrong with a model
         raise
     costs = {
-        name: cost_of(model, method, gradients[method.penalty], training, sizes["train"], sizes["validation"])
+        name: cost_of(
+            model, method, gradients[method.penalty, method.lacks], training, sizes["train"], sizes["validation"]
+        )
         for name, method in chosen.items()
     }
     return training, costs, multiplication_rate(data.targets.dtype)

@@ -168,7 +168,7 @@ def train(
     index = order.at(state.step).to(device) if order else None
     gradients = captured(block_gradients(loss, method, rhos, data, index, state, training), device)
     records = {step: i for i, step in enumerate(training.recorded_steps)}
-    progress = Progress(state, training, model.parameters.names)
+    progress = Progress(state, training, model.parameters.names if method.lacks != "science" else [])
     held = warm.held.to(device) if warm else None
 
     while True:
@@ -310,7 +310,7 @@ class Progress:
         rate = done / (now - self.start)
         left = f"{(last - state.step) / rate:.0f} s left" if done else "estimating time left"
         history = {name: values[row, 0] for name, values in state.history.items()}
-        pairs = list(zip(self.names, history["theta"].tolist(), strict=True))
+        pairs = list(zip(self.names, history["theta"].tolist(), strict=False))  # a network alone has no names
         theta = ", ".join(f"{name}={value:.5g}" for name, value in pairs[:SHOWN]) + " …" * (len(pairs) > SHOWN)
         diverged = int((state.skipped >= self.training.diverged_after).sum())
         logger.info(
