@@ -1,5 +1,7 @@
 """Methods without a rho: theta held where an assumption or the user puts it, the science alone, the network alone."""
 
+from copy import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,10 +201,24 @@ def test_what_makes_no_sense_is_refused(arguments, words, fitted, task):
         hybridsam.refit(model, of(fitted, "erm"), dataset, device="cpu", **arguments)
 
 
+def test_a_value_of_the_other_sign_is_refused_where_theta_keeps_its_own(task):
+    """Of the transform log, whose bounds are not written down."""
+    model, dataset, training = task("duffing")
+    model = copy(model)
+    model.parameters = hybridsam.Parameters([hybridsam.Parameter("alpha", "s-2", start=0.5, transform="log")])
+    runs = hybridsam.fit(model, dataset, {"erm": [0]}, 2, "cpu", False, **training).isel(training_method=0, rho=0)
+    with pytest.raises(UserError, match=r"theta.alpha: -1 is not between 0 and inf"):
+        hybridsam.refit(model, runs, dataset, {"alpha": -1.0}, device="cpu")
+    held = hybridsam.refit(model, runs, dataset, {"alpha": 2.0}, device="cpu")
+    np.testing.assert_allclose(held["theta"].values.ravel(), 2.0, rtol=1e-6)
+
+
 def test_refusals_of_several_methods_and_of_an_order_that_cannot_be(fitted, task):
     model, dataset, training = task("pendulum")
     with pytest.raises(UserError, match="several of training_method"):
         hybridsam.refit(model, fitted, dataset, device="cpu")
+    with pytest.raises(UserError, match="those of black_box have no theta"):
+        hybridsam.refit(model, of(fitted, "black_box"), dataset, device="cpu")
     with pytest.raises(UserError, match="erm_small: erm, whose runs erm_small begins from, comes before it"):
         hybridsam.fit(model, dataset, {"erm_small": [0]}, 2, "cpu", False, **training)
     with pytest.raises(UserError, match=r"refit: see hybridsam\.refit"):

@@ -70,7 +70,8 @@ def refit(
     Raises
     ------
     UserError
-        For runs of another model, or of several methods, values outside the bounds, and both values and an assumption.
+        For runs of another model, of several methods, or without theta, values outside the bounds, both values and an
+        assumption, and one that says nothing of any run.
 
     References
     ----------
@@ -106,11 +107,13 @@ def at(model: HybridModel, runs: xr.Dataset, dataset: xr.Dataset, theta: Mapping
         check_number(value, f"theta.{name}")
     own = runs["theta"].values[0, 0].astype(float)
     given = np.array([theta.get(name, np.nan) for name in names], dtype=float)
-    for row, value in zip(model.parameters.rows, given, strict=True):
-        if not np.isnan(value) and not row.lower < value < row.upper:
-            raise UserError(f"theta.{row.name}: {value:g} is not between {row.lower:g} and {row.upper:g}")
+    for name, value, low, high in zip(names, given, *_bounds(model), strict=True):
+        if not np.isnan(value) and not low < value < high:
+            raise UserError(f"theta.{name}: {value:g} is not between {low:g} and {high:g}")
     failed = _failed(runs, dataset) if np.isnan(given).any() else [""] * len(own)
     own = np.where(np.isnan(given), own, given)
+    if np.isnan(own[np.array(failed) == ""]).any():
+        raise UserError(f"runs: those of {runs['training_method'].item()} have no theta that could be held")
     return Held(_inside(model, own), _gradients(runs), failed, [""] * len(own))
 
 
@@ -181,10 +184,14 @@ def _gradients(runs: xr.Dataset) -> np.ndarray:
 
 
 def _inside(model: HybridModel, theta: np.ndarray) -> torch.Tensor:
-    """Theta (seed, parameter) between its bounds, at which training could not begin; 0 is one to the transform log."""
-    margin, rows = INSIDE * sizes_of(model), model.parameters.rows
-    by_log = np.array([row.transform == "log" for row in rows])
-    positive = np.array([row.centre > 0 for row in rows])
-    low = np.where(by_log & positive, 0, [row.lower for row in rows])
-    high = np.where(by_log & ~positive, 0, [row.upper for row in rows])
+    """Theta (seed, parameter) between its bounds, at which training could not begin."""
+    margin, (low, high) = INSIDE * sizes_of(model), _bounds(model)
     return torch.as_tensor(np.clip(theta, low + margin, high - margin))
+
+
+def _bounds(model: HybridModel) -> tuple[np.ndarray, np.ndarray]:
+    """(parameter,) the lower and the upper ones; to the transform log, 0 is one."""
+    rows = model.parameters.rows
+    low = [0.0 if row.transform == "log" and row.centre > 0 else row.lower for row in rows]
+    high = [0.0 if row.transform == "log" and row.centre < 0 else row.upper for row in rows]
+    return np.array(low), np.array(high)
