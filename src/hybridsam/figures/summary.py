@@ -20,7 +20,7 @@ def draw_theta_summary(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = panels(rules, ["error"], title, height=1.3, wide=True)
     for (rule, method), rows in table.groupby(["rule", "method"]):
         colour, marker = look(method)
-        beside = 0.12 * (methods.index(method) - (len(methods) - 1) / 2)
+        beside = min(0.12, 0.8 / len(methods)) * (methods.index(method) - (len(methods) - 1) / 2)
         place = rows["task"].map(tasks.index) + beside
         bars = both_sides(rows["centre"], rows["low"], rows["high"])
         axes[rule, "error"].errorbar(place, rows["centre"], bars, c=colour, marker=marker, ls="", elinewidth=1)
