@@ -125,7 +125,7 @@ def test_the_workflow_asks_what_the_task_says_and_asks_again_without_training(pr
     task = project.results / "pendulum"
     table = pd.read_csv(task / "identification.csv")
     assert table["assumption"].unique().tolist() == [
-        "small", "straight", "depends on angle", "depends on angular velocity",
+        "small", "straight", "depends on angular velocity", "depends on angle",
     ]  # fmt: skip
     model, runs = hybridsam.load_runs(task / "ensemble.nc")
     start = runs["theta_start"].values.ravel()

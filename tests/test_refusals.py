@@ -71,17 +71,17 @@ FAULTS = {  # file, what is written at its end, and what is said of which of the
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_bracket_without_its_partner_is_named_with_file_and_line(fresh, name):
+def test_a_bracket_without_its_partner_is_named_with_file_and_line(unused, name):
     file, end, line, expected = FAULTS[name]
-    path = fresh.root / file
+    path = unused.root / file
     path.parent.mkdir(exist_ok=True)
     text = path.read_text() if path.exists() else ""
     path.write_text(text + end)
     configuration = "config/test.yaml"
     if name == "default experiment":
-        (fresh.root / "laid_over_it.yaml").write_text("experiment: other\n")
+        (unused.root / "laid_over_it.yaml").write_text("experiment: other\n")
         configuration = "laid_over_it.yaml"
-    result = fresh.snakemake("-n", configuration=configuration)
+    result = unused.snakemake("-n", configuration=configuration)
     assert result.returncode != 0
     words = expected.format(len(text.splitlines()) + line)
     assert len([said for said in result.stdout.splitlines() if words in said]) == 1, result.stdout

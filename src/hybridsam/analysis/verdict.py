@@ -56,7 +56,8 @@ def theta_without_truth(cube: xr.Dataset, chosen: pd.DataFrame) -> pd.DataFrame:
     lowest_median, highest, highest_median: the methods with the extreme medians; runs, arrived, hardly_left: how many
     completed runs of all methods say how theta moved, in how many it arrived, and in how many it hardly left its start.
     """
-    good = chosen[(chosen["n"] > 0) & [get_method(method).lacks != "science" for method in chosen.index]]
+    has_theta = chosen.index.map(lambda method: get_method(method).lacks != "science").to_numpy(dtype=bool)
+    good = chosen[(chosen["n"] > 0) & has_theta]
     of = {method: pd.DataFrame(json.loads(row["theta"])).set_index("parameter") for method, row in good.iterrows()}
     lowest = good["validation_error_centre"].idxmin()
     medians = pd.DataFrame({method: theta["median"] for method, theta in of.items()})

@@ -39,7 +39,7 @@ LOOKS = {  # of the methods: colour (seaborn's palette "colorblind", and Tol's "
     "erm_small": ("#56B4E9", "<"),
     "erm_straight": ("#332288", ">"),
     "erm_depends_on": ("#882255", "X"),
-    "science": ("#000000", "*"),
+    "science": ("#999933", "*"),
     "black_box": ("#666666", "p"),
 }
 OTHER = ("#949494", "h")  # a method of the user's own
