@@ -4,6 +4,10 @@ Where some tasks are measured and others are twins of measurements, table_measur
 """
 
 
+# Sections of the task file on which the runs of methods depend that take theta by an assumption.
+OF_TWO_STAGES = ["assume", "thresholds"] if any(get_method(method).assumes for method in METHODS) else []
+
+
 localrules:
     select,
     make_table,
@@ -27,7 +31,7 @@ rule collect:
     params:
         runs=lambda wc, input: [str(Path(dataset).parent / "runs") for dataset in input.datasets],
         checkpoints=lambda wc, input: [str(Path(dataset).parent / "checkpoints") for dataset in input.datasets],
-        settings=settings_and_changes("title", "model", "training", "assume", "thresholds"),
+        settings=settings_and_changes("title", "model", "training", *OF_TWO_STAGES),
         grid=json.dumps(GRID),
         seeds=lambda wc: seed_ranges_of(wc.task),  # not the blocks, thousands of which do not fit on a line
         seeds_per_job=lambda wc: seeds_per_job(wc.task),
