@@ -3,7 +3,6 @@
 Where some tasks are measured and others are twins of measurements, table_measured.* holds the measured ones.
 """
 
-
 # Sections of the task file on which the runs of methods depend that take theta by an assumption.
 OF_TWO_STAGES = ["assume", "thresholds"] if any(get_method(method).assumes for method in METHODS) else []
 
