@@ -120,6 +120,7 @@ def repeated(times: int, what: dict, once: Callable[[], dict]) -> dict:
 def experiment(runs: int, seeds_per_job: int) -> dict:
     """config/config.yaml with so many runs."""
     chosen = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))
+    chosen["methods"] = ["erm", *chosen["rho"]]
     chosen["rho"]["fsam"] = chosen["rho"]["fsam"][:1]
     chosen["overrides"] = {name: chosen["overrides"][name] for name in ("all", *TASKS)}
     seeds = list(range(runs // RUNS_PER_SEED))
