@@ -1,5 +1,6 @@
 """Methods without a rho: theta held where an assumption or the user puts it, the science alone, the network alone."""
 
+import json
 from copy import copy
 
 import numpy as np
@@ -14,14 +15,15 @@ import hybridsam
 from hybridsam.analysis.cube import not_run
 from hybridsam.analysis.refitting import FAILED, by_assumption, of_kind, parsed_theta
 from hybridsam.analysis.selection import select
-from hybridsam.core import modules
+from hybridsam.cli.main import main
+from hybridsam.core import modules, records
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import METHODS, get_method
 from hybridsam.core.records import with_data
 from hybridsam.models.parts import part_of
 from hybridsam.report.table_one import notes, table_one
-from hybridsam.training.block import train_block
+from hybridsam.training.block import train_block, train_task, write_runs
 from hybridsam.training.warm import Held
 
 STEPS = 12
@@ -227,6 +229,24 @@ def test_refusals_of_several_methods_and_of_an_order_that_cannot_be(fitted, task
         Block("science", 0.1, (0,))
     with pytest.raises(UserError, match="'omega' is not a parameter and its value"):
         parsed_theta(["omega"])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--method", "erm_small", "--theta", "omega=1"], "theta: given beside method erm_small"),
+        (["--method", "erm_small"], "runs of sam; erm_small begins from those of erm"),
+        (["--method", "fsam"], "'fsam' is not one of erm_small, erm_straight, erm_depends_on, refit"),
+    ],
+)
+def test_the_command_refuses_what_it_would_pass_over(options, words, tmp_path, capsys):
+    settings, dataset = small.settings_of("pendulum", training=TRAINING), small.dataset_of("pendulum", tmp_path)
+    write_runs(*train_task(settings, dataset, Block("sam", 0.05, (0,)), "cpu"), tmp_path / "sam.nc")
+    records.write(dataset, tmp_path / "dataset.nc", "dataset", "Pendulum")
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    files = [tmp_path / "sam.nc", "--dataset", tmp_path / "dataset.nc", "--settings", tmp_path / "settings.json"]
+    assert main(["refit", *map(str, files), *options, "--output", str(tmp_path / "refit.nc")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "refit.nc").exists()
 
 
 def test_a_theta_at_its_bound_is_held_just_inside(task):

@@ -27,7 +27,7 @@ from hybridsam.core.settings import typed
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
-from hybridsam.models.parts import part_of
+from hybridsam.models.parts import trained_part
 from hybridsam.models.samples import Samples
 from hybridsam.training.block import train_block
 from hybridsam.training.ensemble import FEWEST
@@ -226,7 +226,7 @@ def predict(
 
 def _predicted(model: HybridModel, runs: xr.Dataset, data: Samples) -> dict[str, np.ndarray]:
     """What the runs of one method predict, by the part that it trains, on the axes ``RUN`` and those of predictions."""
-    part = part_of(model, get_method(runs["training_method"].item())) or model
+    part = trained_part(model, runs["training_method"].item())
     arrays = [torch.as_tensor(runs[name].transpose(*RUN, ...).values).flatten(0, 2) for name in runs.data_vars]
     theta, phi, running = (values.to(data.targets.dtype) for values in arrays)
     found = (predict(theta, phi, data, RunningStatistics(running)) for predict in (part.predict, part.predict_science))

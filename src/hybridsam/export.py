@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from hybridsam.analysis.runs import dtype_of, load_runs, model_of
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import BASELINE, get_method
+from hybridsam.core.methods import BASELINE
 from hybridsam.core.records import RUN, origin
 from hybridsam.core.scales import STANDARD
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import Network, RunningStatistics
 from hybridsam.models.ode import HybridODE
-from hybridsam.models.parts import part_of
+from hybridsam.models.parts import trained_part
 from hybridsam.models.samples import Samples
 
 
@@ -188,7 +188,7 @@ def to_module(model: HybridModel, run: xr.Dataset, dataset: xr.Dataset) -> Hybri
         which = ", ".join(f"{name} {run[name].item()}" for name in RUN)
         raise UserError(f"run: {which}: {status}; only a completed run becomes a module")
     theta, phi, running = (torch.as_tensor(run[name].values).to(dtype) for name in ("theta", "phi", "running"))
-    model = _trained_part(model, run["training_method"].item())
+    model = trained_part(model, run["training_method"].item())
     network = model.network
     layers = network.unflatten(phi.unsqueeze(0)) | network.unflatten_running(running.unsqueeze(0))
     dataset = dataset.assign({name: run[name].variable for name in STANDARD if name in run})  # those of training
@@ -224,12 +224,7 @@ def load_module(path: str | Path) -> HybridModule:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no mapping
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(f"{path}: no model that hybridsam exported: {error}") from error
-    return HybridModule(_trained_part(model_of(configuration), method), state)
-
-
-def _trained_part(model: HybridModel, method: str) -> HybridModel:
-    """The part of a model that runs of a method have trained."""
-    return part_of(model, get_method(method)) or model
+    return HybridModule(trained_part(model_of(configuration), method), state)
 
 
 def parameter_table(model: HybridModel, runs: xr.Dataset) -> pd.DataFrame:

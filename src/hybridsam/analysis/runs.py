@@ -12,12 +12,11 @@ from torch import Tensor
 
 from hybridsam.core import modules, records
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import get_method
 from hybridsam.core.records import RUN
 from hybridsam.data.units import check_same
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
-from hybridsam.models.parts import part_of
+from hybridsam.models.parts import trained_part
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -43,8 +42,7 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
     path = Path(path)
     runs = records.read(path, "runs")
     [method] = runs["training_method"].values.tolist()
-    whole = model_of(json.loads(runs.attrs["configuration"]))
-    model = part_of(whole, get_method(method)) or whole
+    model = trained_part(model_of(json.loads(runs.attrs["configuration"])), method)
     if not (weights := path.with_suffix(".safetensors")).is_file():
         raise UserError(f"{weights}: no such file; the trained weights lie beside the run file")
     return model, with_network(runs, model, load_file(weights))

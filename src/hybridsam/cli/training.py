@@ -97,7 +97,7 @@ def refit(
     from hybridsam.core import records
     from hybridsam.core.blocks import Block
     from hybridsam.core.errors import UserError
-    from hybridsam.core.methods import METHODS, get_method
+    from hybridsam.core.methods import BASELINE, METHODS, get_method
     from hybridsam.core.settings import load
 
     torch.set_num_threads(threads)
@@ -106,6 +106,10 @@ def refit(
     (model, begun), task, data = load_runs(runs), load(settings), records.read(dataset, "dataset")
     block = Block(method, 0.0, tuple(begun["seed"].values.tolist()))
     if kind := get_method(method).assumes:
+        if theta:
+            raise UserError(f"theta: given beside method {method}, which finds it; allowed is one of both")
+        if (of := begun["training_method"].item()) != BASELINE:
+            raise UserError(f"{runs}: runs of {of}; {method} begins from those of {BASELINE}")
         assumption = held.of_kind(kind, task.get("assume"))
         start = held.by_assumption(model, begun, data, assumption, task.get("thresholds", {}))
     else:

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hybridsam.core.methods import Method
+from hybridsam.core.methods import Method, get_method
 from hybridsam.models.hybrid import HybridModel, is_of
 from hybridsam.models.law import HybridLaw, HybridMap, HybridSum
 from hybridsam.models.networks import RunningStatistics
@@ -94,3 +94,8 @@ def part_of(model: HybridModel, method: Method) -> HybridModel | None:
     if method.lacks == "network":
         return ScienceAlone(model)
     return network_alone(model) if method.lacks == "science" else model
+
+
+def trained_part(model: HybridModel, method: str) -> HybridModel:
+    """The part of a model that runs of the method of that name have trained."""
+    return part_of(model, get_method(method)) or model

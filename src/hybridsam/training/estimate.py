@@ -162,7 +162,7 @@ def _costs(
     from hybridsam.core.methods import get_method
     from hybridsam.core.settings import typed
     from hybridsam.models.check import check, check_parts
-    from hybridsam.models.parts import part_of
+    from hybridsam.models.parts import trained_part
     from hybridsam.training.compiled import faster_loss
     from hybridsam.training.cost import cost_of, gradient_of, multiplication_rate
     from hybridsam.training.loop import Training
@@ -177,7 +177,7 @@ def _costs(
     try:
         gradients = {}
         for key, method in alike.items():
-            part = part_of(model, method) or model
+            part = trained_part(model, method.name)
             gradients[key] = gradient_of(part, faster_loss(part, data, quiet=True), method, data)
     except Exception:
         check(model, few, data)  # which says what is wrong with a model
