@@ -12,6 +12,7 @@ from helpers import small
 from helpers.project import names
 
 import hybridsam
+from hybridsam.analysis.assumptions import parsed
 from hybridsam.analysis.cube import not_run
 from hybridsam.analysis.refitting import FAILED, by_assumption, of_kind, parsed_theta
 from hybridsam.analysis.selection import select
@@ -268,6 +269,29 @@ def test_of_two_parameters_the_one_that_is_held_stays_and_the_other_moves(task):
     history = runs["theta_history"].squeeze(["training_method", "rho", "seed"]).values
     np.testing.assert_allclose(history[:, 0], 2e-3, rtol=1e-5)
     assert len(np.unique(history[:, 1])) > 2
+
+
+def test_what_an_assumption_says_nothing_of_stays_free(task):
+    """A drag is a function of the velocity, and the pull of gravity is not."""
+    _, dataset, training = task("pendulum")
+
+    def science(theta, x):
+        angle, velocity = x.unbind(-1)
+        return torch.stack([velocity, -theta["k"] * torch.sin(angle) - theta["drag"] * velocity], -1)
+
+    rows = [hybridsam.Parameter("k", "s-2", start=1.0), hybridsam.Parameter("drag", "s-1", start=0.1)]
+    model = hybridsam.HybridODE(
+        science, hybridsam.Parameters(rows), hybridsam.MLP((2, 8, 2)), hybridsam.Solver(step=0.25)
+    )
+    runs = hybridsam.fit(model, dataset, {"erm": [0]}, 2, "cpu", False, **training)
+    by_velocity = parsed({"depends_on": ["angular velocity"]})
+    held = by_assumption(model, runs.sel(training_method=["erm"], rho=[0]), dataset, by_velocity)
+    assert held.theta.isnan().tolist() == [[False, True]] * 2 and held.left_out == ["", ""]
+    refitted = hybridsam.refit(
+        model, runs.sel(training_method="erm", rho=0), dataset, assume={"depends_on": "angular velocity"}
+    )
+    moved = refitted["theta_moved"].squeeze(["training_method", "rho"]).values
+    assert (moved[:, 0] == 0).all() and (moved[:, 1] != 0).all()
 
 
 def test_every_method_says_what_it_does():
