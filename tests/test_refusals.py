@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import sys
 
 import pytest
 import xarray as xr
@@ -171,8 +172,9 @@ def test_a_folder_that_may_not_be_written_is_named_and_left_empty(fresh, tmp_pat
     folder.mkdir(mode=0o555)
     settings = {"module": "hybridsam.tasks.pendulum", "data": small_pendulum_data(fresh)}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
-    result = fresh.hybridsam(
-        *("simulate", "--settings", tmp_path / "settings.json", "--output", folder / "dataset.nc"),
+    result = fresh.run(
+        *(sys.executable, "-m", "hybridsam", "simulate"),
+        *("--settings", tmp_path / "settings.json", "--output", folder / "dataset.nc"),
         preexec_fn=obey_modes,
     )
     assert result.returncode == 1

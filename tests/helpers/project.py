@@ -92,11 +92,11 @@ class Project:
         return subprocess.run(command, stdout=subprocess.PIPE, check=False, **options)
 
     def snakemake(self, *arguments, configuration="config/test.yaml", env=None, stderr=subprocess.STDOUT):
-        every = [*arguments, "--configfile", configuration]
-        return forked.run(every, self.root, env or self.environment, stderr)
+        command = [forked.executable(), "-m", "snakemake", *arguments, "--configfile", configuration]
+        return self.run(*command, env=env or self.environment, stderr=stderr)
 
     def hybridsam(self, *arguments, **options):
-        return self.run(sys.executable, "-m", "hybridsam", *map(str, arguments), **options)
+        return self.run(forked.executable(), "-m", "hybridsam", *map(str, arguments), **options)
 
     def plan(self, *arguments, **options):
         """The jobs that Snakemake would run, but for the targets that only name files."""
