@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 from helpers.geometry import faults
 
@@ -68,3 +69,37 @@ def test_long_numbers_at_ticks_do_not_run_into_each_other():
     assert faults(figure) == []
     assert figure.axes[0].yaxis.get_offset_text().get_text() == ""
     assert any(label.get_text().startswith("298.00") for label in figure.axes[0].get_yticklabels())
+
+
+@style.styled
+def with_columns(number):
+    figure, axes = style.panels(["a", "b"], [f"m{i}" for i in range(number)], "Title")
+    for (row, column), axis in axes.items():
+        if column:
+            axis.plot([0, 10], [0, 1], label="line")
+            axis.set_title(f"{column}\nρ = 0.05\nseed 0" if row == "a" else "")
+    for row in "ab":
+        style.limit(axes[row, None], pd.Series([0, 1]), pd.Series([5]))
+        for axis in style.leftmost(axes, row):
+            axis.set_ylabel(row)
+    style.label_below(axes, "b", "time (s)")
+    style.legend(figure, axes["a", "m0"].get_lines())
+    return figure, axes
+
+
+@pytest.mark.parametrize(("number", "parts"), [(1, [1]), (8, [8]), (9, [5, 4]), (11, [6, 5]), (17, [6, 6, 5])])
+def test_many_columns_go_below_each_other_on_the_same_axes(number, parts):
+    figure, axes = with_columns(number)
+    assert faults(figure) == []
+    panels = {key: axis for key, axis in axes.items() if key[1]}
+    assert set(figure.axes) == set(panels.values()) and len(panels) == 2 * number
+    heights = {round(axis.get_window_extent().height) for axis in panels.values()}
+    assert max(heights) - min(heights) <= 1
+    for row in "ab":
+        tops = [round(axes[row, f"m{i}"].get_window_extent().y0) for i in range(number)]
+        assert [tops.count(top) for top in dict.fromkeys(tops)] == parts
+        assert len({axis.get_ylim() for (name, _), axis in panels.items() if name == row}) == 1
+        assert [axis.get_ylabel() for axis in style.leftmost(axes, row)] == [row] * len(parts)
+    for (row, _), axis in panels.items():
+        assert axis.get_xlabel() == ("time (s)" if row == "b" else "")
+        assert any(label.get_text() for label in axis.get_xticklabels() if label.get_visible()) == (row == "b")

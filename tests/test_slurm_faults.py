@@ -14,6 +14,7 @@ FAULTS = {
     "4-4": "its slurmd restarted",
 }
 HURT = {"0-0": "CANCELLED", "1-1": "TIMEOUT", "2-2": "FAILED", "3-3": "NODE_FAIL"}  # SLURM 22.05 without cgroups
+MISSED_FROM = 20  # s: BatchStartTimeout and MessageTimeout of SLURM
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,8 @@ def storm(on_cluster):
     def are_in(*states):
         return lambda: {seeds for seeds in HURT if HURT[seeds] in states} <= set(ours.trainings(*states, first=True))
 
+    # A node that comes back is not asked for jobs of which it may not have heard yet, and then not for minutes.
+    ours.wait_for("an age at which a job can be missed", lambda: cluster.age(first["3-3"]) > MISSED_FROM, process)
     cluster.lose_processes(first["3-3"])
     cluster.ask("scancel", str(first["0-0"].number))
     end_now = (

@@ -248,6 +248,11 @@ class Cluster:
         lines = self.ask("squeue", "-h", "--states=all", "-o", "%i|%T|%N|%k").splitlines()
         return sorted((Job(int(number), *rest) for number, *rest in (line.split("|") for line in lines)))
 
+    def age(self, job: Job) -> int:
+        """Seconds since a job started."""
+        hours, minutes, seconds = self.describe(job)["RunTime"].split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + int(seconds)
+
     def describe(self, job: Job) -> dict[str, str]:
         """What ``scontrol show job`` says of a job."""
         words = self.ask("scontrol", "-d", "show", "job", str(job.number)).split()

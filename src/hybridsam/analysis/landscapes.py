@@ -16,6 +16,7 @@ from hybridsam.analysis.assumptions import Assumption
 from hybridsam.analysis.cube import runs_table
 from hybridsam.analysis.results import Results
 from hybridsam.analysis.wholes import Fields, sizes_of
+from hybridsam.core.methods import trains_theta
 
 POINTS = 41  # of a curve, without the minima of the assumptions
 STEPS = 31  # of a map, on either side
@@ -144,10 +145,14 @@ def landscape(results: Results) -> pd.DataFrame:
 
 
 def _of_runs(results: Results) -> pd.DataFrame:
-    """A row for each parameter of the runs that did not fail, one without theta for a method of which all did."""
+    """A row for each parameter of the runs that did not fail, one without theta for a method of which all did.
+
+    Methods that hold theta have it where an assumption has its minimum, which is drawn.
+    """
     good = runs_table(results.cube).query("~failed")[["method", "rho", "data", "seed"]].astype({"method": str})
     theta = results.cube["theta"].to_series().reset_index().rename(columns={"training_method": "method"})
-    rows = results.selected.merge(theta.merge(good), on=["method", "rho"], how="left")
+    trained = results.selected["method"].map(trains_theta)
+    rows = results.selected[trained | ~trained.any()].merge(theta.merge(good), on=["method", "rho"], how="left")
     return rows.rename(columns={"data": "data_seed"}).assign(statistic="run")
 
 

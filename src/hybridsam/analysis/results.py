@@ -12,7 +12,7 @@ from hybridsam.analysis.selection import read_selection
 from hybridsam.analysis.targets import target_of
 from hybridsam.core import records
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import holds_theta, in_order
+from hybridsam.core.methods import in_order
 from hybridsam.core.records import TWIN
 from hybridsam.core.scales import units_of
 
@@ -38,12 +38,9 @@ class Results:
     def selected(self) -> pd.DataFrame:
         """method, rho, n, failed, diverged, rule: the rho that the rule selected for each method by all its seeds.
 
-        n: how many runs at that rho did not fail. Without the methods that hold theta, which would fill half of every
-        figure with panels like those of erm; they stand in Table 1 and in the plane of errors.
+        n: how many runs at that rho did not fail.
         """
         rows = self.selection[self.selection["rule"] == self.rule].set_index("method")
-        free = ~rows.index.map(holds_theta).to_numpy(dtype=bool)
-        rows = rows[free | ~free.any()]
         chosen = rows.loc[in_order(rows.index), ["rho", "rule"]].reset_index()
         runs = runs_table(self.cube).astype({"method": str})
         runs = runs.assign(n=~runs["failed"], diverged=runs["status"] == "diverged")

@@ -69,11 +69,6 @@ def has_rho(name: str) -> bool:
     return name not in METHODS or METHODS[name].has_rho
 
 
-def holds_theta(name: str) -> bool:
-    """The same of whether theta stays where it starts."""
-    return name in METHODS and METHODS[name].holds
-
-
 def trains_theta(name: str) -> bool:
     """The same of whether theta is what training makes of it."""
     return name not in METHODS or not (METHODS[name].holds or METHODS[name].lacks == "science")

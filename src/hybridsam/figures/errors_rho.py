@@ -19,6 +19,7 @@ from hybridsam.figures.style import (
     Look,
     both_sides,
     is_penalty,
+    leftmost,
     legend,
     limits,
     log_scale,
@@ -53,7 +54,8 @@ def draw_errors_rho(table: pd.DataFrame, title: str) -> Figure:
             if metric == metrics[0]:
                 axis.set_title(method, pad=14)  # leaves room for crosses
         _error_scale(axes[metric, None], rows)
-        axes[metric, None].set_ylabel(row_label(rows["label"].iloc[0], rows["unit"].iloc[0]))
+        for axis in leftmost(axes, metric):
+            axis.set_ylabel(row_label(rows["label"].iloc[0], rows["unit"].iloc[0]))
     for method in methods:
         axes[metrics[-1], method].set_xlabel("penalty weight λ" if is_penalty(method) else "ρ" * (method != BASELINE))
     legend(figure, _error_handles(table))

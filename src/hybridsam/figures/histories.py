@@ -23,11 +23,13 @@ from hybridsam.figures.style import (
     every_third,
     heading,
     label_below,
+    leftmost,
     legend,
     limit,
     log_scale,
     look,
     panels,
+    parts_of,
     row_label,
     styled,
 )
@@ -48,9 +50,10 @@ def draw_theta_training(table: pd.DataFrame, title: str) -> Figure:
     units = table.drop_duplicates("parameter").set_index("parameter")["unit"]
     labels = {parameter: row_label(parameter, units[parameter]) for parameter in parameters}
     lines = max(label.count("\n") + 1 for label in labels.values())
-    height = max(0.34, min(1.45, PAGE / len(parameters) - GAP))
+    methods = in_order(table["method"])
+    height = max(0.34, min(1.45, PAGE / (len(parameters) * parts_of(methods)) - GAP))
     height = height if height > LOW else max(height, LINE * lines)
-    figure, axes = panels(parameters, in_order(table["method"]), title, height)
+    figure, axes = panels(parameters, methods, title, height)
     for (parameter, method), panel in table.groupby(["parameter", "method"]):
         axis = axes[parameter, method]
         _runs_and_mean(axis, panel, "-", _is_large(table))
@@ -62,10 +65,9 @@ def draw_theta_training(table: pd.DataFrame, title: str) -> Figure:
         rows = table[table["parameter"] == parameter]
         completed, diverged = _completed_and_diverged(rows)
         limit(axes[parameter, None], pd.concat([completed, rows["true"]]), diverged)
-        if height > LOW:
-            axes[parameter, None].set_ylabel(labels[parameter])
-        else:
-            axes[parameter, None].set_ylabel(labels[parameter], **BESIDE)
+        for axis in leftmost(axes, parameter):
+            axis.set_ylabel(labels[parameter], **{} if height > LOW else BESIDE)
+        if height <= LOW:
             axes[parameter, None].yaxis.set_major_locator(MaxNLocator(2))
     for (parameter, method), panel in table.groupby(["parameter", "method"]):
         _crosses(axes[parameter, method], panel)
@@ -95,7 +97,8 @@ def draw_losses(table: pd.DataFrame, title: str) -> Figure:
     log_scale(axes["loss", None], high / low)
     for method, panel in table.groupby("method"):
         _crosses(axes["loss", method], panel)
-    axes["loss", None].set_ylabel(row_label("mean squared error", table["unit"].iloc[0]))
+    for axis in leftmost(axes, "loss"):
+        axis.set_ylabel(row_label("mean squared error", table["unit"].iloc[0]))
     label_below(axes, "loss", "training step")
     splits = [Line2D([], [], color="0.3", linestyle=dash, label=f"{split} loss") for split, dash in dashes.items()]
     legend(figure, splits + _run_handles(table))

@@ -11,6 +11,7 @@ from hybridsam.figures.style import (
     SCIENCE_POINTS,
     TRUTH,
     Look,
+    leftmost,
     legend,
     look,
     panels,
@@ -58,7 +59,8 @@ def _compared(table: pd.DataFrame, title: str) -> Figure:
         axis.set_xlabel(with_unit("predicted −\nmeasured\n", row) if row else "predicted /\nmeasured")
         beyond |= bool((panel["compared"].lt(low) | panel["compared"].gt(high)).any())
     for row, rows in table.groupby("row"):
-        _name_lines(axes[row, None], rows)
+        for axis in leftmost(axes, row):
+            _name_lines(axis, rows)
     how = _point_looks("")
     full = Line2D([], [], label="full model (in the method's colour and marker)", **how["full model"])
     science = Line2D([], [], label="science part alone", **how["science part"])

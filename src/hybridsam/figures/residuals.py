@@ -19,6 +19,7 @@ from hybridsam.figures.style import (
     empty_figure,
     in_lines,
     label_below,
+    leftmost,
     legend,
     limit,
     log_scale,
@@ -57,7 +58,8 @@ def draw_residual_series(table: pd.DataFrame, title: str) -> Figure:
     for component in components:
         rows = table[table["component"] == component]
         _limit(axes[component, None], rows, 0.35)
-        axes[component, None].set_ylabel(row_label(f"residual of {component}", rows["unit"].iloc[0]))
+        for axis in leftmost(axes, component):
+            axis.set_ylabel(row_label(f"residual of {component}", rows["unit"].iloc[0]))
     if table["rms"].isna().all():
         axes[components[0], None].set_xlim(table["time"].min(), table["time"].max())
     label_below(axes, components[-1], in_lines(with_unit(table["time_name"].iloc[0], table["time_unit"].iloc[0]), 15))
@@ -88,7 +90,8 @@ def draw_residual_readings(table: pd.DataFrame, title: str) -> Figure:
         _limit(axes[unit, None], rows, 0.35)
         alone = rows["component"].nunique() == 1
         of = rows["component" if alone else "name"].iloc[0]
-        axes[unit, None].set_ylabel(row_label(f"residual of {of}", unit))
+        for axis in leftmost(axes, unit):
+            axis.set_ylabel(row_label(f"residual of {of}", unit))
     point = Line2D([], [], color="0.5", linestyle="", marker="o", label="one component of one test sample")
     legend(figure, [point, *_band_handle(table)])
     return figure

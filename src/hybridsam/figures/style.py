@@ -19,6 +19,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -70,6 +71,7 @@ FORMATS: dict[str, dict] = {  # ending -> metadata without the time, so that equ
 FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; in grey they keep order or size
 THIN, THICK = 0.6, 1.8
 MANY = 60  # points on a line that are too many for dots
+MOST = 8  # panels beside each other
 CROWD = 500  # dots of a panel that a vector format holds as an image, which is smaller
 MANY_NUMBERS = 20_000  # of the lines of a figure, which it holds as images then
 DASHED: Any = (0, (4, 1.5))
@@ -206,19 +208,46 @@ def panels(
     sharex: Literal["all", "col", "row"] = "all",
     wide: bool = False,
 ) -> tuple[Figure, Panels]:
-    """An empty grid: axes[row, column] is a panel, axes[row, None] the leftmost one of a row.
+    """An empty grid: axes[row, column] is a panel, axes[row, None] the first one of a row.
 
+    Where columns are in several parts, all rows stand once more for each part, below the last one and on its y axes.
     height: of a row, or of each. wide: take the whole width even for one or two columns.
     """
-    heights = [height] * len(rows) if isinstance(height, float) else height
-    figure = empty_figure(title, sum(heights) + 1.25, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
+    heights = [height] * len(rows) if isinstance(height, float) else list(height)
+    parts = parts_of(columns)
+    beside = -(-len(columns) // parts)
+    room = parts * (sum(heights) + 0.6) + 0.65
+    figure = empty_figure(title, room, WIDTH if wide or len(columns) > 2 else WIDTH * 0.6)
     shared: dict[str, Any] = {"sharex": sharex, "sharey": "row", "squeeze": False}
-    grid = figure.subplots(len(rows), len(columns), height_ratios=heights, **shared)
-    axes = {(row, column): grid[i, j] for i, row in enumerate(rows) for j, column in enumerate(columns)}
+    grid = figure.subplots(parts * len(rows), beside, height_ratios=heights * parts, **shared)
+    axes = {}
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            axes[row, column] = grid[i + j // beside * len(rows), j % beside]
+        for again in grid[i + len(rows) :: len(rows), 0]:
+            again.sharey(grid[i, 0])
+    for unused in grid[-len(rows) :, len(columns) - (parts - 1) * beside :].flat:
+        unused.remove()
     for axis in axes.values():
         axis.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
         _plain_numbers(axis.xaxis)
     return figure, axes | {(row, None): grid[i, 0] for i, row in enumerate(rows)}
+
+
+def parts_of(columns: Sequence[str]) -> int:
+    """In how many parts, below each other, so many columns are divided."""
+    return -(-len(columns) // MOST)
+
+
+def leftmost(axes: Panels, row: str) -> list[Axes]:
+    """The panels that carry the label of a row: one, or one of each part that its columns are divided into."""
+    return [axis for (name, column), axis in axes.items() if name == row and column and _place(axis).is_first_col()]
+
+
+def _place(axis: Axes) -> SubplotSpec:
+    place = axis.get_subplotspec()
+    assert place
+    return place
 
 
 def _plain_numbers(numbers: Axis) -> None:
@@ -241,6 +270,7 @@ def _on_linear_axis(value: float, low: float, high: float) -> str:
 def label_below(axes: Panels, last_row: str, label: str) -> None:
     for (row, _), axis in axes.items():
         axis.set_xlabel(label if row == last_row else "")
+        axis.tick_params(axis="x", labelbottom=row == last_row)
 
 
 def legend(figure: Figure, handles: list, most: int = 4) -> None:

@@ -17,6 +17,7 @@ from hybridsam.figures.style import (
     every_third,
     in_lines,
     label_below,
+    leftmost,
     legend,
     limit,
     look,
@@ -44,7 +45,8 @@ def draw_time_series(table: pd.DataFrame, title: str) -> Figure:
         rows = table[table["component"] == component]
         measured = rows["series"].isin(["data", "truth"])
         limit(axes[component, None], rows["value"][measured], rows["value"][~measured], reach=0.5)
-        axes[component, None].set_ylabel(row_label(component, rows["unit"].iloc[0]))
+        for axis in leftmost(axes, component):
+            axis.set_ylabel(row_label(component, rows["unit"].iloc[0]))
     label_below(axes, components[-1], in_lines(with_unit(table["time_name"].iloc[0], table["time_unit"].iloc[0]), 15))
     truth_is_known = bool((table["series"] == "truth").any())
     legend(
