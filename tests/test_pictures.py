@@ -11,6 +11,7 @@ import xarray as xr
 from helpers import small
 from helpers.geometry import faults
 from helpers.oscillator import GRID, SPLITS, drawn, make_dataset, make_results
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from hybridsam.analysis.cube import runs_table
@@ -21,6 +22,7 @@ from hybridsam.core.errors import UserError
 from hybridsam.core.methods import in_order
 from hybridsam.core.provenance import fingerprint
 from hybridsam.figures import registry
+from hybridsam.figures.images import picture
 from hybridsam.report import captions
 
 SAMPLES = 9  # three in each split
@@ -281,6 +283,14 @@ def test_fields_of_which_nothing_is_known_but_the_data(tmp_path):
     _, figure = drawn("predictions", made)
     figure.draw_without_rendering()
     assert [axis.texts[0].get_text() for axis in figure.axes[:12] if axis.texts] == ["none"] * 6
+
+
+@pytest.mark.parametrize("values", [[], [np.nan, np.nan]])
+def test_a_picture_without_values_says_so(values):
+    """As that of the science part of a black box."""
+    axis = Figure().subplots()
+    picture(axis, pd.DataFrame({"x=0": values, "x=1": values}), {})
+    assert [text.get_text() for text in axis.texts] == ["none"] and not axis.get_images()
 
 
 @pytest.mark.slow

@@ -111,9 +111,11 @@ def test_the_science_alone_is_fitted_to_where_least_squares_find_it(task):
     np.testing.assert_allclose(runs["theta"].values.ravel(), np.repeat(expected, 2), rtol=1e-3)
 
 
-def test_without_the_science_there_is_no_theta_and_no_remark_on_it(fitted):
+def test_without_the_science_there_is_neither_theta_nor_a_science_part_and_no_remark_on_them(fitted, task):
     own = of(fitted, "black_box")
     assert own["theta"].isnull().all() and own["y_error"].notnull().all()
+    predicted = hybridsam.predict(task("pendulum")[0], own, task("pendulum")[1], "test")
+    assert predicted["prediction_science"].isnull().all() and predicted["prediction"].notnull().all()
     assert (own["train_loss"][:, -1] < own["train_loss"][:, 0]).all()
     ways = hybridsam.analysis.arrival.ways(fitted)
     assert set(ways["method"]) == {"erm", "sam", "science"}
@@ -315,6 +317,8 @@ def test_the_workflow_puts_them_beside_the_others(project):
     rows = {line.split("|")[2].strip() for line in table.splitlines() if line.startswith("|")}
     assert {*METHODS_OF_TEST, "erm_small", "black_box"} <= rows and not {"erm_straight", "erm_depends_on"} & rows
     assert "Not run for duffing: erm_straight (straight says nothing of alpha), erm_depends_on (assume names" in table
+    with xr.open_dataset(project.results / "duffing/runs/black_box/rho=0/seeds=0-1.nc") as runs:
+        assert runs["prediction_science"].isnull().all() and runs["prediction"].notnull().all()
     models = project.results / "duffing/models"
     assert hybridsam.load_module(models / "erm_small/model.safetensors").theta["alpha"].item() > 0
     with pytest.raises(UserError, match="there is no model: straight says nothing of alpha"):

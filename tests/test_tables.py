@@ -66,14 +66,14 @@ def test_a_row_a_task_and_method_with_errors_intervals_and_comparisons():
         "worse<br>× 4.0 [3.0, 5.0]",
         "0.0200<br>[0.0190, 0.0210]",
         "best",
-        "0",
+        "–",
         "10",
     ]
 
 
 def test_where_other_seeds_choose_another_rho_it_is_said():
     table = of(rho=[0.0, 0.05, 1e-5], rho_of_seeds=['{"0": 10}', '{"0.02": 3, "0.05": 7}', '{"1e-5": 10}'])
-    assert formatted(table, "validation")["rho"].tolist() == ["0", "0.05 (0.02 for 3 of 10 seeds)", "1e-5"]
+    assert formatted(table, "validation")["rho"].tolist() == ["–", "0.05 (0.02 for 3 of 10 seeds)", "1e-5"]
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,8 @@ def predict(
     -------
     xarray.Dataset
         ``prediction``, of the whole model, and ``prediction_science``, of the science alone, on the axes of the runs,
-        then ``sample`` and those of the target, in its units; NaN for runs that are missing or diverged.
+        then ``sample`` and those of the target, in its units; NaN for runs that are missing or diverged, and for the
+        science part of a black box.
 
     Raises
     ------
@@ -226,7 +227,8 @@ def predict(
 
 def _predicted(model: HybridModel, runs: xr.Dataset, data: Samples) -> dict[str, np.ndarray]:
     """What the runs of one method predict, by the part that it trains, on the axes ``RUN`` and those of predictions."""
-    part = trained_part(model, runs["training_method"].item())
+    method = runs["training_method"].item()
+    part = trained_part(model, method)
     arrays = [torch.as_tensor(runs[name].transpose(*RUN, ...).values).flatten(0, 2) for name in runs.data_vars]
     theta, phi, running = (values.to(data.targets.dtype) for values in arrays)
     found = (predict(theta, phi, data, RunningStatistics(running)) for predict in (part.predict, part.predict_science))
@@ -235,6 +237,8 @@ def _predicted(model: HybridModel, runs: xr.Dataset, data: Samples) -> dict[str,
     values = [
         data.in_units(of_each.masked_fill(lost.view(-1, *[1] * (of_each.ndim - 1)), torch.nan)) for of_each in found
     ]
+    if get_method(method).lacks == "science":
+        values[1] = torch.full_like(values[1], torch.nan)
     return {name: of.unflatten(0, shape).numpy() for name, of in zip(PREDICTIONS, values, strict=True)}
 
 

@@ -140,11 +140,11 @@ def image_grid(figure: Figure, rows: int, columns: int, **options) -> np.ndarray
 def picture(axis: Axes, rows: pd.DataFrame, scale: Scale) -> None:
     """Rows of pixels of one image, or that there is none; several channels are colours, cut off at 0 and 1."""
     channels = rows["channel"].nunique() if "channel" in rows else 1
-    if not len(rows):
+    pixels = pixels_of(rows)
+    if not np.isfinite(pixels).any():
         axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
         axis.text(0.5, 0.5, "none", ha="center", va="center")
         return
-    pixels = pixels_of(rows)
     image = pixels.reshape(channels, -1, pixels.shape[-1])
     if channels == 1:
         axis.imshow(image[0], interpolation="nearest", **scale)

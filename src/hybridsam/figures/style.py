@@ -166,7 +166,7 @@ def heading(run: pd.Series, last: str) -> str:
     """What stands above the panels of a method: its name, its rho, ``last``, how many runs failed."""
     rho = f"{'λ' if is_penalty(run['method']) else 'ρ'} = {canonical(run['rho'])}" * has_rho(run["method"])
     rho = "baseline" if run["method"] == BASELINE else rho
-    return f"{run['method']}\n{rho}\n{last}" + f"\n{run['failed']} failed" * bool(run["failed"])
+    return "\n".join(filter(None, (run["method"], rho, last, f"{run['failed']} failed" * bool(run["failed"]))))
 
 
 def both_sides(values: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:

@@ -13,7 +13,7 @@ from hybridsam.analysis.standings import EQUIVALENT
 from hybridsam.analysis.verdict import is_shown, with_standing
 from hybridsam.core.blocks import canonical
 from hybridsam.core.errors import UserError
-from hybridsam.core.methods import METHODS, get_method, in_order
+from hybridsam.core.methods import METHODS, get_method, has_rho, in_order
 from hybridsam.core.records import ORIGINS, TWIN
 from hybridsam.figures.style import written_unit
 from hybridsam.report.numbers import between, column, ended
@@ -99,7 +99,8 @@ def formatted(table: pd.DataFrame, rule: str, bold: str = "{}") -> pd.DataFrame:
         columns["θ-error against the best"] = _standings(rows, "theta_error", bold)
     columns[f"y-error, {centre_of('y_error')}"] = _centres(rows, "y_error")
     columns["y-error against the best"] = _standings(rows, "y_error", bold)
-    columns["rho"] = pd.Series([_rho(row.rho, json.loads(row.rho_of_seeds)) for row in rows.itertuples()], rows.index)
+    chosen = [_rho(row.rho, json.loads(row.rho_of_seeds)) for row in rows.itertuples()]
+    columns["rho"] = pd.Series(chosen, rows.index).where(rows["method"].map(has_rho), "–")
     if "gradients" in rows:
         columns["gradients"] = rows["gradients"].map("{:.0f}".format).replace("nan", "–")
     columns["n"] = pd.Series([ended(row.n, row.failed, row.diverged) for row in rows.itertuples()], rows.index)
@@ -152,7 +153,8 @@ def _lines(rows: pd.DataFrame, which: pd.Series, write: Callable[[pd.DataFrame],
         texts = [f"{label}{text} {unit}".rstrip() if text != "–" else text for text in texts]
         theta.loc[values.index, "text"] = texts
     lines = theta.groupby("row")["text"].agg("<br>".join).reindex(rows.index)
-    return lines.where(which & (rows["n"] > 0), "–")
+    said = theta["text"].ne("–").groupby(theta["row"]).any().reindex(rows.index, fill_value=False)
+    return lines.where(which & said & (rows["n"] > 0), "–")
 
 
 def _theta_itself(values: pd.DataFrame) -> list[str]:

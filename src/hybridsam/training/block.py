@@ -24,7 +24,7 @@ from hybridsam.models.check import check, check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.parts import NO_NETWORK_ALONE, part_of
 from hybridsam.training.compiled import faster_loss
-from hybridsam.training.describe import describe, untrained, without_theta
+from hybridsam.training.describe import describe, untrained, without_science
 from hybridsam.training.devices import arithmetic, chosen_device, keep_freed_memory, peak_megabytes, without_old_garbage
 from hybridsam.training.loop import Checkpoint, State, Training, constrained, initial_state, train
 from hybridsam.training.loss import Loss
@@ -100,7 +100,7 @@ def train_block(
     ended = datetime.now(UTC)
     runs = describe(loss, state, training, data, dataset, block)
     if method.lacks == "science":
-        runs = without_theta(runs)
+        runs = without_science(runs)
     if held:
         runs["gradients"] = runs["gradients"] + held.gradients
         runs = untrained(runs, "diverged", held.failed)

@@ -177,10 +177,10 @@ def _with_examples(
     return runs
 
 
-def without_theta(runs: xr.Dataset) -> xr.Dataset:
-    """The runs of a method that does without the science, in which theta means nothing: NaN."""
-    of_theta = [name for name, variable in runs.data_vars.items() if "parameter" in variable.dims]
-    return runs.assign({name: xr.full_like(runs[name], np.nan) for name in of_theta})
+def without_science(runs: xr.Dataset) -> xr.Dataset:
+    """The runs of a method that does without the science, in which theta and the science part mean nothing: NaN."""
+    of_science = [name for name, variable in runs.data_vars.items() if "parameter" in variable.dims]
+    return runs.assign({name: xr.full_like(runs[name], np.nan) for name in (*of_science, "prediction_science")})
 
 
 def untrained(runs: xr.Dataset, status: str, reasons: Sequence[str]) -> xr.Dataset:
