@@ -15,7 +15,7 @@ rule ensemble:
         "logs/{experiment}/{task}/ensemble.log",
     conda:
         "../../envs/environment.yaml"
-    threads: 2 # which its members share
+    threads: 2  # which its members share
     resources:
         mem_mb=lambda wc, attempt: memory_of_training(wc, attempt, members_of(wc.task)),
         runtime=lambda wc, attempt: runtime_of_training(wc, attempt, members_of(wc.task)),
@@ -77,7 +77,7 @@ rule profile:
         "logs/{experiment}/{task}/profile.log",
     conda:
         "../../envs/environment.yaml"
-    threads: 2 # which its members share
+    threads: 2  # which its members share
     resources:
         mem_mb=lambda wc, attempt: memory_of_training(wc, attempt, held_of(wc.task)),
         runtime=lambda wc, attempt: runtime_of_training(wc, attempt, held_of(wc.task)),
