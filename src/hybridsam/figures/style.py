@@ -72,6 +72,7 @@ FIELDS, DIFFERENCES, IMAGES = "viridis", "RdBu_r", "gray_r"  # colour maps; in g
 THIN, THICK = 0.6, 1.8
 MANY = 60  # points on a line that are too many for dots
 MOST = 8  # panels beside each other
+NARROW = 12  # letters of a method's name that fit above a panel
 CROWD = 500  # dots of a panel that a vector format holds as an image, which is smaller
 MANY_NUMBERS = 20_000  # of the lines of a figure, which it holds as images then
 DASHED: Any = (0, (4, 1.5))
@@ -166,7 +167,8 @@ def heading(run: pd.Series, last: str) -> str:
     """What stands above the panels of a method: its name, its rho, ``last``, how many runs failed."""
     rho = f"{'λ' if is_penalty(run['method']) else 'ρ'} = {canonical(run['rho'])}" * has_rho(run["method"])
     rho = "baseline" if run["method"] == BASELINE else rho
-    return "\n".join(filter(None, (run["method"], rho, last, f"{run['failed']} failed" * bool(run["failed"]))))
+    name = run["method"] if len(run["method"]) <= NARROW else run["method"].replace("_", "_\n", 1)
+    return "\n".join(filter(None, (name, rho, last, f"{run['failed']} failed" * bool(run["failed"]))))
 
 
 def both_sides(values: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
