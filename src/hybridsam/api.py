@@ -15,7 +15,7 @@ from tqdm import tqdm
 from hybridsam.analysis.arrival import remarks, ways
 from hybridsam.analysis.cube import combine
 from hybridsam.analysis.refitting import by_assumption, of_kind
-from hybridsam.analysis.runs import check_are_of, dtype_of, with_network
+from hybridsam.analysis.runs import checked, dtype_of, with_network
 from hybridsam.analysis.trust import identify
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
@@ -198,13 +198,11 @@ def predict(
         For runs without their networks, or of another model, a dataset in other units than that of training, a split
         without samples, times that do not increase, and times of a model that has none.
     """
-    dtype = dtype_of(runs)
-    check_are_of(runs, model, dataset)
+    stacked = checked(runs, model, dataset)[["theta", "phi", "running"]]
     dataset = dataset.assign({name: runs[name].variable for name in STANDARD if name in runs})  # those of training
-    data = model.data(dataset, split, dtype, "cpu")
+    data = model.data(dataset, split, dtype_of(runs), "cpu")
     if times is not None:
         data = replace(data, times=_checked_times(times, data))
-    stacked = runs.expand_dims([name for name in RUN if name not in runs.dims])[["theta", "phi", "running"]]
     if "status" in runs:
         stacked["phi"] = stacked["phi"].where(runs["status"] == "completed")
     of_methods = [_predicted(model, stacked.sel(training_method=[name]), data) for name in stacked[RUN[0]].values]

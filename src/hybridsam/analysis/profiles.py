@@ -6,7 +6,6 @@ does, by more than runs differ anyway. Where the network can make up for any the
 answer.
 """
 
-import json
 import logging
 from dataclasses import dataclass, replace
 
@@ -19,11 +18,10 @@ from torch import Tensor
 
 from hybridsam.analysis import sharpness
 from hybridsam.analysis.ensemble import Members, ensemble_in
-from hybridsam.analysis.runs import check_are_of, dtype_of
+from hybridsam.analysis.runs import checked, training_of
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE, get_method
-from hybridsam.core.records import RUN, origin, true_theta
-from hybridsam.core.settings import typed
+from hybridsam.core.records import origin, true_theta
 from hybridsam.data.splits import SPLITS
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.networks import RunningStatistics
@@ -140,12 +138,8 @@ def profile(
     UserError
         For runs of another model, fewer than three that fit, a start that is no interval, and numbers without sense.
     """
-    dtype_of(runs)
-    check_are_of(runs, model, dataset)
-    configuration = json.loads(runs.attrs["configuration"])
-    training = typed(Training, configuration.get("training", configuration), "training")
-    runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
-    return of_members(model, training, ensemble_in(runs, dataset), dataset, Grid(values, iterations, rho), device)
+    members = ensemble_in(checked(runs, model, dataset), dataset)
+    return of_members(model, training_of(runs), members, dataset, Grid(values, iterations, rho), device)
 
 
 def of_members(

@@ -15,7 +15,7 @@ from hybridsam.analysis.assumptions import PLAIN, Assumption, DependsOn, Seen, p
 from hybridsam.analysis.cube import combine
 from hybridsam.analysis.ensemble import Members, fit
 from hybridsam.analysis.identification import MOST, NOT_COMPARED, fitted
-from hybridsam.analysis.runs import check_are_of, dtype_of, with_network
+from hybridsam.analysis.runs import checked, training_of, with_network
 from hybridsam.analysis.thresholds import Thresholds
 from hybridsam.analysis.wholes import Fields, sizes_of
 from hybridsam.core.blocks import Block
@@ -26,7 +26,6 @@ from hybridsam.core.settings import typed
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.parameters import check_number
 from hybridsam.training.block import train_block
-from hybridsam.training.loop import Training
 from hybridsam.training.warm import Held
 
 INSIDE = 1e-6  # of its size: so far from a bound theta is held that it comes to be at
@@ -77,15 +76,12 @@ def refit(
     ----------
     .. [1] N. Takeishi, Learning Deep Hybrid Models with Sharpness-Aware Minimization, 2026, arXiv:2602.06837.
     """
-    dtype_of(runs)
-    check_are_of(runs, model, dataset)
+    begun = checked(runs, model, dataset).transpose(*RUN, ...)
     if theta is not None and assume is not None:
         raise UserError("theta: given beside assume; allowed is one of both")
     if several := [f"{name} {runs[name].values.tolist()}" for name in RUN[:2] if runs[name].size > 1]:
         raise UserError(f"runs: have several of {', '.join(several)}; select one of each")
-    begun = runs.expand_dims([name for name in RUN if name not in runs.dims]).transpose(*RUN, ...)
-    configuration = json.loads(runs.attrs["configuration"])
-    training = typed(Training, configuration.get("training", configuration), "training")
+    training = training_of(runs)
     held = by_assumption(model, begun, dataset, parsed(assume)) if assume else at(model, begun, dataset, theta or {})
     block = Block("refit", 0.0, tuple(begun["seed"].values.tolist()))
     found, weights = train_block(model, training, dataset, block, device, held=held)

@@ -13,10 +13,12 @@ from torch import Tensor
 from hybridsam.core import modules, records
 from hybridsam.core.errors import UserError
 from hybridsam.core.records import RUN
+from hybridsam.core.settings import typed
 from hybridsam.data.units import check_same
 from hybridsam.models.check import check_parts
 from hybridsam.models.hybrid import HybridModel
 from hybridsam.models.parts import trained_part
+from hybridsam.training.loop import Training
 
 
 def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
@@ -51,6 +53,19 @@ def load_runs(path: str | Path) -> tuple[HybridModel, xr.Dataset]:
 def model_of(configuration: Mapping) -> HybridModel:
     """The model of a task's settings, as run files hold them in the attribute ``configuration``."""
     return modules.build(configuration)
+
+
+def checked(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> xr.Dataset:
+    """The runs, on all axes ``RUN``; raises UserError unless they have networks and are of such a model and dataset."""
+    dtype_of(runs)
+    check_are_of(runs, model, dataset)
+    return runs.expand_dims([name for name in RUN if name not in runs.dims])
+
+
+def training_of(runs: xr.Dataset) -> Training:
+    """How runs were trained."""
+    configuration = json.loads(runs.attrs["configuration"])
+    return typed(Training, configuration.get("training", configuration), "training")
 
 
 def check_are_of(runs: xr.Dataset, model: HybridModel, dataset: xr.Dataset) -> None:

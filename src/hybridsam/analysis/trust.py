@@ -12,11 +12,10 @@ from hybridsam.analysis.arrival import ways
 from hybridsam.analysis.assumptions import PLAIN, Small
 from hybridsam.analysis.ensemble import Members, ensemble_in
 from hybridsam.analysis.identifiability import identify as diagnose
-from hybridsam.analysis.runs import check_are_of, dtype_of
+from hybridsam.analysis.runs import checked
 from hybridsam.analysis.thresholds import DEFAULT, TOLERANCE, Thresholds
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import BASELINE
-from hybridsam.core.records import RUN
 from hybridsam.core.settings import typed
 from hybridsam.models.hybrid import HybridModel
 
@@ -218,9 +217,7 @@ def identify(
         thresholds that make no sense.
     """
     limits = typed(Thresholds, thresholds, "thresholds")
-    dtype_of(runs)
-    check_are_of(runs, model, dataset)
-    runs = runs.expand_dims([name for name in RUN if name not in runs.dims])
+    runs = checked(runs, model, dataset)
     members = ensemble_in(runs, dataset)
     found = identification.identify(model, members, dataset, assume, limits.blind).assign(_late(runs, members))
     if profile is not None:
