@@ -545,3 +545,79 @@ def test_a_check_predicts_two_samples_of_three_members_once(dataset):
     assert isinstance(data, Samples) and len(data) > 2
     check(model, dataset, data)
     assert seen == [(3, 2)]
+
+
+# What would pass without a word
+
+
+@pytest.mark.parametrize(
+    ("offset", "dtype", "is_coarse"), [(3e5, "float32", True), (3e5, "float64", False), (3e2, "float32", False)]
+)
+def test_numbers_that_training_would_round_away_are_refused(dataset, look, offset, dtype, is_coarse):
+    """As a northing in metres: 3e5 is known to 0.03 in single precision."""
+    moved = dataset.assign(state=dataset["state"] * 0.5 + xr.DataArray([offset, 0.0], dims="component"))
+    if is_coarse:
+        refused(
+            look, field(), "angle", "in float32", "known to 0.04", "float64 (dtype)", data=moved, dtype=torch.float32
+        )
+    else:
+        look(field(), moved, getattr(torch, dtype))
+
+
+class Mute(HybridODE):
+    def field(self, theta, x, g):
+        return self.science(theta, x)
+
+
+def test_a_network_that_changes_nothing_is_refused(look):
+    refused(look, field(kind=Mute), "the network has no influence", "has to use g")
+    silent = HybridODE(
+        pendulum.science, Parameters([OMEGA]), MLP((2, 8, 2)), Solver(step=0.25), network_scale=[0.0, 0.0]
+    )
+    refused(look, silent, "the network has no influence", "network_scale must not be 0")
+
+
+def through_numpy(theta, x):
+    return torch.stack([x[..., 1], -theta["omega"] * torch.tensor(np.sin(x[..., 0].detach().numpy()))], -1)
+
+
+def detached(theta, x):
+    return torch.stack([x[..., 1].detach(), -theta["omega"] * torch.sin(x[..., 0])], -1)
+
+
+def detached_as_a_whole(theta, x):
+    return theta["omega"].unsqueeze(-1) * x.detach()
+
+
+def rounded(theta, x):
+    return torch.stack([torch.floor(2 * x[..., 1]) / 2, -theta["omega"] * torch.sin(x[..., 0])], -1)
+
+
+def signs(theta, x):
+    return torch.stack([torch.sign(x[..., 1]), -theta["omega"] * torch.sin(x[..., 0])], -1)
+
+
+def of_one_component(theta, x):
+    return torch.stack([torch.ones_like(x[..., 1]), -theta["omega"] * torch.sin(x[..., 0])], -1)
+
+
+@pytest.mark.parametrize(
+    ("science", "what"),
+    [(through_numpy, "state[..., 0]"), (detached, "state[..., 1]"), (detached_as_a_whole, "state[..., 0]")],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_gradient_that_was_cut_is_refused(look, science, what, dtype):
+    refused(look, field(science), f"changes with {what}", "its gradient for that is 0", "detach", dtype=dtype)
+
+
+@pytest.mark.parametrize("science", [rounded, signs, of_one_component])
+def test_steps_and_what_does_not_depend_on_the_state_are_no_cut(look, science):
+    look(field(science))
+
+
+def without_a_derivative(theta, x):
+    return torch.stack([x[..., 1], theta["omega"] * torch.heaviside(x[..., 0], x[..., 1])], -1)
+
+
+def test_an_operation_without_a_derivative_is_named(look):
+    refused(look, field(without_a_derivative), "science f (test_check.py", "has no gradient", "heaviside")

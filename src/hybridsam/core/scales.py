@@ -8,7 +8,7 @@ from hybridsam.core.errors import UserError
 STANDARD = {  # what a dataset says of its target, for each component, as it is in the training samples
     "target_mean": "mean",
     "target_scale": "standard deviation",
-    "target_rate": "root mean square rate of change",
+    "target_rate": "root mean square rate of change",  # where nothing ever changes: standard deviation by duration
 }
 CONSTANT = 1e-12  # of the largest value: what varies by less is rounding
 
@@ -46,7 +46,10 @@ def standard_units(dataset: xr.Dataset, target: str) -> dict[str, xr.DataArray]:
     units = known.attrs.get("units", "1")
     if "time" in known.dims:
         rates = known.diff("time") / dataset["time"].diff("time")
-        found["target_rate"] = (rates**2).mean(over) ** 0.5
+        rate = (rates**2).mean(over) ** 0.5
+        duration = float(dataset["time"][-1] - dataset["time"][0])
+        still = rate * duration <= CONSTANT * abs(known).max(over)  # a network that works in rates would be mute there
+        found["target_rate"] = rate.where(~still, found["target_scale"] / duration)
     own = {"units": units if "component_units" not in known.coords else "see component_units"}
     return {name: values.assign_attrs(own, long_name=about(name, target)) for name, values in found.items()}
 

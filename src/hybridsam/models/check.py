@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
@@ -23,6 +24,8 @@ from hybridsam.models.solver import Solver
 from hybridsam.models.widths import check_widths
 
 FEW, MEMBERS = 2, 3  # samples and members of a trial; unequal, so that one axis is not taken for the other
+RESOLUTION = 0.01  # of the spread of numbers: how coarsely training may know them
+STEP = 0.01  # of the size of a component, by which it is changed to see whether f changes
 MOST = 10_000  # numbers that the science alone is tried on, to find those that are not finite
 AXES = ("members, which are runs that train at once", "samples")
 UNUSUAL = 30  # times larger or smaller than one
@@ -39,6 +42,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     Takes a prediction of two samples by three members with its gradients, and the science alone on some more samples.
     """
     _check_names(model.parameters.names, dataset)
+    _check_resolution(model, dataset, data)
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
     theta = start.repeat(MEMBERS, 1).requires_grad_()
@@ -71,6 +75,7 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     if failure:
         raise UserError(f"model: cannot predict targets of shape {targets}; {ADVICE} ({_line(failure)})") from failure
     _check_apart("model: the prediction", prediction, {"theta": theta, "phi": phi})
+    _check_network_influence(prediction, phi)
     _check_influence(model, prediction, theta, of_science)
 
 
@@ -100,6 +105,24 @@ def _check_names(names: Sequence[str], dataset: xr.Dataset) -> None:
             raise UserError(f"theta.{name}: {names.count(name)} parameters have this name")
         if name in dataset.variables:
             raise UserError(f"theta.{name}: the dataset has a variable of this name; call the parameter something else")
+
+
+def _check_resolution(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
+    """Refuse numbers of which the type that is trained in keeps too little: those of a large offset."""
+    known, dtype = in_split(dataset, "train"), data.targets.dtype
+    for name in dict.fromkeys([model.target, *data.inputs]):
+        if name not in known or known[name].dtype not in (np.float64, np.int64, np.int32):
+            continue  # what is coarser in the file itself has lost it there, as images have
+        over = [dim for dim in known[name].dims if dim != "component"]
+        most, spread = np.atleast_1d(abs(known[name]).max(over)), np.atleast_1d(known[name].std(over))
+        coarse = most * torch.finfo(dtype).eps
+        for i in np.flatnonzero((spread > 0) & (coarse > RESOLUTION * spread)):
+            label = known["component"].values[i] if "component" in known[name].dims else name
+            kind = str(dtype).removeprefix("torch.")
+            raise UserError(
+                f"dataset: {label}: in {kind} numbers of {most[i]:.3g} are known to {coarse[i]:.1g}, "
+                f"and their standard deviation is {spread[i]:.2g}; take an offset off them, or train in float64 (dtype)"
+            )
 
 
 def _predict(model: HybridModel, theta: Tensor, phi: Tensor, few: Samples) -> Tensor:
@@ -171,15 +194,57 @@ def _check_science(
     leaves = {f"theta[{name!r}]": values for name, values in theta.items()} | given
     _check_apart(f"model: the science {_place(model)}", f.expand(shape), leaves)
     _check_apart(f"model: the science {_place(model)}", f, given, axis=1)
-    gradients = torch.autograd.grad(_uneven_sum(f), list(theta.values()), allow_unused=True)
-    return dict(zip(theta, gradients, strict=True))
+    gradients = _gradients(f"model: the science {_place(model)}", _uneven_sum(f), [*theta.values(), *given.values()])
+    _check_slopes(model, trial, theta, dict(zip(given, gradients[len(theta) :], strict=True)))
+    return dict(zip(theta, gradients, strict=False))
+
+
+def _gradients(what: str, made: Tensor, leaves: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+    """Of a number by the tensors that it is made of, None where nothing leads from one to it."""
+    try:
+        return torch.autograd.grad(made, list(leaves), retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        raise UserError(f"{what} has no gradient: {_line(error)}") from error
+
+
+@torch.no_grad()
+def _check_slopes(
+    model: HybridModel, trial: ScienceTrial, theta: Theta, gradients: Mapping[str, Tensor | None]
+) -> None:
+    """Refuse an f that changes with what it is given where its gradient is 0: one that was cut, by detach or NumPy.
+
+    A step tells nothing: over twice the distance, it is half as steep.
+    """
+    for name, values in _named(trial).items():
+        gradient = gradients[name]
+        for i in range(values.shape[-1]) if values.ndim > 2 else [...]:
+            if gradient is not None and gradient[..., i].any():
+                continue
+            size = values[..., i].square().mean().sqrt().item() or 1.0
+
+            def slope(distance: float, name=name, values=values, i=i) -> Tensor:
+                ends = []
+                for sign in (1, -1):
+                    moved = values.clone()
+                    moved[..., i] += sign * distance
+                    given = moved if isinstance(trial.given, Tensor) else trial.given | {name: moved}
+                    ends.append(_uneven_sum(_try_science(model, trial._replace(given=given), theta)))
+                return (ends[0] - ends[1]) / (2 * distance)
+
+            near, far = slope(STEP * size), slope(2 * STEP * size)
+            if near.isfinite() and abs(near) > 1e-3 and abs(far - near) < 0.1 * abs(near):
+                what = name if i is ... else f"{name}[..., {i}]"
+                raise UserError(
+                    f"model: the science {_place(model)} changes with {what}, but its gradient for that is 0, so that "
+                    "training would go astray; leave out detach, numpy, torch.tensor(...) and rounding"
+                )
 
 
 def _check_apart(what: str, made: Tensor, leaves: Mapping[str, Tensor], axis: int = 0) -> None:
     """Refuse what mixes ``AXES[axis]``: made, (member, sample, ...), is made of leaves of such a shape."""
     for own in (0, made.shape[axis] - 1) if made.requires_grad else ():
         part = _uneven_sum(made.select(axis, own))
-        gradients = torch.autograd.grad(part, list(leaves.values()), retain_graph=True, allow_unused=True)
+        gradients = _gradients(what, part, list(leaves.values()))
         for name, gradient in zip(leaves, gradients, strict=True):
             if gradient is None or gradient.shape[axis] == 1:
                 continue
@@ -261,6 +326,20 @@ def _check_influence(
             )
         if value == 0 and own is not None and not own.any():
             logger.warning(f"theta.{name}: a small change of its start changes no prediction of the first samples")
+
+
+def _check_network_influence(prediction: Tensor, phi: Tensor) -> None:
+    """Refuse a network on which nothing depends."""
+    if not phi.numel():
+        return
+    gradient = None
+    if prediction.requires_grad:
+        [gradient] = _gradients("model: the prediction", _uneven_sum(prediction), [phi])
+    if gradient is None or not gradient.nan_to_num(1).any():
+        raise UserError(
+            "model: the network has no influence on the prediction, so this is the science alone; a field of one's own "
+            "has to use g, and network_scale must not be 0"
+        )
 
 
 def _uneven_sum(values: Tensor) -> Tensor:

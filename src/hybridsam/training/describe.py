@@ -131,13 +131,16 @@ def _reasons(
     dataset: xr.Dataset,
     block: Block,
 ) -> tuple:
-    """Why each run diverged; empty for those that did not."""
+    """Why each run diverged, and of others which data they do not predict; empty for those that are in order."""
     method, diverged = get_method(block.method), runs["status"].values.ravel() == "diverged"
+    infinite = ~np.isfinite(runs["y_error"].values[0, 0])
     words = [
-        reason(model, method, block.rho, data, dataset, state, i, training) if lost else ""
-        for i, lost in enumerate(diverged)
+        reason(model, method, block.rho, data, dataset, state, i, training)
+        if lost
+        else f"predictions of {' and '.join(np.array(SPLITS)[none])} data are not finite" * bool(none.any())
+        for i, (lost, none) in enumerate(zip(diverged, infinite, strict=True))
     ]
-    return _variable(np.array(words, dtype=object), [], "why the run diverged")
+    return _variable(np.array(words, dtype=object), [], "why the run diverged, or what it does not predict")
 
 
 def _histories(state: State, training: Training, errors_in: str) -> dict[str, tuple]:
