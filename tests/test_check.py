@@ -571,10 +571,17 @@ class Mute(HybridODE):
 
 def test_a_network_that_changes_nothing_is_refused(look):
     refused(look, field(kind=Mute), "the network has no influence", "has to use g")
-    silent = HybridODE(
-        pendulum.science, Parameters([OMEGA]), MLP((2, 8, 2)), Solver(step=0.25), network_scale=[0.0, 0.0]
-    )
-    refused(look, silent, "the network has no influence", "network_scale must not be 0")
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, math.nan, "1", [1.0, 0.0], [math.inf, 1.0]])
+def test_the_scale_of_a_network_is_a_number_above_0(scale):
+    with pytest.raises(UserError, match=r"network_scale: .* allowed are finite numbers above 0"):
+        HybridODE(pendulum.science, Parameters([OMEGA]), MLP((2, 8, 2)), Solver(step=0.25), scale)
+
+
+def test_a_scale_for_each_component_is_one_for_each(look):
+    three = HybridODE(pendulum.science, Parameters([OMEGA]), MLP((2, 8, 2)), Solver(step=0.25), [1.0, 2.0, 3.0])
+    refused(look, three, "network_scale: 3 numbers for 2 components")
 
 
 def through_numpy(theta, x):

@@ -209,6 +209,17 @@ def test_the_estimate_of_an_unchanged_task_is_found_again(tmp_path, monkeypatch)
     assert studied(small_settings("pendulum"), cache=tmp_path) == first
 
 
+def test_a_change_of_the_code_of_a_task_is_estimated_anew(tmp_path):
+    """And so `snakemake -n` sees a mistake in it."""
+    module = tmp_path / "own.py"
+    module.write_text("from hybridsam.tasks.pendulum import build, simulate\n")
+    task = small_settings("pendulum") | {"module": str(module)}
+    assert "seconds" in studied(task, cache=tmp_path / "cache")["tasks"][0]
+    module.write_text("from hybridsam.tasks.pendulum import build, simulate\n\nMISTAKE = 1\n")
+    studied(task, cache=tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 @pytest.mark.slow
 def test_a_change_of_a_task_gives_another_estimate(tmp_path):
     [before], [after] = (

@@ -405,3 +405,10 @@ def test_frames_of_several_levels_and_other_things_are_refused():
     for thing in (hares()["hare"], hares().to_xarray()["hare"], "hare.csv", {"year": [1]}):
         with pytest.raises(UserError, match=r"^hare\.csv: \w+ is no pandas DataFrame and no xarray Dataset$"):
             dataset_of(thing, ONE_SERIES)
+
+
+def test_a_value_behind_the_last_name_is_not_left_out(tmp_path):
+    """As the decimals of a comma that was taken for the end of a column."""
+    header, *lines = TEXT.replace(".0", "").splitlines()
+    said = refusal(tmp_path, "\n".join([header + ",", *(line + ",5" for line in lines)]))
+    assert said.startswith("row 1 has a value behind the last name of the header, 'lynx'") and "decimal comma" in said

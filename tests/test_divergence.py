@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xarray as xr
 
 import hybridsam
 from hybridsam import MLP, HybridODE, HybridSum, Parameter, Parameters, Solver, simulate_ode
@@ -168,3 +169,23 @@ def test_reasons_are_in_the_log_and_in_the_runs(caplog):
     assert set(runs["reason"].values[~diverged.values]) == {""}
     lines = [line for line in caplog.messages if "diverged: sqrt(-" in line]
     assert len(lines) == 2 and lines[0].startswith("erm, rho = 0, seeds [0, 1]: diverged: sqrt(-")
+
+
+def test_a_run_that_runs_away_on_test_data_alone_says_so(caplog):
+    """It is in order where it was trained, and its numbers are not to be averaged."""
+
+    def science(theta, x):
+        return -theta["k"].unsqueeze(-1) * x + x**3
+
+    start = np.array([0.2, 0.3, 0.4, 0.3, 9.0])
+    times = np.linspace(0, 2, 9)
+    dataset = xr.Dataset(
+        {"state": (("sample", "time", "component"), start[:, None, None] * np.exp(-times)[None, :, None])},
+        coords={"time": times, "component": ["x"], "split": ("sample", [*["train"] * 3, "validation", "test"])},
+        attrs={"target": "state"},
+    )
+    model = HybridODE(science, Parameters([Parameter("k", "s-1", 1.0)]), MLP((1, 4, 1)), Solver(step=0.05))
+    runs = hybridsam.fit(model, dataset, {"erm": [0]}, 2, "cpu", False, iterations=5)
+    assert set(runs["status"].values.ravel()) == {"completed"} and runs["y_error"].sel(split="test").isnull().all()
+    why = "predictions of test data are not finite"
+    assert set(runs["reason"].values.ravel()) == {why} and f"completed: {why}" in caplog.text

@@ -332,3 +332,11 @@ def test_limits_of_fields_and_coordinates(caplog):
 def test_limits_that_are_none_are_refused(limit, allowed):
     [(name, value)] = limit.items()
     assert refusal(limited(**limit), ONE_SERIES) == f"hare.csv: the variable hare has {name} {value!r}, not {allowed}"
+
+
+@pytest.mark.parametrize(
+    "value", [-9999.99, 9999.99, -99999.9, -99999.99, 99999.99, -7777, -777, -77777, -6999, -88888.8, -9999999999]
+)
+def test_what_instruments_write_for_no_value_is_known_in_all_its_forms(value):
+    [found] = suspects(np.append(np.linspace(281.4, 319.2, 40), value))
+    assert found.value == value and found.count == 1

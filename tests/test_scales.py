@@ -315,3 +315,14 @@ def test_runs_of_a_law_do_not_depend_on_the_units_of_its_target():
     ours, theirs = law(np.ones(2), np.zeros(2)), law(np.array([1e6, 1e-3]), np.array([5e6, 0.0]))
     for name in ("theta_history", "train_loss", "y_error", "phi"):
         np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-6, atol=1e-10)
+
+
+def test_the_network_can_move_a_component_that_rests_in_the_data():
+    """One that differs from series to series and never in time, as the concentration of a catalyst."""
+    _, _, dataset = growth()
+    levels = np.linspace(1, 2, dataset.sizes["sample"])[:, None] * np.ones(dataset.sizes["time"])
+    rests = dataset["state"].copy(data=np.stack([dataset["state"].values[..., 0], levels], -1))
+    scales = standard_units(dataset.assign(state=rests), "state")
+    duration = dataset["time"].values[-1] - dataset["time"].values[0]
+    assert scales["target_rate"].values[1] == pytest.approx(scales["target_scale"].values[1] / duration)
+    assert scales["target_rate"].values[0] == standard_units(dataset, "state")["target_rate"].values[0]

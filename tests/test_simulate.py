@@ -229,3 +229,30 @@ def test_a_simulation_of_ones_own_that_gives_no_data_is_refused(tmp_path, result
     (tmp_path / "own.py").write_text(OWN.format(result=result))
     with pytest.raises(UserError, match=message):
         simulated({"module": str(tmp_path / "own.py"), "data": {"x": {"value": x}}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dt": 0}, "data.dt: 0 is not a finite number above 0"),
+        ({"dt": float("inf")}, "data.dt: inf is not a finite number"),
+        ({"steps": 0}, "data.steps: 0 is not a whole number from 1 on"),
+        ({"steps": 2.5}, "data.steps: 2.5 is not a whole number"),
+        ({"subsample": True}, "data.subsample: True is not a whole number"),
+        ({"noise": "0.02"}, "data.noise: '0.02' is not a finite number from 0 on"),
+        ({"noise": -0.02}, "data.noise: -0.02 is not"),
+    ],
+)
+def test_constants_that_make_no_sense_are_named(changes, message):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        decay(**changes)
+
+
+def test_initial_states_and_rates_that_make_no_sense_are_named():
+    bounds = np.array([[1.0, 2.0], [4.0, 3.0]])
+    with pytest.raises(UserError, match="initial states of y from 4 to 3 are no interval"):
+        simulate_ode(lambda t, x: -x, bounds, {"x": "m", "y": "kg"}, COMMON, {})
+    with pytest.raises(UserError, match=r"bounds of shape \(2, 2\) for 1 components \(x\)"):
+        simulate_ode(lambda t, x: -x, bounds, {"x": "m"}, COMMON, {})
+    with pytest.raises(UserError, match=r"the true dx/dt has shape \(1,\), the state \(2,\)"):
+        simulate_ode(lambda t, x: -x[:1], np.sort(bounds), {"x": "m", "y": "kg"}, COMMON, {})

@@ -43,7 +43,7 @@ def read(file: Path, dialect: Dialect) -> pd.DataFrame:
     delimiter = dialect.delimiter or _delimiter(first, file)
     reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter == " ", strict=True)
     try:
-        header, *rows = _without_ends([row for row in reader if any(map(str.strip, row))])
+        header, *rows = _without_ends([row for row in reader if any(map(str.strip, row))], file)
     except csv.Error as error:
         raise UserError(f"{file}: not a CSV file: {error}, after line {reader.line_num} without comments") from error
     for row, cells in enumerate(rows, 1):
@@ -131,8 +131,16 @@ def _delimiter(header: str, file: Path) -> str:
     return found[0]
 
 
-def _without_ends(rows: list[list[str]]) -> list[list[str]]:
+def _without_ends(rows: list[list[str]], file: Path) -> list[list[str]]:
     """The rows without cells that are empty in all of them and stand behind the last name of the header."""
-    width = max((number for number, name in enumerate(rows[0], 1) if name.strip()), default=0)
-    ends = (cell for row in rows for cell in row[width:])
-    return rows if any(map(str.strip, ends)) else [row[:width] for row in rows]
+    width = max((i for i, name in enumerate(rows[0], 1) if name.strip()), default=0)
+    filled = [i for i, row in enumerate(rows) if any(map(str.strip, row[width:]))]
+    if not filled:
+        return [row[:width] for row in rows]
+    if width < len(rows[0]):
+        last = rows[0][width - 1].strip()
+        raise UserError(
+            f"{file}: row {filled[0]} has a value behind the last name of the header, {last!r}; name its column or, if "
+            "it stands behind a decimal comma, quote such numbers or separate columns by semicolons"
+        )
+    return rows

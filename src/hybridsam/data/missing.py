@@ -12,11 +12,20 @@ import numpy as np
 
 from hybridsam.data.cells import number
 
+
+def _repeated(digit: str, lengths: range) -> list[float]:
+    """999, 999.9, 999.99 …; with decimals only what single precision tells from a round number."""
+    ends = ("", f".{digit}", f".{2 * digit}")
+    return [float(digit * n + end) for n in lengths for end in ends if not end or n <= MOST_WITH_DECIMALS]
+
+
+MOST_WITH_DECIMALS = 5
 # What instruments, spreadsheets and archives write where they have no value; the last lines: defaults of NetCDF.
 KNOWN = (
-    *(-99, -99.9, -99.99, -999, -999.9, -999.99, -9999, -9999.9, -99999, -999999, -9999999, -99999999, -999999999),
-    *(999, 999.9, 999.99, 9999, 9999.9, 99999, 99999.9, 999999, 9999999, 99999999, 999999999, 9999999999),
-    *(-888, -888.8, -888.88, -8888, -8888.8, -88888, -888888),
+    *(-number for number in _repeated("9", range(2, 11))),
+    *_repeated("9", range(3, 11)),
+    *(-number for number in _repeated("8", range(3, 7)) + _repeated("7", range(3, 6))),
+    *(-6999, -7999),
     *(1e20, 1e30, 1e34, 1e35, 1e36, 1e37, 9.9e37, 9.91e37, 3.4028235e38, -1e20, -1e30, -1e34, -1e36, -3.4028235e38),
     *(9.96921e36, 9.9692e36, 9.969e36, 9.97e36, 1e31, -1e31, -32767, -32768),
     *(-2147483647, -2147483648, 2147483647, -9223372036854775806),

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -79,7 +79,8 @@ def simulate_ode(
     Raises
     ------
     UserError
-        Where the solver stops before the last time, with the sample, the time and what the solver says.
+        For constants that make no sense, naming them, a field of another shape than the state, and where the solver
+        stops before the last time, with the sample, the time and what the solver says.
 
     Notes
     -----
@@ -90,6 +91,7 @@ def simulate_ode(
     .. [1] J. R. Dormand and P. J. Prince, A family of embedded Runge-Kutta formulae, Journal of Computational and
            Applied Mathematics 6 (1980), 19-26.
     """
+    _check_constants(constants, bounds, list(components))
     keep = slice(None, None, constants["subsample"])
     fine = np.arange(constants["steps"] * constants["subsample"] + 1) * constants["dt"]
     grid = grid or {}
@@ -141,6 +143,24 @@ def simulate_ode(
     return dataset.assign(standard_units(dataset, "state")) if standardise else dataset
 
 
+def _check_constants(constants: Mapping, bounds: np.ndarray, components: Sequence[str]) -> None:
+    for name in ("subsample", "steps"):
+        if isinstance(constants[name], bool) or not isinstance(constants[name], int) or constants[name] < 1:
+            raise UserError(f"data.{name}: {constants[name]!r} is not a whole number from 1 on")
+    for name, least, allowed in (("dt", 0, "above 0"), ("noise", -np.finfo(float).tiny, "from 0 on")):
+        number = constants[name]
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least < number < np.inf:
+            raise UserError(f"data.{name}: {number!r} is not a finite number {allowed}")
+    if np.shape(bounds) != (len(components), 2):
+        raise UserError(
+            f"simulate: bounds of shape {np.shape(bounds)} for {len(components)} components ({', '.join(components)}); "
+            "each has a lowest and a highest initial state"
+        )
+    for component, (low, high) in zip(components, np.asarray(bounds).tolist(), strict=True):
+        if not -np.inf < low <= high < np.inf:
+            raise UserError(f"simulate: initial states of {component} from {low:g} to {high:g} are no interval")
+
+
 def _of_truth(
     field: VectorField, observed: np.ndarray, times: np.ndarray, keep: slice, smallness: np.ndarray
 ) -> np.ndarray | None:
@@ -169,7 +189,10 @@ def _solve(field: VectorField, initial: np.ndarray, times: np.ndarray, smallness
     def flat(t: float, x: np.ndarray) -> np.ndarray:
         nonlocal reached
         reached = t
-        return field(t, x.reshape(initial.shape)).ravel()
+        rate = np.asarray(field(t, x.reshape(initial.shape)))
+        if rate.shape != initial.shape:
+            raise UserError(f"simulate: the true dx/dt has shape {rate.shape}, the state {initial.shape}")
+        return rate.ravel()
 
     start = f"from the initial state {np.array2string(initial.ravel(), precision=4, threshold=6)}"
     if not np.isfinite(flat(0.0, initial.ravel())).all():

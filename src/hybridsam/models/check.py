@@ -43,6 +43,9 @@ def check(model: HybridModel, dataset: xr.Dataset, data: Samples) -> None:
     """
     _check_names(model.parameters.names, dataset)
     _check_resolution(model, dataset, data)
+    scale, components = getattr(model, "network_scale", None), data.targets.shape[-1]
+    if isinstance(scale, list) and len(scale) != components:
+        raise UserError(f"network_scale: {len(scale)} numbers for {components} components of the state")
     few = next(data.chunks(FEW))
     start = model.parameters.constrain(model.parameters.initial(1).to(few.targets)).detach()
     theta = start.repeat(MEMBERS, 1).requires_grad_()
@@ -338,7 +341,7 @@ def _check_network_influence(prediction: Tensor, phi: Tensor) -> None:
     if gradient is None or not gradient.nan_to_num(1).any():
         raise UserError(
             "model: the network has no influence on the prediction, so this is the science alone; a field of one's own "
-            "has to use g, and network_scale must not be 0"
+            "has to use g"
         )
 
 

@@ -7,6 +7,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from hybridsam.core.errors import UserError
 from hybridsam.models.hybrid import Comparison, HybridModel, Inputs, NetworkTrial, ScienceTrial, Theta, is_of
 from hybridsam.models.networks import Layers, Network, RunningStatistics
 from hybridsam.models.parameters import Parameters
@@ -14,6 +15,21 @@ from hybridsam.models.samples import Samples, trajectories
 from hybridsam.models.solver import Solver, VectorField
 
 SMALL = 0.1  # factor of the network's last layer at the start
+
+
+def _scale(given: float | Sequence[float] | None) -> float | list[float] | None:
+    """The scale of a network as a model keeps it; raises UserError unless it is made of finite numbers above 0."""
+    if given is None:
+        return None
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_scale_of_one(number, given) for number in given]
+    return _scale_of_one(given, given)
+
+
+def _scale_of_one(number: object, given: object) -> float:
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
+        raise UserError(f"network_scale: {given!r} is not allowed; allowed are finite numbers above 0")
+    return float(number)
 
 
 class HybridODE(HybridModel):
@@ -42,6 +58,11 @@ class HybridODE(HybridModel):
         something else of the network by a ``field`` of its own, 1. The network's last layer then starts small, as a
         part of the science that is missing is smaller than all of it.
 
+    Raises
+    ------
+    UserError
+        For a scale of the network that is not made of finite numbers above 0.
+
     References
     ----------
     .. [1] N. Takeishi, Learning Deep Hybrid Models with Sharpness-Aware Minimization, 2026, arXiv:2602.06837.
@@ -61,7 +82,7 @@ class HybridODE(HybridModel):
         self.parameters = parameters
         self.network = network
         self.solver = solver
-        self.network_scale = float(network_scale) if isinstance(network_scale, int) else network_scale
+        self.network_scale = _scale(network_scale)
 
     @property
     def variables(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridsam.core.blocks import Block
 from hybridsam.core.errors import UserError
+from hybridsam.core.provenance import code_hash
 from hybridsam.core.settings import Settings, digest, values_of
 from hybridsam.data.splits import SPLITS
 
@@ -114,8 +115,8 @@ def _cores() -> int:
 
 def _cached(task: Settings, dataset: Path | None, grid: Grid, blocks: Sequence[int], cache: Path | None) -> Estimate:
     numbers = {method: len(rhos) for method, rhos in grid.items()}
-    law = Path(__file__).with_name("cost.py").read_text(encoding="utf-8")
-    known_by: list = [task, numbers, list(blocks), platform.node(), law]
+    code = code_hash(task["module"], "hybridsam.training.cost")
+    known_by: list = [task, numbers, list(blocks), platform.node(), code]
     if "table" in task and (table := Path(task["table"]["file"])).is_file():  # which may have grown
         known_by += [table.stat().st_size, table.stat().st_mtime_ns]
     file = cache and cache / f"{digest(known_by)}.json"
