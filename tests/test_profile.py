@@ -9,7 +9,7 @@ import xarray as xr
 
 import hybridsam
 from hybridsam.analysis.ensemble import ensemble_in
-from hybridsam.analysis.profiles import Grid, allowed, as_table, compatible, in_words, nearest, of_members
+from hybridsam.analysis.profiles import Grid, _variance, allowed, as_table, compatible, in_words, nearest, of_members
 from hybridsam.core.errors import UserError
 from hybridsam.core.methods import get_method
 from hybridsam.training.checkpoint import Checkpoint
@@ -125,6 +125,23 @@ def test_a_value_that_is_worse_in_every_sample_is_rejected_however_large_a_few_e
     assert p[1] == 1 and np.isnan(p[4])
     scaled, _ = compatible(1e-12 * np.stack([worse, best * 0.99, same]), 1e-12 * alike)
     assert scaled.tolist() == [False, True, True]
+
+
+def test_a_refitting_that_predicts_worse_than_the_mean_allows_nothing():
+    """As a failed run, though it is one sample in 25 that runs away, of which no test of ranks takes notice."""
+    best = 1e-4 * np.exp(np.random.default_rng(0).normal(size=25))
+    away = best.copy()
+    away[3] = 1200.0
+    alike = best * np.array([[0.99], [1], [1.01]])
+    assert compatible(np.stack([best, away]), alike)[0].tolist() == [True, True]
+    assert compatible(np.stack([best, away]), alike, variance=0.7)[0].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("shape", [(1, 6), (1, 6, 2), (1, 6, 4, 3, 2)])
+def test_the_variance_of_targets_is_about_the_mean_of_each_component(shape):
+    values = np.random.default_rng(0).normal(size=shape) * 3 + 1e3 * np.arange(shape[-1]) * (len(shape) > 2)
+    over = tuple(range(len(shape) - 1)) if len(shape) > 2 else None
+    assert _variance(torch.tensor(values)) == pytest.approx(np.var(values, axis=over).mean())
 
 
 def test_refittings_that_differ_by_no_more_than_runs_do_are_allowed():

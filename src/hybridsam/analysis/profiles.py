@@ -186,7 +186,14 @@ def of_members(
         **_sharpness(model, dataset, state.w.cpu(), state.running.cpu(), grid.rho, at_once),
     }
     found["errors_of_runs"] = of_runs
-    return _described(model, dataset, values.shape, {name: one.cpu().numpy() for name, one in found.items()}, grid)
+    arrays = {name: one.cpu().numpy() for name, one in found.items()}
+    return _described(model, dataset, values.shape, arrays, grid, _variance(data["validation"].targets))
+
+
+def _variance(targets: Tensor) -> float:
+    """About the mean of each component, the last axis of targets (1, sample, ..., component); of one, (1, sample)."""
+    rows = targets.flatten(0, -2) if targets.ndim > 2 else targets.flatten()[:, None]
+    return rows.double().var(0, correction=0).mean().item()
 
 
 def nearest(model: HybridModel, members: Members, values: Tensor) -> WarmStart:
@@ -233,44 +240,51 @@ def _gradients(loss: Loss, raw: Tensor, running: Tensor, data: Samples) -> sharp
     return of_several
 
 
-def compatible(errors: np.ndarray, of_runs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compatible(errors: np.ndarray, of_runs: np.ndarray, variance: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
     """Which values predict no worse than the best one, (value,), and p-values of that, from errors (value, sample).
 
     Errors of one sample are compared by their ratio, since those of a few are often larger than all others together.
     Best is the value with the smallest geometric mean. Another one is worse if Wilcoxon's signed-rank test of the
     logarithms says so, one-sided, at 5 % by Holm's correction for their number, and if its geometric mean is so much
     larger as that of one run in twenty is than that of another by chance: two refittings differ as two runs do, and
-    then in all samples alike. Not finite errors: not compatible.
+    then in all samples alike. Not finite errors, or a mean above the variance of the data, which is a failed run's: not
+    compatible.
 
     of_runs: errors (run, sample) of the runs from which the refittings began, whose spread that is, by Student's t.
     """
     logs, logs_of_runs = (np.log(np.maximum(of, np.finfo(of.dtype).tiny)) for of in (errors, of_runs))
-    allowed = np.isfinite(logs).all(1)
-    means = np.where(allowed, logs.mean(1), np.inf)
+    finite = np.isfinite(logs).all(1)
+    allowed = finite & (errors.mean(1) <= variance)
+    means = np.where(finite, logs.mean(1), np.inf)
     best, n = int(means.argmin()), len(of_runs)
     by_chance = stats.t.ppf(1 - SIGNIFICANCE, n - 1) * 2**0.5 * logs_of_runs.mean(1).std(ddof=1)
-    others = [i for i in np.flatnonzero(allowed) if i != best]
-    p = np.where(allowed, 1.0, np.nan)
+    others = [i for i in np.flatnonzero(finite) if i != best]
+    p = np.where(finite, 1.0, np.nan)
     for i in others:
         if (difference := logs[i] - logs[best]).any():
             p[i] = stats.wilcoxon(difference, alternative="greater").pvalue
     for rank, i in enumerate(sorted(others, key=lambda i: p[i])):
         if p[i] > SIGNIFICANCE / (len(others) - rank):
             break
-        allowed[i] = means[i] - means[best] <= by_chance
+        allowed[i] &= means[i] - means[best] <= by_chance
     return allowed, p
 
 
 def _described(
-    model: HybridModel, dataset: xr.Dataset, shape: tuple[int, ...], found: dict[str, np.ndarray], grid: Grid
+    model: HybridModel,
+    dataset: xr.Dataset,
+    shape: tuple[int, ...],
+    found: dict[str, np.ndarray],
+    grid: Grid,
+    variance: float,
 ) -> xr.Dataset:
-    """On labelled axes, with units."""
+    """On labelled axes, with units; variance: of the validation data, in the units of errors."""
     names = model.parameters.names
     both: tuple[str, ...] = ("parameter", "value")
     last = {"theta": ("of",), "validation_errors": ("validation_sample",)}
     of_runs = found.pop("errors_of_runs")
     values = {name: (both + last.get(name, ()), one.reshape(*shape, *one.shape[1:])) for name, one in found.items()}
-    tests = [compatible(errors, of_runs) for errors in values["validation_errors"][1]]
+    tests = [compatible(errors, of_runs, variance) for errors in values["validation_errors"][1]]
     values["errors_of_runs"] = ("run", "validation_sample"), of_runs
     values["compatible"] = both, np.array([allowed for allowed, _ in tests])
     values["p_value"] = both, np.array([p for _, p in tests])

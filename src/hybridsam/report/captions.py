@@ -77,8 +77,8 @@ CAPTIONS = {
     "profile": "Each parameter held at values between the starts of the ensemble ({data}), and φ refitted once, "
     "from the run whose own value is nearest. Grey: values that the data allow, which predict the validation samples "
     "no worse than the best value does (Wilcoxon's signed-rank test of the logarithms of errors, one-sided, 5 % by "
-    "Holm's correction), or by no more than runs of the ensemble differ by chance. Largest loss within ρ, trace and "
-    "top eigenvalue: of the training loss, by φ. {true} No interval is drawn.",
+    "Holm's correction), or by no more than runs of the ensemble differ by chance, and better than their mean would. "
+    "Largest loss within ρ, trace and top eigenvalue: of the training loss, by φ. {true} No interval is drawn.",
     "landscape without curves": "No landscape ({data}), as {reason} ({n} for each method; {failed}).",
 }
 
