@@ -617,6 +617,11 @@ def test_a_gradient_that_was_cut_is_refused(look, science, what, dtype):
     refused(look, field(science), f"changes with {what}", "its gradient for that is 0", "detach", dtype=dtype)
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_a_cut_is_seen_in_any_unit(look, unit):
+    refused(look, field(lambda theta, x: unit * detached_as_a_whole(theta, x)), "its gradient for that is 0")
+
+
 @pytest.mark.parametrize("science", [rounded, signs, of_one_component])
 def test_steps_and_what_does_not_depend_on_the_state_are_no_cut(look, science):
     look(field(science))

@@ -12,6 +12,8 @@ import numpy as np
 
 from hybridsam.data.cells import number
 
+MOST_WITH_DECIMALS = 5  # digits before the point
+
 
 def _repeated(digit: str, lengths: range) -> list[float]:
     """999, 999.9, 999.99 …; with decimals only what single precision tells from a round number."""
@@ -19,7 +21,6 @@ def _repeated(digit: str, lengths: range) -> list[float]:
     return [float(digit * n + end) for n in lengths for end in ends if not end or n <= MOST_WITH_DECIMALS]
 
 
-MOST_WITH_DECIMALS = 5
 # What instruments, spreadsheets and archives write where they have no value; the last lines: defaults of NetCDF.
 KNOWN = (
     *(-number for number in _repeated("9", range(2, 11))),

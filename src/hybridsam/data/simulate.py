@@ -147,9 +147,10 @@ def _check_constants(constants: Mapping, bounds: np.ndarray, components: Sequenc
     for name in ("subsample", "steps"):
         if isinstance(constants[name], bool) or not isinstance(constants[name], int) or constants[name] < 1:
             raise UserError(f"data.{name}: {constants[name]!r} is not a whole number from 1 on")
-    for name, least, allowed in (("dt", 0, "above 0"), ("noise", -np.finfo(float).tiny, "from 0 on")):
+    for name, allowed in (("dt", "above 0"), ("noise", "from 0 on")):
         number = constants[name]
-        if isinstance(number, bool) or not isinstance(number, int | float) or not least < number < np.inf:
+        known = isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number < np.inf
+        if not known or (name == "dt" and number == 0):
             raise UserError(f"data.{name}: {number!r} is not a finite number {allowed}")
     if np.shape(bounds) != (len(components), 2):
         raise UserError(

@@ -218,29 +218,31 @@ def _check_slopes(
 
     A step tells nothing: over twice the distance, it is half as steep.
     """
+    most = _uneven_sum(_try_science(model, trial, theta).abs())
     for name, values in _named(trial).items():
         gradient = gradients[name]
         for i in range(values.shape[-1]) if values.ndim > 2 else [...]:
             if gradient is not None and gradient[..., i].any():
                 continue
             size = values[..., i].square().mean().sqrt().item() or 1.0
-
-            def slope(distance: float, name=name, values=values, i=i) -> Tensor:
-                ends = []
-                for sign in (1, -1):
-                    moved = values.clone()
-                    moved[..., i] += sign * distance
-                    given = moved if isinstance(trial.given, Tensor) else trial.given | {name: moved}
-                    ends.append(_uneven_sum(_try_science(model, trial._replace(given=given), theta)))
-                return (ends[0] - ends[1]) / (2 * distance)
-
-            near, far = slope(STEP * size), slope(2 * STEP * size)
-            if near.isfinite() and abs(near) > 1e-3 and abs(far - near) < 0.1 * abs(near):
+            near, far = (size * _slope(model, trial, theta, name, i, steps * STEP * size) for steps in (1, 2))
+            if near.isfinite() and abs(near) > 1e-3 * most and abs(far - near) < 0.1 * abs(near):
                 what = name if i is ... else f"{name}[..., {i}]"
                 raise UserError(
                     f"model: the science {_place(model)} changes with {what}, but its gradient for that is 0, so that "
                     "training would go astray; leave out detach, numpy, torch.tensor(...) and rounding"
                 )
+
+
+def _slope(model: HybridModel, trial: ScienceTrial, theta: Theta, name: str, i: Any, distance: float) -> Tensor:
+    """Of f by component i of what it is given by that name, by differences."""
+    ends = []
+    for end in (distance, -distance):
+        moved = _named(trial)[name].clone()
+        moved[..., i] += end
+        given = moved if isinstance(trial.given, Tensor) else trial.given | {name: moved}
+        ends.append(_uneven_sum(_try_science(model, trial._replace(given=given), theta)))
+    return (ends[0] - ends[1]) / (2 * distance)
 
 
 def _check_apart(what: str, made: Tensor, leaves: Mapping[str, Tensor], axis: int = 0) -> None:
