@@ -50,17 +50,15 @@ def test_the_entry_page_has_a_line_for_each_parameter_of_each_task(tmp_path):
     assert "<a href='other.html'>other</a>: <strong>" in page
 
 
-def test_parameters_with_the_same_verdict_share_a_line_of_the_entry_page(tmp_path):
-    rows = [
-        ("a", "undecided", "a is not known."),
-        ("b", "depends on the assumption", "b is anything."),
-        ("c", "undecided", "c."),
-    ]
+def test_many_parameters_with_the_same_verdict_share_a_line_of_the_entry_page(tmp_path):
+    rows = [(name, "undecided", f"{name} is not known.") for name in "abcd"]
+    rows += [(name, "depends on the assumption", f"{name} is anything.") for name in "ef"]
     (tmp_path / "mine").mkdir()
     pd.DataFrame(rows, columns=["parameter", "verdict", "sentence"]).to_csv(tmp_path / "mine/verdict.csv", index=False)
     page = belief.of_experiment(tmp_path, ["mine"])
-    assert "<strong>undecided</strong>: a, c.</li>" in page
-    assert "<strong>depends on the assumption</strong>: b is anything.</li>" in page
+    assert "<strong>undecided</strong>: a, b, c, d.</li>" in page
+    for name in "ef":
+        assert f"<strong>depends on the assumption</strong>: {name} is anything.</li>" in page
 
 
 def test_results_of_an_older_version_say_that_nothing_is_known(tmp_path):

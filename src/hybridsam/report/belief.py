@@ -12,6 +12,7 @@ from hybridsam.figures.style import written_unit
 from hybridsam.report.captions import caption
 from hybridsam.report.fragments import embedded, shown
 
+FEW = 3  # parameters of one verdict, of which the entry page has the sentences
 LEAST = 1e-3  # share that is shown with three decimals
 COLUMNS = {  # of identification.csv -> as the page calls them
     "parameter": "parameter",
@@ -49,7 +50,7 @@ def of_task(folder: Path) -> str:
 
 
 def of_experiment(folder: Path, tasks: Iterable[str]) -> str:
-    """The verdicts of all tasks, as HTML, with the names alone where several parameters have the same.
+    """The verdicts of all tasks, as HTML, with the names alone where many parameters have the same.
 
     folder: of the experiment.
     """
@@ -62,10 +63,12 @@ def of_experiment(folder: Path, tasks: Iterable[str]) -> str:
 
 
 def _by_kind(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Each kind of verdict, and the sentence of the one parameter that has it, or the names of those that do."""
+    """Each kind of verdict, and the sentence of each parameter that has it, or the names of many that do."""
     for kind, rows in table.groupby("verdict", sort=False):
-        [(_, *of), *others] = _rows(rows)
-        yield str(kind), f"{', '.join(rows['parameter'])}." if others else _in_print(*of)
+        if len(rows) > FEW:
+            yield str(kind), f"{', '.join(rows['parameter'])}."
+        else:
+            yield from ((kind, _in_print(sentence, unit)) for kind, sentence, unit in _rows(rows))
 
 
 def _rows(table: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
