@@ -8,7 +8,7 @@ from helpers.known import ASKED, LIFT, K, Known, lifted, members, oscillator, st
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsam.analysis.assumptions import Seen
+from hybridsam.analysis.assumptions import Seen, Straight
 from hybridsam.analysis.ensemble import Members, slopes
 from hybridsam.analysis.identification import as_table, identify, in_words
 from hybridsam.core.errors import UserError
@@ -281,3 +281,8 @@ def test_a_theta_at_its_bound_is_the_bound():
     """And no number of 1e-32, which a search within bounds comes to."""
     result = found(lambda x: 3 * torch.sin(x[..., 0]), ["small"])
     assert theta(result).tolist() == [0.0], "without a bound it were -1.7"
+
+
+def test_second_differences_are_as_large_as_what_varies_at_random(pairs=20_000):
+    fields = np.random.default_rng(0).normal(scale=3.0, size=(1, 3 * pairs, 1, 1))
+    assert np.sqrt(np.mean(Straight().operator(None)(fields) ** 2)) == pytest.approx(3.0, rel=0.02)
