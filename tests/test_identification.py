@@ -8,7 +8,7 @@ from helpers.known import ASKED, LIFT, K, Known, lifted, members, oscillator, st
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridsam.analysis.assumptions import Seen, Straight
+from hybridsam.analysis.assumptions import DependsOn, Seen, Straight
 from hybridsam.analysis.ensemble import Members, slopes
 from hybridsam.analysis.identification import as_table, identify, in_words
 from hybridsam.core.errors import UserError
@@ -286,3 +286,29 @@ def test_a_theta_at_its_bound_is_the_bound():
 def test_second_differences_are_as_large_as_what_varies_at_random(pairs=20_000):
     fields = np.random.default_rng(0).normal(scale=3.0, size=(1, 3 * pairs, 1, 1))
     assert np.sqrt(np.mean(Straight().operator(None)(fields) ** 2)) == pytest.approx(3.0, rel=0.02)
+
+
+@pytest.fixture
+def seen():
+    """Twelve series of seven states, x of which is all that can be named."""
+    x = np.random.default_rng(0).normal(size=(12, 7))
+    number = np.broadcast_to(np.arange(12.0)[:, None], x.shape)
+    return Seen({"state": torch.tensor(np.stack([x, number], -1))[None]}, {"x": x})
+
+
+def test_a_series_is_never_predicted_from_itself(seen):
+    """Cross-fitting: what is added to one series is left of it as it is, and not partly explained by itself."""
+    rng = np.random.default_rng(1)
+    fields = rng.normal(size=(1, 12, 7, 1))
+    more = np.zeros_like(fields)
+    more[:, 4] = rng.normal(size=(7, 1))
+    operator = DependsOn(("x",)).operator(seen)
+    np.testing.assert_allclose((operator(fields + more) - operator(fields))[:, 4], more[:, 4], atol=1e-10)
+    imitation = DependsOn(("x",)).imitation(seen)
+    assert np.abs((imitation(fields + more) - imitation(fields) - more)[:, 4]).max() > 0.01
+
+
+def test_a_second_difference_belongs_to_the_series_of_both_its_ends(seen):
+    straight = Straight()
+    a, b, _ = straight.points(seen)["state"][0, :, 0, 1].chunk(3)
+    np.testing.assert_array_equal(straight.series(seen), np.stack([a, b], -1))
