@@ -48,6 +48,7 @@ SAME = [
     ("depth", "metres"),
     ("depth", " m "),
     ("depth", "1e-3 km"),
+    ("depth", b"m"),
     ("air", "Celsius"),
     ("air", "°C"),
     ("air", "degrees_Celsius"),
@@ -200,6 +201,8 @@ def test_what_is_not_known_is_said_once_and_used_as_text(caplog):
         "gauge.nc: the variable time is in 'zorks', table.time.unit says 'd'; the former is not known to pint, so they "
         "are not compared",
         "gauge.nc: the variable depth is in 'meeter', table.state.depth says 'm'; the former is not known to pint, so "
+        "they are not compared",
+        "gauge.nc: the variable air is in 'degC', table.state.air says 'warmth'; the latter is not known to pint, so "
         "they are not compared",
         "table.state.air: unit 'warmth' is not known to pint; it is used as text",
     ]

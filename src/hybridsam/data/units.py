@@ -98,11 +98,13 @@ def conversions(dataset: xr.Dataset, table: Table, where: str) -> Changes:
     """
     found: dict[str, Conversion] = {}
     for column, key, text in table.units:
-        given = str(dataset[column].attrs.get("units", text)).strip() if column in dataset else text
-        wanted = known(text)
-        if given == text.strip() or wanted is None:  # which log_unknown tells
+        given = _stated(dataset[column], text) if column in dataset else text.strip()
+        if given == text.strip():
             continue
         what = f"{where}: the variable {column} is in {given!r}, {key} says {text!r}"
+        if (wanted := known(text)) is None:
+            logger.warning(f"{what}; the latter is not known to pint, so they are not compared")
+            continue
         if (theirs := known(given)) is None:
             logger.warning(f"{what}; the former is not known to pint, so they are not compared")
             continue
@@ -116,6 +118,12 @@ def conversions(dataset: xr.Dataset, table: Table, where: str) -> Changes:
         logger.info(f"{what}; it is converted")
         found[column] = conversion
     return found
+
+
+def _stated(variable: xr.DataArray, otherwise: str) -> str:
+    """The unit that a variable of a file has, in which texts may be bytes."""
+    given = variable.attrs.get("units", otherwise)
+    return (given.decode("utf-8", "replace") if isinstance(given, bytes) else str(given)).strip()
 
 
 def converted(values: Mapping[str, np.ndarray], changes: Changes, where: str) -> dict[str, np.ndarray]:
