@@ -64,7 +64,7 @@ FAULTS = {  # file, what is written at its end, and what is said of which of the
     "default experiment": ("config/config.yaml", "last: [1, 2\nmore: 3\n", 2, "config.yaml: not valid YAML: line {}: "),
     "task": ("config/tasks/pendulum.yaml", "last: {a: 1\nmore: 3\n", 2, "pendulum.yaml: not valid YAML: line {}: "),
     "tab": ("config/tasks/pendulum.yaml", "more:\n\ta: 3\n", 2, "pendulum.yaml: not valid YAML: line {}: found char"),
-    "module": ("src/hybridsam/tasks/duffing.py", "more = (1,\n", 1, "duffing.py, line {}: '(' was never closed"),
+    "module": ("src/hybridsam/tasks/duffing.py", "more = (1,\n", 1, "duffing.py: line {}: '(' was never closed"),
     "rule": ("workflow/rules/tasks/own.smk", RULE.format("[1"), 6, "own.smk: line {}: ')' closes no bracket"),
     "open rule": ("workflow/rules/tasks/own.smk", RULE.format("[(1]"), 6, "own.smk: line {}: ']' closes no"),
     "rule to the end": ("workflow/rules/tasks/own.smk", RULE.format("(1"), 6, "own.smk: line {}: '(' was never closed"),
