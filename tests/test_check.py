@@ -633,3 +633,13 @@ def without_a_derivative(theta, x):
 
 def test_an_operation_without_a_derivative_is_named(look):
     refused(look, field(without_a_derivative), "science f (test_check.py", "has no gradient", "heaviside")
+
+
+def test_a_step_at_a_state_is_no_cut(look, dataset):
+    """By differences, it is steep there."""
+    edge = dataset["state"].values[0, 0, 1]
+
+    def switched(theta, x):
+        return torch.stack([(x[..., 1] > edge).to(x), -theta["omega"] * torch.sin(x[..., 0])], -1)
+
+    look(field(switched))
